@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The protocol between dvkd (the broker) and the processes of its node that use libdvk, the proxy
+ * included: packets on a SOCK_SEQPACKET unix socket, file descriptors by SCM_RIGHTS. dvkd is on no
+ * message's path: it binds slots, makes channels and tells of life and death.
+ *
+ * Each packet is one struct dvk_broker_packet, followed by text_len bytes of text. Requests carry an id that
+ * the answer (same type, DVK_BROKER_ANSWER set) repeats. dvkd checks every field and never blocks on a client.
+ *
+ * Identity: a client is a *context*. Who it may be is decided when it connects: a context that dvkd itself
+ * started gets an inherited socket with its role and DC fixed; one that connects to the socket by path
+ * has the role PROGRAM and dvkd decides by SO_PEERCRED (root only, for now).
+ *
+ * Channels: one for each pair of contexts and DC. The receiver of messages trusts msg.source only if it is
+ * in the list of the peer's endpoints, as told by dvkd in CONNECT answers and CHANNEL events; the exception is
+ * a channel whose peer is the proxy (flag PROXY), where the sending proxy vouches for the source.
+ */
+#ifndef DVK_BROKER_H
+#define DVK_BROKER_H
+
+#include <dvk/endpoint.h>
+#include <stdint.h>
+
+#define DVK_BROKER_MAGIC 0x42564b44u
+#define DVK_BROKER_VERSION 1u
+#define DVK_BROKER_TEXT_MAX 131072u
+#define DVK_BROKER_ANSWER 0x80000000u
+
+enum dvk_broker_type {
+    /* client -> dvkd, answered */
+    DVK_BROKER_HELLO = 1,     /* fds: [own doorbell memfd]. answer: node */
+    DVK_BROKER_BIND = 2,      /* dc, slot (in `endpoint`'s slot part). answer: endpoint */
+    DVK_BROKER_UNBIND = 3,    /* dc, endpoint */
+    DVK_BROKER_CONNECT = 4,   /* dc, endpoint = from (DVK_NONE for the proxy), peer = to. dvkd may start a cell
+                                 before it answers. answer: channel, side, peer = the full endpoint (generation
+                                 filled in), flags PROXY when the peer is the proxy; fds: [memfd, socket, peer's
+                                 doorbell], or none when the two contexts already share that channel */
+    DVK_BROKER_GUEST_BIND = 5, /* dc, endpoint = slot, flags ADOPTED. answer: endpoint, channel;
+                                 fds: [memfd, our socket, guest's socket]; our side is 1, the guest's 0 */
+    DVK_BROKER_GUEST_UNBIND = 6, /* dc, endpoint, flags MOVED */
+    /* client -> dvkd, not answered */
+    DVK_BROKER_CONTROL_REPLY = 16, /* id of the CONTROL, text */
+    DVK_BROKER_CONTROL_SEND = 17,  /* text */
+    DVK_BROKER_CHANNEL_CLOSED = 18, /* channel: the peer broke the protocol or we are done with it */
+    /* dvkd -> client */
+    DVK_BROKER_CHANNEL = 32,  /* somebody connected to us: dc, endpoint = ours, peer = theirs, channel, side,
+                                 flags PROXY; fds [memfd, socket, peer's doorbell], or none when the channel
+                                 is known and only `peer` is new */
+    DVK_BROKER_CHANNEL_GONE = 33, /* channel, dc, peer: the other context died; the channel was marked dead */
+    DVK_BROKER_NODE = 34,     /* node, flags UP or not; to the proxy also text = "address:port" */
+    DVK_BROKER_DC_GONE = 35,  /* dc */
+    DVK_BROKER_CONTROL = 36,  /* id, text, fds: see dvk_control_reply */
+};
+
+enum dvk_broker_flags {
+    DVK_BROKER_F_PROXY = 1u << 0,
+    DVK_BROKER_F_ADOPTED = 1u << 1,
+    DVK_BROKER_F_MOVED = 1u << 2,
+    DVK_BROKER_F_UP = 1u << 3,
+};
+
+struct dvk_broker_packet {
+    uint32_t magic;
+    uint32_t version;
+    uint32_t type; /* enum dvk_broker_type, | DVK_BROKER_ANSWER */
+    int32_t status; /* answers: 0 or a negative error */
+    uint64_t id;
+    uint64_t endpoint;
+    uint64_t peer;
+    uint64_t channel; /* dvkd's number for the channel, unique on the node */
+    uint32_t dc;
+    uint32_t node;
+    uint32_t flags;
+    uint32_t side;
+    uint32_t text_len;
+    uint32_t pad;
+};
+_Static_assert(sizeof(struct dvk_broker_packet) == 72, "layout");
+
+#endif
