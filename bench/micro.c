@@ -2,10 +2,10 @@
 /*
  * Costs of single operations, seen from an unmodified program: the same binary runs natively and in a container.
  *
- *   micro RUNS OPERATION [PATH]     prints one line per run: nanoseconds per operation
+ *   micro RUNS OPERATION [PATH [PLACE]]     prints one line per run: nanoseconds per operation
  *
  * Operations: served, dispatched, passed, read, stat, enoent, open, spawn, pipe, futex.
- * PATH: the file that stat and open use, the program that spawn starts.
+ * PATH: the file that stat and open use, the program that spawn starts; PLACE: the DVS_PLACE that it gets.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -154,7 +154,7 @@ static const struct operation {
 
 int main(int argc, char **argv) {
     if (argc < 3) {
-        fprintf(stderr, "usage: micro RUNS OPERATION [PATH]\n");
+        fprintf(stderr, "usage: micro RUNS OPERATION [PATH [PLACE]]\n");
         return 2;
     }
     int runs = atoi(argv[1]);
@@ -168,6 +168,8 @@ int main(int argc, char **argv) {
     }
     if (argc > 3)
         path = argv[3];
+    if (argc > 4 && setenv("DVS_PLACE", argv[4], 1) < 0)
+        fail("setenv");
     pid_t peer = 0;
     if (op->run == do_read && (zero_fd = open("/dev/zero", O_RDONLY)) < 0)
         fail("/dev/zero");
