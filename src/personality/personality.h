@@ -71,7 +71,8 @@ long host_blocking(struct task *task, long number, uint64_t a, uint64_t b, uint6
 /*
  * rpc: a request to a server of our cell and its reply.
  * message: destination is filled in from the type; overwritten by the reply. data: request's out-of-line data in guest
- * or personality memory (a bad guest pointer gives -EFAULT). reply: where reply data is copied (may be NULL);
+ * or personality memory (a bad guest pointer gives -EFAULT). reply: where reply data is copied (may be NULL), guest or
+ * personality memory likewise (a bad guest pointer gives -EFAULT);
  * fds: host fds that came with the reply (may be NULL: then they are closed).
  * Returns message->status (>= 0), or a negative Linux errno. A deferred guest signal cancels the request and gives -EINTR if the
  * server had not done it; with RPC_UNINTERRUPTIBLE it waits on. A dead server gives -EIO.
@@ -118,19 +119,68 @@ typedef long sys_function(struct task *task, const uint64_t args[6]);
 #define SYS_INTERRUPTED (-512L)        /* interrupted: restart if the handler has SA_RESTART, else -EINTR (ERESTARTSYS) */
 #define SYS_INTERRUPTED_NOHAND (-514L) /* restart only if no handler runs, else -EINTR (ERESTARTNOHAND) */
 
+/* ---- task/, entry/: used by fd/ ---- */
+/* struct process begins with this: fd/ keeps its descriptor table there. */
+struct process_head {
+    struct fd_table *fd_table;
+};
+/* Make `signal` pending for this thread, as the kernel does for SIGPIPE (si_code SI_USER, own pid). Does not block. */
+void task_raise(struct task *task, int signal);
+/*
+ * The guest's signal mask for the duration of one blocking call (ppoll, pselect6, epoll_pwait). swap: `mask` in place of the
+ * guest's mask, so that the host_blocking or rpc_call that follows ends with -EINTR when a signal that it lets through comes.
+ * restore: interrupted = the call ended that way: the handler then still runs under the temporary mask's rules and the old mask
+ * comes back when it returns (as in ppoll(2)); otherwise the old mask is back at once.
+ */
+void task_mask_swap(struct task *task, uint64_t mask);
+void task_mask_restore(struct task *task, bool interrupted);
+/* Path of the program that this process runs, as opened by exec (absolute); never NULL. */
+const char *process_exe(const struct process *process);
+
 /* ---- fd/: used by others ---- */
-/* Descriptor table of a new process image. */
+/* Host fds of the guest's files lie below this; the personality's own (channel and the like) at or above it. */
+#define HOST_FD_INTERNAL 15000
+/* Largest RLIMIT_NOFILE (soft or hard) that a guest may have: below the host's. */
+#define FD_LIMIT_MAX 14336u
+/* Path calls keep up to two paths on the private stack of the task: fd/ needs up to this many bytes of it. */
+#define FD_STACK_NEED (24u << 10)
+
+/* Descriptor table of a new process image: empty, umask 022, limit 1024. 0 or -ENOMEM. */
 int fd_table_create(struct process *process);
-/* After fork in the child / for a vfork child: its own copy. */
+/*
+ * fork and vfork: nothing changes in the parent's table between begin and end. Order:
+ *   parent: fd_fork_begin(parent); clone
+ *   child:  fd_table_fork(child, parent), before it uses any descriptor. With memory of its own (fork) `child` may be `parent`:
+ *           the copy is put in order in place. A vfork child gets a table of its own; it then calls fd_fork_end(parent) itself
+ *           if the parent cannot run before it (CLONE_VFORK).
+ *   parent: fd_fork_end(parent) (once: not if the vfork child did), also when clone failed.
+ * fd_table_fork: 0 or -ENOMEM; it also closes host fds that the child has inherited in the middle of another thread's open.
+ */
+void fd_fork_begin(struct process *parent);
+void fd_fork_end(struct process *parent);
 int fd_table_fork(struct process *child, struct process *parent);
+/* Called with true before the second thread of a process starts (the default is true, which is always right); false while it
+ * has a single thread saves the locks and counts on every call. */
+void fd_table_set_threaded(struct process *process, bool threaded);
+/* RLIMIT_NOFILE's soft value: descriptors are below it. set: -EPERM above FD_LIMIT_MAX. */
+uint32_t fd_limit(const struct process *process);
+int fd_limit_set(struct process *process, uint64_t limit);
+/* The umask lives here (sys_umask too); core sets it from PM_HELLO or the exec image, and puts it in images. */
+uint32_t fd_umask(const struct process *process);
+void fd_umask_set(struct process *process, uint32_t mask);
+/* True when a descriptor that survives exec cannot go to another node (epoll, timerfd, eventfd, signalfd): ask for no remote
+ * place then (PM_PLACE_LOCAL). */
+bool fd_pinned(struct process *process);
 void fd_table_drop(struct process *process); /* process is gone (vfork child): memory only, host fds are its own */
 /* exec: close what is close-on-exec. */
 void fd_close_on_exec(struct task *task);
-/* exec elsewhere: fill image descriptors; host_fds gets host fds to send. remote: export all host fds first.
- * Returns count or negative errno. */
+/* exec elsewhere: fill image descriptors; host_fds (room for DVK_MESSAGE_FDS) gets host fds to send. remote: export all host
+ * fds first. Close-on-exec descriptors are left out. Returns count or negative errno. If the exec then fails, fd_describe_undo
+ * gives the exported handles back. */
 struct vos_image_fd;
 long fd_describe(struct task *task, struct vos_image_fd *out, size_t cap, int *host_fds, size_t *host_fd_count, bool remote);
-/* New process: take the image's descriptors over. */
+void fd_describe_undo(struct task *task);
+/* New process: take the image's descriptors over (host_fds become the table's, also on failure). */
 long fd_restore(struct task *task, const struct vos_image_fd *fds, size_t count, const int *host_fds, size_t host_fd_count);
 /* Open a path for the loader: for execute permission when `exec`. Gives a *file* to read or map from. */
 struct file_ref;
@@ -139,6 +189,8 @@ long file_pread(struct task *task, struct file_ref *file, void *to, size_t len, 
 /* Map part of it (private): at `address` (MAP_FIXED when fixed). Local files are mapped from the host fd, remote ones copied in. */
 long file_map(struct task *task, struct file_ref *file, uint64_t address, size_t len, int prot, bool fixed, uint64_t offset);
 void file_close(struct task *task, struct file_ref *file);
+/* Canonical path of an open file in the DC, with its NUL; length without NUL or negative errno. One message. */
+long file_path(struct task *task, struct file_ref *file, char *path, size_t cap);
 /* The same for mmap(2) of a guest's descriptor. */
 long fd_mmap(struct task *task, uint64_t address, size_t len, int prot, int flags, int fd, uint64_t offset);
 

@@ -81,7 +81,10 @@ enum pm_type {
 };
 
 enum pm_flags { PM_F_STRICT = 1u /* debug: calls from outside the personality kill */, PM_F_TRACE = 2u };
-enum pm_place_flags { PM_PLACE_FRESH = 1u /* cannot go on in place: a vfork child or changed credentials */ };
+enum pm_place_flags {
+    PM_PLACE_FRESH = 1u, /* cannot go on in place: a vfork child or changed credentials */
+    PM_PLACE_LOCAL = 2u  /* cannot leave this node (holds descriptors that cannot): never answer PM_REMOTE */
+};
 enum pm_place_result {
     PM_IN_PLACE = 0,   /* the same process goes on: load the program, then PM_EXECED */
     PM_FRESH_HERE = 1, /* a new host process on this node: PM_EXEC with host fds, then exit */
@@ -158,12 +161,17 @@ enum fs_type {
     FS_POLL = VOS_TYPE(DVK_SERVICE_FS, 42),  /* w1 events wanted (POLL*) w2 0: now; 1: reply when one is true or on cancel. reply: w0 revents */
     FS_SETFL = VOS_TYPE(DVK_SERVICE_FS, 43), /* w1 status flags (O_NONBLOCK, O_APPEND) */
     FS_LOCK = VOS_TYPE(DVK_SERVICE_FS, 44),  /* w1 0 F_GETLK 1 F_SETLK 2 F_SETLKW 3 flock (w2 = operation); w2 type w3 start w4 len (absolute) w5 1: OFD.
-                                                reply (GETLK): w0 type w1 start w2 len w3 pid. w0 may be -1 with a host fd sent along (granted files) */
+                                                reply (GETLK): w0 type w1 start w2 len w3 pid. w0 may be -1 with a host fd sent along (granted files):
+                                                flock and OFD locks are then best taken on that fd itself, whose open file description
+                                                is the guest's, so that they end with it */
+    FS_POLL_SET = VOS_TYPE(DVK_SERVICE_FS, 45), /* many at once: w0 count w1 timeout in ms (-1: for ever, 0: now); data: struct vos_poll[count]; perhaps one host fd
+                                                (an epoll fd of the guest's own host fds; ready = readable). Reply as soon as one is true, the time is
+                                                over, or on cancel (-EINTR): status: how many handles are ready, data: uint32_t revents[count]; w0 1: the fd is ready */
     /* hand-over at exec elsewhere, and back */
     FS_EXPORT = VOS_TYPE(DVK_SERVICE_FS, 48), /* fds: [granted host fd]; w0 its kind (enum fs_kind) w1 its status flags. reply: w0 handle */
     FS_REGRANT = VOS_TYPE(DVK_SERVICE_FS, 49), /* w0 handle of an object of this node: give its host fd back, if it may be had. reply as FS_OPEN;
                                                   -EAGAIN: keep the handle */
-    FS_HOSTFD_INFO = VOS_TYPE(DVK_SERVICE_FS, 50), /* fds: [granted host fd]. reply data: struct vos_stat as the DC sees it; w0 path length,
+    FS_HOSTFD_INFO = VOS_TYPE(DVK_SERVICE_FS, 50), /* fds: [granted host fd]; or none, and w0 a handle (any kind, also directories). reply data: struct vos_stat as the DC sees it; w0 path length,
                                                   path after the stat (for /proc/self/fd) */
     FS_HOSTFD_OP = VOS_TYPE(DVK_SERVICE_FS, 51), /* fds: [granted host fd]; w0 operation (the FS_F* or FS_CHMOD..FS_XATTR type) and w1.. its words: fchmod, fchown,
                                                   futimens, fstatfs, fxattr, flock and fcntl locks of granted files */
@@ -176,6 +184,13 @@ enum fs_type {
     FS_S_IMPORTS = VOS_TYPE(DVK_SERVICE_FS, 68), /* w0 pid, data as FS_S_EXPORTS replied: take them over for a process that arrives */
     /* between fs servers: see fs/remote.h */
     FS_S_REMOTE = VOS_TYPE(DVK_SERVICE_FS, 80), /* ... 127 */
+};
+
+/* One object of FS_POLL_SET. */
+struct vos_poll {
+    int64_t handle;
+    uint32_t events; /* POLL* */
+    uint32_t pad;
 };
 
 /* What stat shows; identical to x86-64's struct stat in the first 144 bytes, then what statx adds. */
