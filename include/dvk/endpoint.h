@@ -8,7 +8,8 @@
  *
  * Slots:
  *   1 .. DVK_USER_SLOTS-1     user slots. In a DC that runs a VOS, slot == pid == host pid in the cell.
- *                             Slots 1..63 belong to the cells themselves and are never bound; the rest
+ *                             Slots 1..63 belong to the cells themselves and are never bound but for each
+ *                             cell's zygote (DVK_ZYGOTE_SLOT, by a guest bind, not unique in the DC); the rest
  *                             are owned by nodes in sets of DVK_SLOT_SET (see dvk_slot_owner_index).
  *   DVK_SYSTEM_SLOT(n, s)     service s on node n (pm, fs, tty, ...). These are well known: a generation
  *                             of 0 in a destination means "whichever incarnation is bound now".
@@ -27,6 +28,7 @@ typedef uint64_t dvk_endpoint;
 
 #define DVK_USER_SLOTS (1u << 20)
 #define DVK_FIRST_USER_SLOT 64u
+#define DVK_ZYGOTE_SLOT 63u /* each cell's zygote: a guest bind of it is allowed in every context of a cell, one at a time */
 #define DVK_SLOT_SET 64u
 #define DVK_SYSTEM_BASE (1u << 24)
 #define DVK_MAX_NODE 384u /* node ids are 1..DVK_MAX_NODE */

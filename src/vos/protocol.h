@@ -182,6 +182,8 @@ enum fs_type {
     FS_S_CREDS = VOS_TYPE(DVK_SERVICE_FS, 66), /* w0 pid w1 fsuid w2 fsgid w3 umask; data: groups u32[] */
     FS_S_EXPORTS = VOS_TYPE(DVK_SERVICE_FS, 67), /* w0 pid: describe all handles and the working directory of a process that leaves; see fs/remote.h */
     FS_S_IMPORTS = VOS_TYPE(DVK_SERVICE_FS, 68), /* w0 pid, data as FS_S_EXPORTS replied: take them over for a process that arrives */
+    FS_S_TTY = VOS_TYPE(DVK_SERVICE_FS, 69), /* w0 pid w1 tty number (tty/tty.h): give the process a handle of that tty, open for reading and
+                                                writing (fs asks TTY_OPEN with O_NOCTTY). reply: w0 handle. For a DC's first program */
     /* between fs servers: see fs/remote.h */
     FS_S_REMOTE = VOS_TYPE(DVK_SERVICE_FS, 80), /* ... 127 */
 };
