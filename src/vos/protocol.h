@@ -32,7 +32,8 @@ enum pm_type {
                                   w4 uid|euid<<32 w5 suid|gid<<32 w6 egid|sgid<<32 w7 flags (PM_F_*) w8 umask,
                                   w9 length of the image that PM_IMAGE gives (0: the zygote); data: groups u32[] */
     PM_IMAGE = VOS_TYPE(DVK_SERVICE_PM, 2), /* w0 offset. reply: data: the next bytes of the exec image (vos/image.h);
-                                  with the first one, the host fds of the image's descriptors, in order */
+                                  with each, the next of the image's host fds, in order, at most
+                                  DVK_MESSAGE_FDS; ask on (with w0 the length) while fewer than the image's host_fds have come */
     PM_STARTED = VOS_TYPE(DVK_SERVICE_PM, 3), /* w0 0: the new program is about to run; else the errno that loading met (process then exits).
                                   data: "comm\0cmdline (NUL-separated)" for ps */
     PM_ZYGOTE_WAIT = VOS_TYPE(DVK_SERVICE_PM, 4), /* by the zygote: w0 result of the last spawn (pid or -errno). reply (when one is to
@@ -44,8 +45,8 @@ enum pm_type {
     PM_TID_FREE = VOS_TYPE(DVK_SERVICE_PM, 8), /* w0 tid: that thread has ended (its host thread is gone) */
     PM_PLACE = VOS_TYPE(DVK_SERVICE_PM, 9), /* asked at exec, after all checks that can fail. w0 flags (PM_PLACE_*), data: value of DVS_PLACE
                                   or empty. reply: w0 enum pm_place_result */
-    PM_EXEC = VOS_TYPE(DVK_SERVICE_PM, 10), /* w0 offset w1 total length, data: the next part of the image (vos/image.h); fds with the
-                                  first part, in the order of the image's host descriptors. The reply to the last part is 0 when the
+    PM_EXEC = VOS_TYPE(DVK_SERVICE_PM, 10), /* w0 offset w1 total length, data: the next part of the image (vos/image.h), in order of offset;
+                                  fds with any part, in the order of the image's host descriptors. The reply to the last part is 0 when the
                                   new place is ready: the process must then end at once by exit_group(0); else errno, and it goes on */
     PM_EXECED = VOS_TYPE(DVK_SERVICE_PM, 11), /* in-place exec is done. w0 0, data: "comm\0cmdline" */
     PM_EXIT = VOS_TYPE(DVK_SERVICE_PM, 12), /* w0 wait status the parent is to see; sent by exit_group just before the host exit */
@@ -69,6 +70,8 @@ enum pm_type {
     PM_NODES = VOS_TYPE(DVK_SERVICE_PM, 34), /* reply: w0 this node's id; data: "name\0" of each node of the DC that is up, sorted by id */
     PM_RLIMIT = VOS_TYPE(DVK_SERVICE_PM, 35), /* w0 pid w1 resource w2 set? w3 soft w4 hard. reply: w0 soft w1 hard (the old) */
     PM_UMASK = VOS_TYPE(DVK_SERVICE_PM, 36), /* w0 new umask, told so that fork and exec elsewhere inherit it */
+    PM_CHLD_IGNORE = VOS_TYPE(DVK_SERVICE_PM, 37), /* told at each rt_sigaction of SIGCHLD that changes it: w0 PM_CHLD_* bits. fork
+                                  inherits them; exec keeps only PM_CHLD_IGN */
 
     /* --- between pms (source must be a pm of the same DC) --- */
     PM_S_SPAWN = VOS_TYPE(DVK_SERVICE_PM, 64), /* take over a process that execs here: see pm/remote.h */
@@ -78,6 +81,17 @@ enum pm_type {
     PM_S_SIGNAL = VOS_TYPE(DVK_SERVICE_PM, 68),
     PM_S_RELATE = VOS_TYPE(DVK_SERVICE_PM, 69),
     PM_S_LIST = VOS_TYPE(DVK_SERVICE_PM, 70),
+    PM_S_JOIN = VOS_TYPE(DVK_SERVICE_PM, 71),
+    /* from other servers of the DC (and between pms): see pm/info.h; PM_S_LIST too */
+    PM_S_INFO = VOS_TYPE(DVK_SERVICE_PM, 72),
+    PM_S_RAISE = VOS_TYPE(DVK_SERVICE_PM, 73),
+    PM_S_GROUP = VOS_TYPE(DVK_SERVICE_PM, 74),
+};
+
+enum pm_chld_flags {
+    PM_CHLD_IGN = 1u,     /* SIGCHLD is SIG_IGN: children leave no zombies, no signal */
+    PM_CHLD_NOWAIT = 2u,  /* SA_NOCLDWAIT: no zombies, but the signal */
+    PM_CHLD_NOSTOP = 4u   /* SA_NOCLDSTOP: no signal for stopped and continued children */
 };
 
 enum pm_flags { PM_F_STRICT = 1u /* debug: calls from outside the personality kill */, PM_F_TRACE = 2u };
@@ -184,6 +198,10 @@ enum fs_type {
     FS_S_IMPORTS = VOS_TYPE(DVK_SERVICE_FS, 68), /* w0 pid, data as FS_S_EXPORTS replied: take them over for a process that arrives */
     FS_S_TTY = VOS_TYPE(DVK_SERVICE_FS, 69), /* w0 pid w1 tty number (tty/tty.h): give the process a handle of that tty, open for reading and
                                                 writing (fs asks TTY_OPEN with O_NOCTTY). reply: w0 handle. For a DC's first program */
+    FS_S_START = VOS_TYPE(DVK_SERVICE_FS, 70), /* w0 pid, data: absolute path: a process without a parent begins; the path is its working directory
+                                                  (none or missing data: /). FS_S_CREDS follows */
+    FS_S_ADOPT = VOS_TYPE(DVK_SERVICE_FS, 71), /* fds: [host fd]; w0 pid w1 kind (enum fs_kind) w2 status flags: FS_EXPORT on behalf of process w0 (a first
+                                                  program that starts on another node). reply: w0 handle */
     /* between fs servers: see fs/remote.h */
     FS_S_REMOTE = VOS_TYPE(DVK_SERVICE_FS, 80), /* ... 127 */
 };
