@@ -20,7 +20,7 @@
  * In strict mode the personality first installs its own filter that kills on any system call from outside its text, since
  * this one does not allow seccomp(2). Both are inherited by every guest.
  *
- * What the filter allows is listed in cell/seccomp.c. Anything else gives ENOSYS (by number or by argument); another
+ * What the filter allows is listed in cell/filter.c. Anything else gives ENOSYS (by number or by argument); another
  * architecture's calls (int 0x80, x32) kill the process. Of note: fork, vfork, kill, tgkill, tkill, execve, wait4, open,
  * socket, stat, ioctl but FIONREAD and FIONBIO are absent; clone3 with any flags is there, clone without namespace flags.
  */
