@@ -36,7 +36,7 @@ struct dvk_request; /* a message that was received and wants an answer */
 int dvk_open(const char *socket_path, struct dvk **out);
 /* The same over a connected SOCK_SEQPACKET socket that dvkd handed out. Takes over fd. */
 int dvk_open_fd(int fd, struct dvk **out);
-/* Unbinds everything, ends pending calls with -DVK_EINTERRUPTED, frees. NULL is allowed. */
+/* Unbinds everything, ends pending calls with -DVK_EINTERRUPTED, frees (requests not yet answered too). NULL is allowed. */
 void dvk_close(struct dvk *dvk);
 
 /* This node's id (1..DVK_MAX_NODE). */
@@ -79,7 +79,7 @@ int dvk_notify(struct dvk *dvk, dvk_endpoint from, dvk_endpoint to, uint64_t bit
  * dvk_call: send a request and have `done` called with its reply from within dvk_receive.
  * done(context, status, reply, data, data_len): status is 0 when a reply came, else the negative
  * error; reply is never NULL (zeroed on error); data points to the reply's out-of-line data and is valid
- * only during the call. Does not block. fds: taken over, sent along (local destinations only).
+ * only during the call; fds came with the reply: the callee owns them. Does not block. fds: taken over, sent along (local destinations only).
  * *call (may be NULL) gets a number for dvk_cancel.
  */
 typedef void dvk_done(void *context, int status, const struct dvk_message *reply, const void *data,
@@ -96,6 +96,7 @@ int dvk_cancel(struct dvk *dvk, uint64_t call);
  * change it at any time: copy it out before checking it. Both stay valid until the answer. */
 struct dvk_request {
     struct dvk_message msg;
+    uint32_t dc;           /* DC of source and destination */
     const void *data;      /* msg.data_len bytes */
     void *reply_data;      /* room for the reply's out-of-line data, reply_cap bytes */
     uint32_t reply_cap;

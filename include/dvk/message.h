@@ -17,6 +17,8 @@
 
 enum dvk_message_flags {
     DVK_MSG_FDS = 1u << 0, /* file descriptors travel with it (local only); count in `fds` */
+    DVK_MSG_ERROR = 1u << 1, /* replies: made by the DVK in place of the destination's, which will not come; status is the
+                                negative error (not bound, node unreachable, ...) */
 };
 
 struct dvk_message {
@@ -29,7 +31,7 @@ struct dvk_message {
     uint16_t flags;           /* enum dvk_message_flags */
     uint16_t fds;             /* file descriptors that travel with it, 0..DVK_MESSAGE_FDS */
     uint64_t notify;          /* notifications: the bits; otherwise 0 */
-    uint64_t reserved;        /* 0 */
+    uint64_t reserved;        /* 0; requests on a proxy's channel, written by the proxy: the source's node */
     union {
         uint8_t bytes[DVK_PAYLOAD_SIZE];
         uint64_t words[DVK_PAYLOAD_SIZE / 8];

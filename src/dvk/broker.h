@@ -45,8 +45,10 @@ enum dvk_broker_type {
     /* dvkd -> client */
     DVK_BROKER_CHANNEL = 32,  /* somebody connected to us: dc, endpoint = ours, peer = theirs, channel, side,
                                  flags PROXY; fds [memfd, socket, peer's doorbell], or none when the channel
-                                 is known and only `peer` is new */
-    DVK_BROKER_CHANNEL_GONE = 33, /* channel, dc, peer: the other context died; the channel was marked dead */
+                                 is known and only `peer` is new. Sent before the connecting side's answer.
+                                 To the proxy: node = where `endpoint` lives, 0: as its system slot says */
+    DVK_BROKER_CHANNEL_GONE = 33, /* channel, dc, peer: the other context died; the channel was marked dead.
+                                     status: 0 or the error with which calls that wait on it end */
     DVK_BROKER_NODE = 34,     /* node, flags UP or not; to the proxy also text = "address:port" */
     DVK_BROKER_DC_GONE = 35,  /* dc */
     DVK_BROKER_CONTROL = 36,  /* id, text, fds: see dvk_control_reply */
@@ -57,6 +59,7 @@ enum dvk_broker_flags {
     DVK_BROKER_F_ADOPTED = 1u << 1,
     DVK_BROKER_F_MOVED = 1u << 2,
     DVK_BROKER_F_UP = 1u << 3,
+    DVK_BROKER_F_MORE = 1u << 4, /* CONTROL_REPLY: the text goes on in the next one with the same id */
 };
 
 struct dvk_broker_packet {

@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests that we make: NEW -> QUEUED (route or channel) -> SENT (in a slot) -> COMPLETED, or NEW -> LOOPED -> COMPLETED. */
+#include "dvk/internal.h"
+#include "dvk/relay.h"
+
+#include <stdlib.h>
+
+#define CALL_INDEX_BITS 24
+
+int call_create(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk_message *message, uint32_t kind,
+                struct call **out) {
+    if (dvk->call_free_count == 0) {
+        uint32_t cap = dvk->call_cap ? dvk->call_cap * 2 : 64;
+        if (cap >= 1u << CALL_INDEX_BITS)
+            return -ENOMEM;
+        struct call **calls = realloc(dvk->calls, cap * sizeof *calls);
+        if (!calls)
+            return -ENOMEM;
+        dvk->calls = calls;
+        uint32_t *generations = realloc(dvk->call_generation, cap * sizeof *generations);
+        if (!generations)
+            return -ENOMEM;
+        dvk->call_generation = generations;
+        uint32_t *free_list = realloc(dvk->call_free, cap * sizeof *free_list);
+        if (!free_list)
+            return -ENOMEM;
+        dvk->call_free = free_list;
+        for (uint32_t i = cap; i > dvk->call_cap; i--) {
+            dvk->calls[i - 1] = NULL;
+            dvk->call_generation[i - 1] = 0;
+            dvk->call_free[dvk->call_free_count++] = i - 1;
+        }
+        dvk->call_cap = cap;
+    }
+    struct call *call = calloc(1, sizeof *call);
+    if (!call)
+        return -ENOMEM;
+    uint32_t index = dvk->call_free[--dvk->call_free_count];
+    dvk->calls[index] = call;
+    call->id = ((uint64_t)++dvk->call_generation[index] << CALL_INDEX_BITS) | index;
+    list_init(&call->link);
+    call->kind = kind;
+    call->dc = dc;
+    call->from = from;
+    call->message = *message;
+    if (from != DVK_NONE) {
+        call->message.source = from;
+        call->message.reserved = 0;
+    }
+    *out = call;
+    return 0;
+}
+
+struct call *call_by_id(struct dvk *dvk, uint64_t id) {
+    uint64_t index = id & ((1u << CALL_INDEX_BITS) - 1);
+    return index < dvk->call_cap && dvk->calls[index] && dvk->calls[index]->id == id ? dvk->calls[index] : NULL;
+}
+
+void call_free(struct dvk *dvk, struct call *call) {
+    uint32_t index = (uint32_t)(call->id & ((1u << CALL_INDEX_BITS) - 1));
+    dvk->calls[index] = NULL;
+    dvk->call_free[dvk->call_free_count++] = index;
+    list_remove(&call->link);
+    close_fds(call->fds, call->fd_count);
+    free(call->data);
+    if (call->looped)
+        call->looped->looped = NULL;
+    if (call->route)
+        call->route->notify = NULL;
+    struct channel *channel = call->channel;
+    uint32_t slot = call->slot;
+    free(call);
+    if (channel) {
+        channel_slot_free(dvk, channel, slot);
+        channel_release(channel);
+    }
+}
+
+/* Put it into a free slot of its channel. */
+static int call_send(struct dvk *dvk, struct channel *channel, struct call *call, uint32_t slot, const void *data) {
+    const struct dvk_channel_view *view = &channel->view;
+    int side = channel->side;
+    int error = 0;
+    uint32_t sequence = ++channel->next_sequence & DVK_SEQUENCE_MASK;
+    if (call->data_len > view->data_bytes)
+        error = -EMSGSIZE;
+    else if (call->fd_count && channel->proxy)
+        error = -DVK_ENOTALLOWED; /* descriptors do not leave the node */
+    if (error == 0 && call->fd_count) {
+        error = fdpass_send(channel, slot, side, false, sequence, call->fds, call->fd_count);
+        close_fds(call->fds, call->fd_count);
+    }
+    if (error < 0) {
+        map_set(channel->free_map, slot);
+        return error;
+    }
+    call->message.data_len = (uint32_t)call->data_len;
+    call->message.fds = (uint16_t)call->fd_count;
+    call->message.flags = call->fd_count ? DVK_MSG_FDS : 0;
+    call->fd_count = 0;
+    if (call->data_len)
+        memcpy(dvk_channel_buffer(view, side, 0, slot), data, call->data_len);
+    view->slot[side][slot].request = call->message;
+    channel->calls[slot] = call;
+    channel_hold(channel);
+    call->channel = channel;
+    call->slot = slot;
+    call->sequence = sequence;
+    call->state = CALL_SENT;
+    if (!call->waited)
+        map_set(channel->back_map, slot);
+    dvk_slot_publish(view, side, slot, call->kind | (call->waited ? 0 : DVK_SLOT_RING_BACK), sequence);
+    channel_ring(dvk, channel);
+    if (dvk_channel_is_dead(view)) /* P5: nobody may turn our slot to DEAD any more; the scan closes the channel */
+        receive_mark_more(dvk, channel);
+    return 0;
+}
+
+static int call_queue(struct call *call, struct link *queue, const void *data) {
+    if (call->data_len && !call->data) {
+        call->data = malloc(call->data_len);
+        if (!call->data)
+            return -ENOMEM;
+        memcpy(call->data, data, call->data_len);
+    }
+    call->state = CALL_QUEUED;
+    list_append(queue, &call->link);
+    return 0;
+}
+
+int call_submit(struct dvk *dvk, struct call *call, const void *data, size_t data_len) {
+    call->data_len = data_len;
+    if (!dvk->relay && own_resolve(dvk, call->dc, call->message.destination, &call->full))
+        return loopback_submit(dvk, call, data, data_len);
+    struct route *route;
+    int error = route_get(dvk, call->dc, call->from, call->message.destination, &route);
+    if (error < 0)
+        return error;
+    call->full = route->full;
+    struct channel *channel = route->channel;
+    if (!channel)
+        return call_queue(call, &route->queue, data);
+    int slot = list_is_empty(&channel->queue) ? channel_slot_take(channel) : -1;
+    if (slot < 0)
+        return call_queue(call, &channel->queue, data);
+    return call_send(dvk, channel, call, (uint32_t)slot, data);
+}
+
+void call_send_queued(struct dvk *dvk, struct channel *channel) {
+    while (!channel->closed && !list_is_empty(&channel->queue)) {
+        int slot = channel_slot_take(channel);
+        if (slot < 0)
+            return;
+        struct call *call = list_first(&channel->queue, struct call, link);
+        list_remove(&call->link);
+        int error = call_send(dvk, channel, call, (uint32_t)slot, call->data);
+        if (error < 0)
+            call_complete(dvk, call, error);
+    }
+}
+
+void call_on_route(struct dvk *dvk, struct route *route) {
+    list_each(call, &route->queue, struct call, link) { call->full = route->full; }
+    struct channel *channel = route->channel;
+    list_splice(&channel->queue, &route->queue);
+    call_send_queued(dvk, channel);
+}
+
+/* ---- completion ---- */
+
+static int notify_send(struct dvk *dvk, struct route *route) {
+    struct dvk_message message = {.destination = route->to, .notify = route->notify_bits};
+    struct call *call;
+    int error = call_create(dvk, route->dc, route->from, &message, DVK_SLOT_SEND, &call);
+    if (error < 0)
+        return error;
+    route->notify_bits = 0;
+    route->notify = call;
+    call->route = route;
+    error = call_submit(dvk, call, NULL, 0);
+    if (error < 0)
+        call_free(dvk, call);
+    return error;
+}
+
+void call_complete(struct dvk *dvk, struct call *call, int status) {
+    call->state = CALL_COMPLETED;
+    call->status = status;
+    if (status < 0) {
+        memset(&call->message, 0, sizeof call->message);
+        call->reply_len = 0;
+        if (call->channel)
+            map_clear(call->channel->back_map, call->slot);
+    }
+    struct route *route = call->route;
+    if (call->waited && !call->abandoned)
+        return;
+    if (call->abandoned || !call->done) {
+        call_free(dvk, call);
+        if (route && route->notify_bits)
+            (void)notify_send(dvk, route);
+        return;
+    }
+    list_append(&dvk->completed, &call->link);
+}
+
+void call_take_reply(struct dvk *dvk, struct call *call) {
+    struct channel *channel = call->channel;
+    const struct dvk_channel_view *view = &channel->view;
+    map_clear(channel->back_map, call->slot);
+    struct dvk_message reply = view->slot[channel->side][call->slot].reply; /* the one copy */
+    int status = 0;
+    unsigned fds = reply.flags & DVK_MSG_FDS ? reply.fds : 0;
+    if (reply.data_len > view->data_bytes || fds > DVK_MESSAGE_FDS || (channel->proxy && fds))
+        status = -DVK_EBADPEER;
+    if (status == 0 && fds) {
+        int got = fdpass_receive(channel, call->slot, channel->side, true, call->sequence, fds, call->fds);
+        if (got < 0)
+            status = -DVK_EBADPEER;
+        else
+            call->fd_count = (unsigned)got;
+    }
+    if (status == -DVK_EBADPEER) {
+        call_complete(dvk, call, status);
+        channel_close(dvk, channel, status, true, true);
+        return;
+    }
+    bool vouched = channel->proxy && dvk_endpoint_slot(reply.source) == dvk_endpoint_slot(call->full);
+    if (!vouched)
+        reply.source = call->full;
+    reply.destination = call->from != DVK_NONE ? call->from : call->message.source;
+    if (reply.flags & DVK_MSG_ERROR) {
+        status = reply.status < 0 ? reply.status : -DVK_EBADPEER;
+        struct route *route = route_find(dvk, call->dc, call->from, call->message.destination);
+        /* forget a way that led nowhere, so that the next call finds the destination's next incarnation */
+        if (status == -DVK_ENOTBOUND && route && route->channel == channel && !call->route)
+            route_drop(dvk, route, status);
+    }
+    reply.flags &= DVK_MSG_FDS;
+    reply.reserved = 0;
+    call->message = reply;
+    call->reply_data = dvk_channel_buffer(view, channel->side, 1, call->slot);
+    call->reply_len = reply.data_len;
+    call_complete(dvk, call, status);
+}
+
+void call_scan(struct dvk *dvk, struct channel *channel) {
+    channel_hold(channel);
+    uint32_t words = (channel->view.slots[channel->side] + 63) / 64;
+    for (uint32_t w = 0; w < words && !channel->closed; w++)
+        for (uint64_t bits = channel->back_map[w]; bits && !channel->closed; bits &= bits - 1) {
+            uint32_t i = w * 64 + (uint32_t)__builtin_ctzll(bits);
+            struct call *call = channel->calls[i];
+            if (!call || call->state != CALL_SENT || !map_has(channel->back_map, i))
+                continue;
+            switch (dvk_slot_look(&channel->view.slot[channel->side][i], call->sequence)) {
+            case DVK_LOOK_WAITING:
+                break;
+            case DVK_LOOK_DONE:
+                call_take_reply(dvk, call);
+                break;
+            case DVK_LOOK_DEAD:
+                call_complete(dvk, call, channel->gone_status);
+                break;
+            case DVK_LOOK_BROKEN:
+                channel_close(dvk, channel, -DVK_EBADPEER, true, true);
+                break;
+            }
+        }
+    channel_release(channel);
+}
+
+bool call_run_completed(struct dvk *dvk) {
+    bool any = false;
+    struct link batch;
+    list_init(&batch);
+    list_splice(&batch, &dvk->completed); /* what completes meanwhile has its turn next time */
+    struct call *call;
+    while ((call = list_first(&batch, struct call, link))) {
+        any = true;
+        list_remove(&call->link);
+        unsigned fd_count = call->fd_count;
+        int fds[DVK_MESSAGE_FDS];
+        memcpy(fds, call->fds, sizeof fds);
+        call->fd_count = 0;
+        call->done(call->context, call->status, &call->message, call->reply_len ? call->reply_data : NULL,
+                   call->reply_len, fd_count ? fds : NULL, fd_count);
+        call_free(dvk, call);
+    }
+    return any;
+}
+
+void call_completed_unslot(struct dvk *dvk, struct channel *channel) {
+    list_each(call, &dvk->completed, struct call, link) {
+        if (call->channel != channel)
+            continue;
+        free(call->data);
+        call->data = NULL;
+        if (call->reply_len && call->reply_data) {
+            call->data = malloc(call->reply_len);
+            if (!call->data)
+                continue;
+            memcpy(call->data, call->reply_data, call->reply_len);
+        }
+        call->reply_data = call->data;
+        call->channel = NULL;
+        channel_slot_free(dvk, channel, call->slot);
+        channel_release(channel);
+    }
+}
+
+void call_request_cancel(struct dvk *dvk, struct call *call) {
+    if (call->cancelled)
+        return;
+    call->cancelled = true;
+    struct channel *channel = call->channel;
+    switch (call->state) {
+    case CALL_QUEUED:
+        list_remove(&call->link);
+        call_complete(dvk, call, -DVK_EINTERRUPTED);
+        return;
+    case CALL_LOOPED:
+        if (call->looped)
+            request_cancel(dvk, call->looped);
+        return;
+    case CALL_SENT:
+        if (channel->closed)
+            return;
+        if (!channel->cancel_at)
+            channel->cancel_at = calloc(channel->view.slots[channel->side], sizeof *channel->cancel_at);
+        if (!channel->cancel_at)
+            return; /* no memory: it ends when it ends */
+        channel->cancel_at[call->slot] = dvk_slot_cancel(&channel->view, channel->side, call->slot);
+        map_set(channel->cancel_map, call->slot);
+        channel_ring(dvk, channel);
+        return;
+    default:
+        return;
+    }
+}
+
+/* ---- public ---- */
+
+int call_start(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk_message *message, uint32_t kind,
+               const void *data, size_t data_len, const int *fds, unsigned fd_count, dvk_done *done, void *context,
+               uint64_t *id) {
+    struct call *call = NULL;
+    int error = fd_count > DVK_MESSAGE_FDS || message->destination == DVK_NONE || (data_len && !data) ? -EINVAL
+                : data_len > DVK_DATA_MAX                                                             ? -EMSGSIZE
+                                                                                                      : 0;
+    if (error == 0)
+        error = call_create(dvk, dc, from, message, kind, &call);
+    if (error == 0) {
+        if (!dvk->relay)
+            call->message.notify = 0;
+        call->done = done;
+        call->context = context;
+        call->fd_count = fd_count;
+        if (fd_count)
+            memcpy(call->fds, fds, fd_count * sizeof(int));
+        uint64_t number = call->id;
+        error = call_submit(dvk, call, data, data_len);
+        if (error == 0 && id)
+            *id = number;
+        if (error < 0)
+            call_free(dvk, call); /* with its fds */
+        return error;
+    }
+    for (unsigned i = 0; i < fd_count; i++)
+        close(fds[i]);
+    return error;
+}
+
+int dvk_call(struct dvk *dvk, dvk_endpoint from, const struct dvk_message *message, const void *data, size_t data_len,
+             const int *fds, unsigned fd_count, dvk_done *done, void *context, uint64_t *call) {
+    struct own_endpoint *own = own_find(dvk, from);
+    if (!own || !done) {
+        for (unsigned i = 0; i < fd_count; i++)
+            close(fds[i]);
+        return own ? -EINVAL : -DVK_ENOTBOUND;
+    }
+    return call_start(dvk, own->dc, from, message, DVK_SLOT_SENDREC, data, data_len, fds, fd_count, done, context,
+                      call);
+}
+
+int dvk_cancel(struct dvk *dvk, uint64_t id) {
+    struct call *call = call_by_id(dvk, id);
+    if (!call)
+        return -ESRCH;
+    call_request_cancel(dvk, call);
+    return 0;
+}
+
+static int notify(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk_message *message) {
+    struct route *route;
+    int error = route_get(dvk, dc, from, message->destination, &route);
+    if (error < 0)
+        return error;
+    if (route->notify && route->notify->state == CALL_QUEUED) {
+        route->notify->message.notify |= message->notify;
+        return 0;
+    }
+    route->notify_bits |= message->notify;
+    return route->notify ? 0 : notify_send(dvk, route);
+}
+
+int dvk_notify(struct dvk *dvk, dvk_endpoint from, dvk_endpoint to, uint64_t bits) {
+    struct own_endpoint *own = own_find(dvk, from);
+    if (!own)
+        return -DVK_ENOTBOUND;
+    if (bits == 0 || to == DVK_NONE)
+        return -EINVAL;
+    struct dvk_message message = {.source = from, .destination = to, .notify = bits};
+    dvk_endpoint full;
+    if (own_resolve(dvk, own->dc, to, &full))
+        return loopback_notify(dvk, own->dc, from, full, bits);
+    return notify(dvk, own->dc, from, &message);
+}
+
+/* ---- on behalf of a remote source: see relay.h ---- */
+
+int dvk_call_as(struct dvk *dvk, uint32_t dc, const struct dvk_message *message, const void *data, size_t data_len,
+                dvk_done *done, void *context, uint64_t *call) {
+    return call_start(dvk, dc, DVK_NONE, message, DVK_SLOT_SENDREC, data, data_len, NULL, 0, done, context, call);
+}
+
+int dvk_send_as(struct dvk *dvk, uint32_t dc, const struct dvk_message *message, const void *data, size_t data_len,
+                dvk_done *done, void *context, uint64_t *call) {
+    uint64_t id = 0;
+    int error = call_start(dvk, dc, DVK_NONE, message, DVK_SLOT_SEND, data, data_len, NULL, 0, done, context, &id);
+    if (error == 0 && call)
+        *call = id;
+    return error;
+}

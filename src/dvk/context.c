@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Contexts: opening, closing, and the endpoints that they are bound to. */
+#include "dvk/channel_create.h"
+#include "dvk/internal.h"
+#include "dvk/relay.h"
+#include "common/cleanup.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#define OPEN_TIMEOUT_MS 5000
+#define BIND_TIMEOUT_MS 30000
+
+struct own_endpoint *own_find(struct dvk *dvk, dvk_endpoint endpoint) {
+    list_each(own, &dvk->own[bucket_of(dvk_endpoint_slot(endpoint), 0)], struct own_endpoint, bucket) {
+        if (own->endpoint == endpoint)
+            return own;
+    }
+    return NULL;
+}
+
+bool own_resolve(struct dvk *dvk, uint32_t dc, dvk_endpoint to, dvk_endpoint *full) {
+    list_each(own, &dvk->own[bucket_of(dvk_endpoint_slot(to), 0)], struct own_endpoint, bucket) {
+        if (own->dc == dc && (own->endpoint == to || (dvk_endpoint_generation(to) == 0 &&
+                                                       dvk_endpoint_slot(own->endpoint) == dvk_endpoint_slot(to)))) {
+            *full = own->endpoint;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void context_free(struct dvk *dvk) {
+    poller_stop(dvk);
+    if (dvk->doorbell)
+        munmap(dvk->doorbell, DVK_DOORBELL_SIZE);
+    if (dvk->doorbell_fd >= 0)
+        close(dvk->doorbell_fd);
+    if (dvk->broker_fd >= 0)
+        close(dvk->broker_fd);
+    struct request *request;
+    while ((request = list_first(&dvk->free_requests, struct request, link))) {
+        list_remove(&request->link);
+        free(request);
+    }
+    free(dvk->by_bit);
+    free(dvk->packet_buffer);
+    free(dvk->calls);
+    free(dvk->call_generation);
+    free(dvk->call_free);
+    free(dvk->timers);
+    free(dvk);
+}
+
+static int doorbell_make(struct dvk *dvk) {
+    int error = dvk_doorbell_create(&dvk->doorbell_fd);
+    if (error < 0)
+        return error;
+    void *page = mmap(NULL, DVK_DOORBELL_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, dvk->doorbell_fd, 0);
+    if (page == MAP_FAILED)
+        return -ENOMEM;
+    dvk->doorbell = page;
+    return 0;
+}
+
+int dvk_open_fd(int fd, struct dvk **out) {
+    struct dvk *dvk = calloc(1, sizeof *dvk);
+    if (!dvk) {
+        close(fd);
+        return -ENOMEM;
+    }
+    dvk->broker_fd = fd;
+    dvk->doorbell_fd = dvk->epoll_fd = dvk->stop_fd = -1;
+    struct link *lists[] = {&dvk->awaited, &dvk->outgoing, &dvk->events,      &dvk->channels, &dvk->more,
+                            &dvk->ready,   &dvk->notices,  &dvk->ready_notes, &dvk->completed, &dvk->free_requests,
+                            &dvk->requests};
+    for (size_t i = 0; i < ARRAY_LENGTH(lists); i++)
+        list_init(lists[i]);
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        list_init(&dvk->own[i]);
+        list_init(&dvk->guests[i]);
+        list_init(&dvk->routes[i]);
+        list_init(&dvk->numbers[i]);
+    }
+    dvk->next_bit = 1;
+    dvk->next_scan = INT64_MAX;
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    dvk->cpu_count = cpus > 0 ? (unsigned)cpus : 1;
+    dvk->by_bit = calloc(DVK_DOORBELL_BITS, sizeof *dvk->by_bit);
+    dvk->packet_buffer = malloc(DVK_BROKER_TEXT_MAX);
+    int error = dvk->by_bit && dvk->packet_buffer ? 0 : -ENOMEM;
+    for (unsigned i = 0; error == 0 && i < DVK_DOORBELL_BITS; i++)
+        list_init(&dvk->by_bit[i]);
+    if (error == 0)
+        error = doorbell_make(dvk);
+    if (error == 0) {
+        cpu_update(dvk);
+        error = poller_start(dvk);
+    }
+    if (error == 0) {
+        struct dvk_broker_packet hello = {.type = DVK_BROKER_HELLO};
+        struct packet answer;
+        error = broker_ask_wait(dvk, &hello, &dvk->doorbell_fd, 1, &answer, deadline_of(OPEN_TIMEOUT_MS));
+        if (error < 0 && dvk->broker_error)
+            error = dvk->broker_error;
+        if (error == 0)
+            dvk->node = answer.head.node;
+        packet_clear(&answer);
+    }
+    if (error < 0) {
+        dvk_close(dvk);
+        return error;
+    }
+    *out = dvk;
+    return 0;
+}
+
+int dvk_open(const char *socket_path, struct dvk **out) {
+    if (!socket_path)
+        socket_path = getenv("DVS_SOCKET");
+    if (!socket_path)
+        socket_path = "/run/dvs/dvkd.sock";
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(socket_path) >= sizeof address.sun_path)
+        return -DVK_ENODAEMON;
+    strcpy(address.sun_path, socket_path);
+    cleanup_close int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    struct timeval limit = {.tv_sec = OPEN_TIMEOUT_MS / 1000};
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) < 0 ||
+        connect(fd, (struct sockaddr *)&address, sizeof address) < 0)
+        return -DVK_ENODAEMON;
+    return dvk_open_fd(steal_fd(&fd), out);
+}
+
+void dvk_close(struct dvk *dvk) {
+    if (!dvk)
+        return;
+    struct channel *channel;
+    while ((channel = list_first(&dvk->channels, struct channel, link)))
+        channel_close(dvk, channel, -DVK_EINTERRUPTED, false, false);
+    broker_fail(dvk); /* ends what waits for dvkd, and with that the routes that are being made */
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        struct route *route;
+        while ((route = list_first(&dvk->routes[i], struct route, bucket)))
+            route_drop(dvk, route, -DVK_EINTERRUPTED);
+        struct own_endpoint *own;
+        while ((own = list_first(&dvk->own[i], struct own_endpoint, bucket))) {
+            list_remove(&own->bucket);
+            free(own);
+        }
+        struct guest *guest;
+        while ((guest = list_first(&dvk->guests[i], struct guest, bucket))) {
+            list_remove(&guest->bucket);
+            channel_release(guest->channel);
+            free(guest);
+        }
+    }
+    for (uint32_t i = 0; i < dvk->call_cap; i++)
+        if (dvk->calls[i] && dvk->calls[i]->state == CALL_LOOPED) {
+            dvk->calls[i]->looped->looped = NULL;
+            dvk->calls[i]->looped = NULL;
+            call_complete(dvk, dvk->calls[i], -DVK_EINTERRUPTED);
+        }
+    list_each(call, &dvk->completed, struct call, link) {
+        if (call->status == -DVK_ENODAEMON)
+            call->status = -DVK_EINTERRUPTED;
+    }
+    while (call_run_completed(dvk))
+        ;
+    struct request *request;
+    while ((request = list_first(&dvk->requests, struct request, all)))
+        request_free(dvk, request);
+    struct link *packets[] = {&dvk->events, &dvk->outgoing};
+    for (size_t i = 0; i < ARRAY_LENGTH(packets); i++) {
+        struct packet *packet;
+        while ((packet = list_first(packets[i], struct packet, link))) {
+            list_remove(&packet->link);
+            packet_clear(packet);
+            free(packet);
+        }
+    }
+    context_free(dvk);
+}
+
+uint32_t dvk_node(const struct dvk *dvk) { return dvk->node; }
+
+void dvk_relay_enable(struct dvk *dvk) { dvk->relay = true; }
+
+int dvk_bind(struct dvk *dvk, uint32_t dc, uint32_t slot, dvk_endpoint *out) {
+    struct own_endpoint *own = calloc(1, sizeof *own);
+    if (!own)
+        return -ENOMEM;
+    struct dvk_broker_packet ask = {.type = DVK_BROKER_BIND, .dc = dc, .endpoint = dvk_endpoint_make(0, slot)};
+    struct packet answer;
+    int error = broker_ask_wait(dvk, &ask, NULL, 0, &answer, deadline_of(BIND_TIMEOUT_MS));
+    packet_clear(&answer);
+    if (error == 0 && own_find(dvk, answer.head.endpoint)) {
+        /* calls name their source by its endpoint alone: two DCs' endpoints must not look the same */
+        struct dvk_broker_packet undo = {.type = DVK_BROKER_UNBIND, .dc = dc, .endpoint = answer.head.endpoint};
+        (void)broker_ask_wait(dvk, &undo, NULL, 0, &answer, deadline_of(BIND_TIMEOUT_MS));
+        packet_clear(&answer);
+        error = -DVK_ENOTALLOWED;
+    }
+    if (error < 0) {
+        free(own);
+        return error;
+    }
+    own->dc = dc;
+    own->endpoint = answer.head.endpoint;
+    list_append(&dvk->own[bucket_of(dvk_endpoint_slot(own->endpoint), 0)], &own->bucket);
+    dvk->own_count++;
+    *out = own->endpoint;
+    return 0;
+}
+
+int dvk_unbind(struct dvk *dvk, dvk_endpoint endpoint) {
+    struct own_endpoint *own = own_find(dvk, endpoint);
+    if (!own)
+        return -DVK_ENOTBOUND;
+    struct dvk_broker_packet ask = {.type = DVK_BROKER_UNBIND, .dc = own->dc, .endpoint = endpoint};
+    uint32_t dc = own->dc;
+    list_remove(&own->bucket);
+    dvk->own_count--;
+    free(own);
+    routes_drop_from(dvk, dc, endpoint, -DVK_EINTERRUPTED);
+    struct packet answer;
+    int error = broker_ask_wait(dvk, &ask, NULL, 0, &answer, deadline_of(BIND_TIMEOUT_MS));
+    packet_clear(&answer);
+    return error;
+}

@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of libdvk share. Nothing outside this folder includes it.
+ *
+ *   context.c    open, close, binding              call.c      requests that we make, completions
+ *   broker.c     packets to and from dvkd          sync.c      sendrec and send: calls that are waited for
+ *   route.c      (DC, from, to) -> channel         receive.c   the wait, the scan, what is handed out
+ *   channel.c    attach, slots, close              reply.c     requests that we got: answer, cancel, drop
+ *   fdpass.c     descriptors beside messages       loopback.c  messages within the process
+ *   poller.c     fds and the thread that polls     timer.c     timers
+ *   guest.c      guests' channels                  error.c     texts
+ *
+ * One thread uses a context, but for dvk_wake and the poller thread, which touch only `wake`, `fds_ready` and the
+ * doorbell. Ownership: the context owns channels, routes, calls and requests. A channel stays mapped while a request
+ * taken from it is unanswered or a completion's data lies in it (channel.references).
+ */
+#ifndef DVK_INTERNAL_H
+#define DVK_INTERNAL_H
+
+#include "dvk/broker.h"
+#include "dvk/futex.h"
+#include "dvk/list.h"
+#include "dvk/ring.h"
+
+#include <dvk/dvk.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+
+#define BUCKETS 1024u
+#define SLOT_WORDS (DVK_CHANNEL_MAX_SLOTS / 64)
+#define NS_PER_MS 1000000ll
+
+struct call;
+struct request;
+
+/* Adaptive spinning of one waiter: see spin_until in sync.c. */
+struct spin {
+    int64_t budget_ns;
+    unsigned skip; /* waits left before it is tried again */
+};
+
+/* Descriptors of a message whose turn has not come yet. */
+struct aside {
+    struct link link;
+    struct dvk_fd_packet packet;
+    unsigned count;
+    int fds[DVK_MESSAGE_FDS];
+};
+
+struct channel {
+    struct link link;     /* dvk.channels */
+    struct link number_link; /* dvk.numbers */
+    struct link bit_link; /* dvk.by_bit[bit] */
+    struct link more;     /* dvk.more: its ring may have entries though its bit is not set */
+    struct link routes;   /* struct route.of_channel */
+    struct link queue;    /* calls that wait for a slot, in order */
+    struct link asides;
+    unsigned aside_fds; /* descriptors in them */
+    uint64_t number;    /* dvkd's */
+    uint32_t dc;
+    int side;
+    bool proxy; /* the peer is a proxy: it vouches for sources */
+    bool guest;
+    bool closed; /* no longer used; lives on for its references */
+    int gone_status; /* what calls on it end with when the peer is gone */
+    unsigned references;
+    struct dvk_channel_view view;
+    int socket;
+    struct dvk_doorbell *peer_bell; /* NULL: a guest, which has none */
+    uint32_t bit;                   /* in our doorbell */
+    uint32_t taken;                 /* of the peer's ring */
+    uint32_t next_sequence;         /* of our requests */
+    unsigned sync_requests;         /* its unanswered requests whose sender blocks until the answer */
+    uint32_t cpu_told;              /* what header.cpu says of us */
+    int64_t stalled_until;          /* not 0: head of its ring has an unknown source; ns */
+    struct spin spin;
+    dvk_endpoint *peers;
+    size_t peer_count;
+    uint64_t free_map[SLOT_WORDS];   /* own slots not in use */
+    uint64_t back_map[SLOT_WORDS];   /* own slots whose completion the scan looks for */
+    uint64_t cancel_map[SLOT_WORDS]; /* own slots with a cancellation that the peer had not taken */
+    uint32_t *cancel_at;             /* its position, by own slot; NULL until there is one */
+    struct call **calls;             /* by own slot */
+    struct request **requests;       /* by the peer's slot: taken, unanswered */
+};
+
+/* The way to a destination: made on first use by CONNECT, forgotten when its channel closes. */
+struct route {
+    struct link bucket;
+    struct link of_channel;
+    struct link queue; /* calls that wait for the answer to CONNECT */
+    uint32_t dc;
+    dvk_endpoint from; /* DVK_NONE: on behalf of others (proxy) */
+    dvk_endpoint to;
+    dvk_endpoint full; /* to, with its generation if dvkd knows it */
+    struct channel *channel; /* NULL: connecting */
+    struct call *notify;     /* a notification under way, or NULL */
+    uint64_t notify_bits;    /* not sent yet */
+};
+
+enum call_state {
+    CALL_NEW,
+    CALL_QUEUED,    /* in a route's or channel's queue */
+    CALL_SENT,      /* has a slot */
+    CALL_LOOPED,    /* a request within the process */
+    CALL_COMPLETED, /* in dvk.completed, or for its waiter */
+};
+
+struct call {
+    struct link link; /* route.queue, channel.queue or dvk.completed */
+    uint64_t id;
+    enum call_state state;
+    uint32_t kind; /* DVK_SLOT_SENDREC or DVK_SLOT_SEND */
+    bool waited;    /* by sync.c: not run from the completion list */
+    bool abandoned; /* nobody wants the result */
+    bool cancelled;
+    uint32_t dc;
+    dvk_endpoint from;
+    dvk_endpoint full; /* the destination as it is known */
+    struct dvk_message message; /* request; then reply */
+    void *data;                 /* request's, while it is queued; loopback: reply's when completed */
+    size_t data_len;
+    int fds[DVK_MESSAGE_FDS]; /* the request's until sent, then the reply's */
+    unsigned fd_count;
+    dvk_done *done;
+    void *context;
+    int status;
+    const void *reply_data;
+    size_t reply_len;
+    struct channel *channel; /* SENT, and COMPLETED while it holds slot and reference */
+    struct route *route;     /* notifications only */
+    struct request *looped;
+    uint32_t slot, sequence;
+};
+
+enum request_state {
+    REQUEST_READY,    /* in dvk.ready or dvk.ready_notes */
+    REQUEST_TAKEN,    /* handed out by dvk_receive */
+};
+
+struct request {
+    struct dvk_request public; /* first */
+    struct link link;          /* ready list; dvk.notices while a cancellation is to be told */
+    struct link all;           /* dvk.requests */
+    enum request_state state;
+    uint32_t kind;
+    struct channel *channel; /* NULL: loopback; holds a reference */
+    bool detached;           /* the requester is gone: an answer goes nowhere */
+    bool sync;               /* counted in channel.sync_requests */
+    bool in_header;          /* a notification from header.notify: it has no slot */
+    uint32_t slot, sequence;
+    struct call *looped; /* loopback: the call it came from, NULL when that was given up */
+    bool is_loopback;
+    bool finished;        /* a send that was answered when it was taken */
+    void *data_buffer;    /* loopback */
+    void *reply_buffer;
+};
+
+struct own_endpoint {
+    struct link bucket;
+    uint32_t dc;
+    dvk_endpoint endpoint;
+};
+
+struct guest {
+    struct link bucket;
+    uint32_t dc;
+    dvk_endpoint endpoint;
+    struct channel *channel;
+};
+
+/* A packet to or from dvkd that waits. */
+struct packet {
+    struct link link;
+    struct dvk_broker_packet head;
+    char *text; /* NUL-terminated, or NULL */
+    int fds[DVK_MESSAGE_FDS];
+    unsigned fd_count;
+    void *fn, *context; /* an answer that is told from dvk_receive: the user's function */
+};
+
+/* An answer that is awaited. answered(): takes packet->fds over; the packet is its caller's. */
+struct awaited {
+    struct link link;
+    uint64_t id;
+    void (*answered)(struct dvk *dvk, struct awaited *awaited, struct packet *packet);
+    void *a, *b; /* the handler's */
+};
+
+struct watch {
+    void (*fn)(void *context, int fd, uint32_t events);
+    void *context;
+    uint32_t events; /* 0: none */
+    uint32_t generation;
+};
+
+struct timer {
+    int64_t at_ns;
+    uint64_t id;
+    void (*fn)(void *context);
+    void *context;
+};
+
+struct dvk {
+    /* dvkd */
+    int broker_fd;
+    bool broker_gone;
+    int broker_error; /* why, if it was not just its end */
+    uint32_t node;
+    uint64_t next_id;
+    struct link awaited;
+    struct link outgoing; /* packets the socket had no room for */
+    struct link events;   /* packets to be told of from dvk_receive */
+    char *packet_buffer;
+
+    /* what we are */
+    bool relay; /* a proxy: see relay.h */
+    struct link own[BUCKETS];
+    unsigned own_count;
+    struct link guests[BUCKETS];
+    unsigned guest_count;
+
+    /* channels */
+    struct link channels;
+    struct link numbers[BUCKETS];
+    struct link *by_bit; /* DVK_DOORBELL_BITS lists */
+    unsigned next_bit;
+    struct link more;
+    struct link routes[BUCKETS];
+    int doorbell_fd;
+    struct dvk_doorbell *doorbell;
+    uint32_t seen; /* doorbell word before the last scan */
+    uint32_t cpu;
+    unsigned cpu_count;
+    int64_t next_scan; /* of all channels */
+    bool active;       /* something came since then */
+    unsigned work; /* calls of dvk_receive since the clock was read */
+    struct spin spin;
+    uint32_t last_cpu; /* CPU + 1 of the last request's sender */
+
+    /* calls and requests */
+    struct call **calls; /* by index: low 24 bits of the id - 1 */
+    uint32_t *call_generation;
+    uint32_t call_cap, call_free_count;
+    uint32_t *call_free;
+    struct link completed;
+    struct link ready_notes, ready; /* requests to hand out */
+    struct link notices;            /* requests whose cancellation is to be told */
+    struct link requests; /* all that are not free */
+    struct link free_requests;
+    unsigned free_request_count;
+
+    /* callbacks */
+    void (*on_cancel)(void *context, struct dvk_request *req);
+    void *on_cancel_context;
+    void (*on_event)(void *context, const struct dvk_event *event);
+    void *on_event_context;
+
+    /* fds, timers, wake */
+    int epoll_fd, stop_fd;
+    pthread_t poller;
+    bool poller_runs;
+    uint32_t fds_ready; /* futex: 1: the poller has seen something and waits for us */
+    uint32_t wake;
+    bool stopping;
+    struct watch *watches;
+    size_t watch_cap;
+    struct timer *timers; /* binary heap by time */
+    size_t timer_count, timer_cap;
+    uint64_t next_timer;
+};
+
+static inline int64_t now_ns(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return ts.tv_sec * 1000000000ll + ts.tv_nsec;
+}
+/* End of a wait: ns of the monotonic clock; INT64_MAX: never. */
+static inline int64_t deadline_of(int timeout_ms) {
+    return timeout_ms < 0 ? INT64_MAX : now_ns() + timeout_ms * NS_PER_MS;
+}
+static inline uint32_t bucket_of(uint64_t a, uint64_t b) {
+    uint64_t h = (a ^ (b << 29) ^ (b >> 35)) * 0x9e3779b97f4a7c15ull;
+    return (uint32_t)(h >> 40) % BUCKETS;
+}
+static inline void map_set(uint64_t *map, uint32_t i) { map[i / 64] |= 1ull << (i % 64); }
+static inline void map_clear(uint64_t *map, uint32_t i) { map[i / 64] &= ~(1ull << (i % 64)); }
+static inline bool map_has(const uint64_t *map, uint32_t i) { return map[i / 64] >> (i % 64) & 1; }
+
+void close_fds(int *fds, unsigned count); /* closes and sets to -1 */
+
+/* context.c */
+struct own_endpoint *own_find(struct dvk *dvk, dvk_endpoint endpoint);
+/* Is `to` (generation 0: any) one of ours in that DC? *full gets it whole. */
+bool own_resolve(struct dvk *dvk, uint32_t dc, dvk_endpoint to, dvk_endpoint *full);
+
+/* broker.c */
+int broker_send(struct dvk *dvk, struct dvk_broker_packet *packet, const char *text, const int *fds, unsigned fd_count);
+/* Send a request; answered() is called when its answer comes, or with status -DVK_ENODAEMON. */
+int broker_ask(struct dvk *dvk, struct dvk_broker_packet *packet, void (*answered)(struct dvk *, struct awaited *, struct packet *),
+               void *a, void *b);
+/* The same, waiting for it. The answer's fds and text are the caller's (packet_clear). */
+int broker_ask_wait(struct dvk *dvk, struct dvk_broker_packet *packet, const int *fds, unsigned fd_count,
+                    struct packet *answer, int64_t deadline);
+/* Read and handle all packets that are there; events are queued. Never blocks. */
+void broker_drain(struct dvk *dvk);
+void broker_wait(struct dvk *dvk, int64_t deadline); /* until something can be read or written */
+bool broker_run_events(struct dvk *dvk);             /* true if there were any */
+void broker_flush(struct dvk *dvk);
+void broker_fail(struct dvk *dvk);
+/* Queue an event of our own making. */
+void broker_event(struct dvk *dvk, const struct dvk_broker_packet *head);
+void packet_clear(struct packet *packet);
+
+/* route.c */
+int route_get(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to, struct route **out);
+struct route *route_find(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to);
+void route_drop(struct dvk *dvk, struct route *route, int status); /* ends its queued calls */
+void routes_drop_from(struct dvk *dvk, uint32_t dc, dvk_endpoint from, int status);
+
+/* channel.c */
+struct channel_fds {
+    int memfd, socket, bell; /* -1: none */
+};
+/* Takes over the fds in *fds (closes memfd and bell once mapped). */
+int channel_attach(struct dvk *dvk, uint64_t number, uint32_t dc, int side, bool proxy, bool guest,
+                   struct channel_fds *fds, struct channel **out);
+struct channel *channel_find(struct dvk *dvk, uint64_t number);
+int channel_peer_add(struct channel *channel, dvk_endpoint peer);
+bool channel_peer_known(const struct channel *channel, dvk_endpoint peer);
+int channel_slot_take(struct channel *channel); /* own slot, or -1 */
+void channel_slot_free(struct dvk *dvk, struct channel *channel, uint32_t slot);
+void channel_ring(struct dvk *dvk, struct channel *channel);
+void channel_ring_plain(struct channel *channel); /* without telling our CPU */
+/* Stop using it: calls end with status, requests are detached, routes dropped; tell: tell dvkd; event: tell the user. */
+void channel_close(struct dvk *dvk, struct channel *channel, int status, bool tell, bool event);
+static inline void channel_hold(struct channel *channel) { channel->references++; }
+void channel_release(struct channel *channel);
+void channel_free(struct channel *channel);
+void channel_kill(struct channel *channel); /* mark dead, wake waiters */
+
+/* fdpass.c */
+int fdpass_send(struct channel *channel, uint32_t slot, int side, bool reply, uint32_t sequence, const int *fds,
+                unsigned count);
+/* Descriptors of a message; returns count, or -1: none there (the peer lied) or it broke the protocol. */
+int fdpass_receive(struct channel *channel, uint32_t slot, int side, bool reply, uint32_t sequence, unsigned count,
+                   int *fds);
+void fdpass_drop(struct channel *channel);
+
+/* call.c */
+int call_create(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk_message *message, uint32_t kind,
+                struct call **out);
+void call_free(struct dvk *dvk, struct call *call);
+/* Start it on its way. data is copied. Errors leave the call to its caller (fds included). */
+int call_submit(struct dvk *dvk, struct call *call, const void *data, size_t data_len);
+/* A reply is there (status 0: taken from its slot) or none will come. The channel's slot is held until call_free. */
+void call_complete(struct dvk *dvk, struct call *call, int status);
+void call_take_reply(struct dvk *dvk, struct call *call);
+void call_on_route(struct dvk *dvk, struct route *route);         /* route is ready: move its queue on */
+void call_send_queued(struct dvk *dvk, struct channel *channel); /* slots may be free */
+void call_request_cancel(struct dvk *dvk, struct call *call);
+bool call_run_completed(struct dvk *dvk);
+/* Free the slots of completions that wait for dvk_receive: a call that is waited for needs one now. */
+void call_completed_unslot(struct dvk *dvk, struct channel *channel);
+void call_scan(struct dvk *dvk, struct channel *channel); /* look for completions */
+struct call *call_by_id(struct dvk *dvk, uint64_t id);
+int call_start(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk_message *message, uint32_t kind,
+               const void *data, size_t data_len, const int *fds, unsigned fd_count, dvk_done *done, void *context,
+               uint64_t *id);
+
+/* receive.c */
+void receive_scan_channel(struct dvk *dvk, struct channel *channel);
+bool receive_scan(struct dvk *dvk); /* what the doorbell says; true if it said anything */
+void receive_mark_more(struct dvk *dvk, struct channel *channel);
+
+/* reply.c */
+struct request *request_new(struct dvk *dvk);
+void request_free(struct dvk *dvk, struct request *request);
+void request_detach(struct dvk *dvk, struct request *request); /* its requester is gone */
+void request_cancel(struct dvk *dvk, struct request *request);
+void request_error(struct dvk *dvk, struct channel *channel, uint32_t slot, uint32_t sequence, int status);
+/* A send was taken: tell its sender. */
+void request_taken(struct dvk *dvk, struct request *request);
+
+/* sync.c */
+void cpu_update(struct dvk *dvk);
+/* Spin until *word differs from value, within the budget; true if it does. peer_cpu: CPU + 1 of who will change it. */
+bool spin_until(struct dvk *dvk, struct spin *spin, const uint32_t *word, uint32_t value, uint32_t peer_cpu);
+
+/* loopback.c */
+int loopback_submit(struct dvk *dvk, struct call *call, const void *data, size_t data_len);
+int loopback_notify(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to, uint64_t bits);
+void loopback_finish(struct dvk *dvk, struct request *request, const struct dvk_message *reply, const int *fds,
+                     unsigned fd_count);
+
+/* poller.c */
+int poller_start(struct dvk *dvk);
+void poller_stop(struct dvk *dvk);
+void poller_run(struct dvk *dvk); /* handle what is ready, if anything */
+int poller_watch_broker(struct dvk *dvk, bool output);
+void poller_bell(struct dvk *dvk); /* wake the thread in dvk_receive */
+
+/* timer.c */
+bool timer_run(struct dvk *dvk, int64_t now);
+static inline int64_t timer_next(const struct dvk *dvk) { return dvk->timer_count ? dvk->timers[0].at_ns : INT64_MAX; }
+
+#endif

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * File descriptors beside the doorbell. A futex and an epoll set cannot be waited for together, so a small thread polls
+ * the epoll set; when something is ready it sets fds_ready, wakes the main thread by the doorbell and waits until that
+ * has handled it. A message thus costs no system call for fds, and callbacks run in the main thread only.
+ */
+#include "dvk/internal.h"
+
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+#define BROKER_KEY UINT64_MAX
+
+void poller_bell(struct dvk *dvk) {
+    if (!dvk->doorbell)
+        return;
+    __atomic_fetch_add(&dvk->doorbell->word, 1u, __ATOMIC_SEQ_CST);
+    /* whatever `sleeping` says: peers can write it */
+    dvk_futex_wake(&dvk->doorbell->word, 1);
+}
+
+static void *poller_main(void *context) {
+    struct dvk *dvk = context;
+    struct pollfd fds[2] = {{.fd = dvk->epoll_fd, .events = POLLIN}, {.fd = dvk->stop_fd, .events = POLLIN}};
+    while (!__atomic_load_n(&dvk->stopping, __ATOMIC_ACQUIRE)) {
+        if (poll(fds, 2, -1) <= 0 || !(fds[0].revents & POLLIN))
+            continue;
+        __atomic_store_n(&dvk->fds_ready, 1u, __ATOMIC_SEQ_CST);
+        poller_bell(dvk);
+        while (__atomic_load_n(&dvk->fds_ready, __ATOMIC_ACQUIRE) && !__atomic_load_n(&dvk->stopping, __ATOMIC_ACQUIRE))
+            (void)dvk_futex_wait(&dvk->fds_ready, 1, -1);
+    }
+    return NULL;
+}
+
+int poller_watch_broker(struct dvk *dvk, bool output) {
+    struct epoll_event event = {.events = EPOLLIN | (output ? EPOLLOUT : 0), .data.u64 = BROKER_KEY};
+    return epoll_ctl(dvk->epoll_fd, EPOLL_CTL_MOD, dvk->broker_fd, &event) < 0 ? -errno : 0;
+}
+
+int poller_start(struct dvk *dvk) {
+    dvk->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    dvk->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = BROKER_KEY};
+    if (dvk->epoll_fd < 0 || dvk->stop_fd < 0 || epoll_ctl(dvk->epoll_fd, EPOLL_CTL_ADD, dvk->broker_fd, &event) < 0)
+        return -errno;
+    /* signals are the program's: never ours */
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_attr_t attr;
+    int error = pthread_attr_init(&attr);
+    if (error)
+        return -error;
+    (void)pthread_attr_setstacksize(&attr, 64 * 1024);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    error = pthread_create(&dvk->poller, &attr, poller_main, dvk);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attr);
+    dvk->poller_runs = error == 0;
+    return -error;
+}
+
+void poller_stop(struct dvk *dvk) {
+    if (dvk->poller_runs) {
+        __atomic_store_n(&dvk->stopping, true, __ATOMIC_SEQ_CST);
+        uint64_t one = 1;
+        while (write(dvk->stop_fd, &one, sizeof one) < 0 && errno == EINTR)
+            ;
+        __atomic_store_n(&dvk->fds_ready, 0u, __ATOMIC_SEQ_CST);
+        dvk_futex_wake(&dvk->fds_ready, INT_MAX);
+        pthread_join(dvk->poller, NULL);
+        dvk->poller_runs = false;
+    }
+    if (dvk->epoll_fd >= 0)
+        close(dvk->epoll_fd);
+    if (dvk->stop_fd >= 0)
+        close(dvk->stop_fd);
+    dvk->epoll_fd = dvk->stop_fd = -1;
+    free(dvk->watches);
+    dvk->watches = NULL;
+    dvk->watch_cap = 0;
+}
+
+void poller_run(struct dvk *dvk) {
+    struct epoll_event events[64];
+    int n = epoll_wait(dvk->epoll_fd, events, 64, 0);
+    for (int i = 0; i < n; i++) {
+        if (events[i].data.u64 == BROKER_KEY) {
+            if (events[i].events & EPOLLOUT)
+                broker_flush(dvk);
+            broker_drain(dvk);
+            continue;
+        }
+        uint32_t fd = (uint32_t)events[i].data.u64, generation = (uint32_t)(events[i].data.u64 >> 32);
+        if (fd < dvk->watch_cap && dvk->watches[fd].events && dvk->watches[fd].generation == generation)
+            dvk->watches[fd].fn(dvk->watches[fd].context, (int)fd, events[i].events);
+    }
+    __atomic_store_n(&dvk->fds_ready, 0u, __ATOMIC_SEQ_CST);
+    dvk_futex_wake(&dvk->fds_ready, 1);
+}
+
+int dvk_watch_fd(struct dvk *dvk, int fd, uint32_t events, void (*fn)(void *context, int fd, uint32_t events),
+                 void *context) {
+    if (fd < 0 || (events && !fn))
+        return -EINVAL;
+    if ((size_t)fd >= dvk->watch_cap) {
+        if (!events)
+            return -ENOENT;
+        size_t cap = dvk->watch_cap ? dvk->watch_cap : 64;
+        while (cap <= (size_t)fd)
+            cap *= 2;
+        struct watch *watches = realloc(dvk->watches, cap * sizeof *watches);
+        if (!watches)
+            return -ENOMEM;
+        memset(watches + dvk->watch_cap, 0, (cap - dvk->watch_cap) * sizeof *watches);
+        dvk->watches = watches;
+        dvk->watch_cap = cap;
+    }
+    struct watch *watch = &dvk->watches[fd];
+    if (!events) {
+        if (!watch->events)
+            return -ENOENT;
+        watch->events = 0;
+        watch->generation++;
+        return epoll_ctl(dvk->epoll_fd, EPOLL_CTL_DEL, fd, NULL) < 0 ? -errno : 0;
+    }
+    struct epoll_event event = {.events = events, .data.u64 = (uint64_t)watch->generation << 32 | (uint32_t)fd};
+    if (epoll_ctl(dvk->epoll_fd, watch->events ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event) < 0)
+        return -errno;
+    watch->events = events;
+    watch->fn = fn;
+    watch->context = context;
+    return 0;
+}

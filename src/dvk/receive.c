@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The wait, the scan of the doorbell, and what is handed out. */
+#include "dvk/internal.h"
+
+#include <stdlib.h>
+
+#define TAKE_AT_ONCE 16        /* entries of one channel before the next has its turn */
+#define SCAN_ACTIVE_NS (100 * NS_PER_MS)
+#define SCAN_IDLE_NS (1000 * NS_PER_MS)
+#define STALL_NS (1000 * NS_PER_MS)
+
+void receive_mark_more(struct dvk *dvk, struct channel *channel) {
+    if (!list_has(&channel->more) && !channel->closed)
+        list_append(&dvk->more, &channel->more);
+}
+
+/* The message in the peer's slot i: copied once, checked. 1: *out; 0: leave it for now; -1: the peer broke the
+ * protocol; 2: nothing to hand out, go on. */
+static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, struct request **out) {
+    int peer = 1 - channel->side;
+    const struct dvk_channel_view *view = &channel->view;
+    struct dvk_slot *slot = &view->slot[peer][i];
+    if (channel->requests[i])
+        return -1; /* it has not been answered yet */
+    uint32_t state = __atomic_load_n(&slot->state, __ATOMIC_ACQUIRE);
+    if (DVK_STATE_KIND(state) != DVK_SLOT_WAITING)
+        return DVK_STATE_KIND(state) == DVK_SLOT_DEAD ? 2 : -1;
+    uint32_t sequence = DVK_STATE_SEQUENCE(state);
+    uint32_t flags = __atomic_load_n(&slot->flags, __ATOMIC_RELAXED);
+    struct request *request = request_new(dvk);
+    if (!request)
+        return 0; /* later, when there is memory */
+    struct dvk_request *pub = &request->public;
+    pub->msg = slot->request; /* the one copy */
+    struct dvk_message *msg = &pub->msg;
+    uint32_t kind = flags & DVK_SLOT_KIND_MASK;
+    unsigned fds = msg->flags & DVK_MSG_FDS ? msg->fds : 0;
+    if (kind > DVK_SLOT_SEND || msg->data_len > view->data_bytes || fds > DVK_MESSAGE_FDS ||
+        (channel->proxy && fds) || msg->source == DVK_NONE || (msg->notify && kind != DVK_SLOT_SEND)) {
+        request_free(dvk, request);
+        return -1;
+    }
+    if (!channel->proxy && !channel_peer_known(channel, msg->source)) {
+        broker_drain(dvk); /* dvkd tells of a new endpoint before its first message can be sent */
+        if (channel->closed || !channel_peer_known(channel, msg->source)) {
+            request_free(dvk, request);
+            int64_t now = now_ns();
+            if (!channel->stalled_until)
+                channel->stalled_until = now + STALL_NS;
+            return now < channel->stalled_until ? 0 : -1;
+        }
+    }
+    channel->stalled_until = 0;
+    if (fds) {
+        int got = fdpass_receive(channel, i, peer, false, sequence, fds, pub->fds);
+        if (got < 0) {
+            request_free(dvk, request);
+            return -1;
+        }
+        pub->fd_count = (unsigned)got;
+    }
+    dvk_endpoint full = msg->destination;
+    if (!dvk->relay && !own_resolve(dvk, channel->dc, msg->destination, &full)) {
+        request_error(dvk, channel, i, sequence, -DVK_ENOTBOUND);
+        request_free(dvk, request);
+        return 2;
+    }
+    msg->destination = full;
+    msg->flags = fds ? DVK_MSG_FDS : 0;
+    msg->fds = (uint16_t)fds;
+    msg->status = 0;
+    pub->source_node = channel->proxy && msg->reserved <= DVK_MAX_NODE ? (uint32_t)msg->reserved : dvk->node;
+    msg->reserved = 0;
+    pub->dc = channel->dc;
+    pub->local = !channel->proxy;
+    pub->data = dvk_channel_buffer(view, peer, 0, i);
+    pub->reply_data = dvk_channel_buffer(view, peer, 1, i);
+    pub->reply_cap = view->data_bytes;
+    pub->wants_reply = kind == DVK_SLOT_SENDREC || dvk->relay;
+    request->kind = kind;
+    request->channel = channel;
+    request->slot = i;
+    request->sequence = sequence;
+    request->sync = !(flags & DVK_SLOT_RING_BACK);
+    if (request->sync)
+        channel->sync_requests++;
+    channel->requests[i] = request;
+    channel_hold(channel);
+    *out = request;
+    return 1;
+}
+
+/* A guest's notification bits (it has no slots to spare for them). */
+static void header_notify_take(struct dvk *dvk, struct channel *channel) {
+    uint64_t *word = &channel->view.header->notify[1 - channel->side];
+    if (!channel->guest || __atomic_load_n(word, __ATOMIC_ACQUIRE) == 0 || channel->peer_count == 0)
+        return;
+    struct request *request = request_new(dvk);
+    if (!request)
+        return;
+    request->public.msg.notify = __atomic_exchange_n(word, 0, __ATOMIC_ACQ_REL);
+    request->public.msg.source = channel->peers[0];
+    request->public.dc = channel->dc;
+    request->public.local = true;
+    request->public.source_node = dvk->node;
+    request->kind = DVK_SLOT_SEND;
+    request->in_header = true;
+    if (request->public.msg.notify == 0)
+        request_free(dvk, request);
+    else
+        list_append(&dvk->ready_notes, &request->link);
+}
+
+void receive_scan_channel(struct dvk *dvk, struct channel *channel) {
+    if (channel->closed)
+        return;
+    channel_hold(channel);
+    bool dead = dvk_channel_is_dead(&channel->view);
+    call_scan(dvk, channel); /* replies that came before the end still count */
+    if (dead)
+        channel_close(dvk, channel, channel->gone_status, true, true);
+    if (!channel->closed)
+        header_notify_take(dvk, channel);
+    int peer = 1 - channel->side;
+    struct dvk_ring *ring = &channel->view.header->ring[peer];
+    for (int n = 0; !channel->closed; n++) {
+        uint16_t entry;
+        int found = dvk_ring_peek(ring, channel->view.slots[peer], channel->taken, &entry);
+        if (found == 0)
+            break;
+        if (n == TAKE_AT_ONCE) {
+            receive_mark_more(dvk, channel);
+            break;
+        }
+        struct request *request = NULL;
+        int took = 2;
+        if (found > 0 && entry & DVK_RING_CANCEL) {
+            uint32_t i = entry & ~DVK_RING_CANCEL;
+            if (channel->requests[i] &&
+                __atomic_load_n(&channel->view.slot[peer][i].cancel, __ATOMIC_RELAXED)) /* else: a stale one */
+                request_cancel(dvk, channel->requests[i]);
+        } else if (found > 0)
+            took = entry_take(dvk, channel, entry, &request);
+        if (found < 0 || took < 0) {
+            channel_close(dvk, channel, -DVK_EBADPEER, true, true);
+            break;
+        }
+        if (took == 0)
+            break; /* the periodic scan tries again */
+        if (!channel->closed)
+            dvk_ring_advance(ring, &channel->taken);
+        if (took == 1)
+            list_append(request->public.msg.notify ? &dvk->ready_notes : &dvk->ready, &request->link);
+    }
+    channel_release(channel);
+}
+
+/* Run through the channels in dvk.more, each once. */
+static bool scan_more(struct dvk *dvk) {
+    struct link batch;
+    list_init(&batch);
+    list_splice(&batch, &dvk->more);
+    struct channel *channel;
+    bool any = false;
+    while ((channel = list_first(&batch, struct channel, more))) {
+        any = true;
+        list_remove(&channel->more);
+        receive_scan_channel(dvk, channel);
+    }
+    return any;
+}
+
+bool receive_scan(struct dvk *dvk) {
+    struct dvk_doorbell *bell = dvk->doorbell;
+    uint32_t word = __atomic_load_n(&bell->word, __ATOMIC_SEQ_CST);
+    if (word != dvk->seen) {
+        dvk->seen = word;
+        dvk->active = true;
+    }
+    for (unsigned s = 0; s < 2; s++) {
+        if (__atomic_load_n(&bell->summary[s], __ATOMIC_SEQ_CST) == 0)
+            continue;
+        uint64_t words = __atomic_exchange_n(&bell->summary[s], 0, __ATOMIC_SEQ_CST);
+        for (; words; words &= words - 1) {
+            unsigned w = s * 64 + (unsigned)__builtin_ctzll(words);
+            uint64_t bits = __atomic_exchange_n(&bell->pending[w], 0, __ATOMIC_SEQ_CST);
+            for (; bits; bits &= bits - 1) {
+                struct link *list = &dvk->by_bit[w * 64 + (unsigned)__builtin_ctzll(bits)];
+                list_each(channel, list, struct channel, bit_link) { receive_mark_more(dvk, channel); }
+            }
+        }
+    }
+    return scan_more(dvk);
+}
+
+/* All channels, whatever the doorbell says: peers may have cleared each other's hints. */
+static void scan_all(struct dvk *dvk) {
+    list_each(channel, &dvk->channels, struct channel, link) { receive_mark_more(dvk, channel); }
+    (void)scan_more(dvk);
+}
+
+static bool run_notices(struct dvk *dvk) {
+    bool any = false;
+    struct request *request;
+    while ((request = list_first(&dvk->notices, struct request, link))) {
+        list_remove(&request->link);
+        any = true;
+        if (dvk->on_cancel)
+            dvk->on_cancel(dvk->on_cancel_context, &request->public);
+    }
+    return any;
+}
+
+static bool scan_if_due(struct dvk *dvk, int64_t now) {
+    if (dvk->active && dvk->next_scan - now > SCAN_ACTIVE_NS)
+        dvk->next_scan = now + SCAN_ACTIVE_NS;
+    if (now < dvk->next_scan)
+        return false;
+    bool busy = dvk->active || dvk->guest_count;
+    dvk->next_scan = list_is_empty(&dvk->channels) ? INT64_MAX : now + (dvk->active ? SCAN_ACTIVE_NS : SCAN_IDLE_NS);
+    dvk->active = false;
+    if (busy || dvk->call_free_count < dvk->call_cap) /* someone may wait for us, or we for someone */
+        scan_all(dvk);
+    return true;
+}
+
+/* Everything that waits to be told or run. True: something was; look again. */
+static bool run_pending(struct dvk *dvk) {
+    bool any = receive_scan(dvk);
+    if (__atomic_load_n(&dvk->fds_ready, __ATOMIC_ACQUIRE)) {
+        poller_run(dvk);
+        any = true;
+    }
+    any |= broker_run_events(dvk);
+    any |= call_run_completed(dvk);
+    any |= run_notices(dvk);
+    if (dvk->timer_count)
+        any |= timer_run(dvk, now_ns());
+    return any;
+}
+
+static struct request *ready_pop(struct dvk *dvk) {
+    struct request *request = list_first(&dvk->ready_notes, struct request, link);
+    if (!request)
+        request = list_first(&dvk->ready, struct request, link);
+    if (!request)
+        return NULL;
+    list_remove(&request->link);
+    request->state = REQUEST_TAKEN;
+    if (request->channel) {
+        const struct channel *channel = request->channel;
+        dvk->last_cpu = __atomic_load_n(&channel->view.header->cpu[1 - channel->side], __ATOMIC_RELAXED);
+    }
+    /* the data of a send stays its sender's until dvk_release */
+    if (request->kind == DVK_SLOT_SEND && !request->public.wants_reply && request->public.msg.data_len == 0)
+        request_taken(dvk, request);
+    return request;
+}
+
+static void sleep_until(struct dvk *dvk, int64_t until, int64_t now) {
+    uint32_t seen = dvk->seen;
+    if (spin_until(dvk, &dvk->spin, &dvk->doorbell->word, seen, dvk->last_cpu))
+        return;
+    if (!dvk_doorbell_prepare_sleep(dvk->doorbell, seen))
+        return;
+    int error = dvk_futex_wait(&dvk->doorbell->word, seen, until == INT64_MAX ? -1 : until > now ? until - now : 0);
+    dvk_doorbell_awake(dvk->doorbell);
+    if (error != -ETIMEDOUT)
+        dvk->active = true;
+    cpu_update(dvk);
+}
+
+int dvk_receive(struct dvk *dvk, struct dvk_request **out, int timeout_ms) {
+    int64_t deadline = -1;
+    *out = NULL;
+    if (++dvk->work % 64 == 0) {
+        cpu_update(dvk);
+        (void)scan_if_due(dvk, now_ns());
+    }
+    for (bool last = false;;) {
+        bool any = run_pending(dvk);
+        if (__atomic_load_n(&dvk->wake, __ATOMIC_ACQUIRE) && __atomic_exchange_n(&dvk->wake, 0, __ATOMIC_ACQ_REL))
+            return -DVK_EINTERRUPTED;
+        struct request *request = ready_pop(dvk);
+        if (request) {
+            *out = &request->public;
+            return 0;
+        }
+        if (any)
+            continue;
+        if (dvk->broker_gone)
+            return dvk->broker_error ? dvk->broker_error : -DVK_ENODAEMON;
+        int64_t now = now_ns();
+        if (deadline < 0)
+            deadline = deadline_of(timeout_ms);
+        if (scan_if_due(dvk, now))
+            continue;
+        if (timeout_ms == 0 || now >= deadline) {
+            if (last)
+                return -DVK_ETIMEDOUT;
+            last = true; /* the time may have passed while we were not running: look once more */
+            continue;
+        }
+        int64_t until = deadline < dvk->next_scan ? deadline : dvk->next_scan;
+        if (timer_next(dvk) < until)
+            until = timer_next(dvk);
+        sleep_until(dvk, until, now);
+    }
+}
+
+void dvk_wake(struct dvk *dvk) {
+    __atomic_store_n(&dvk->wake, 1u, __ATOMIC_SEQ_CST);
+    poller_bell(dvk);
+}
+
+void dvk_on_cancel(struct dvk *dvk, void (*fn)(void *context, struct dvk_request *req), void *context) {
+    dvk->on_cancel = fn;
+    dvk->on_cancel_context = context;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * libdvk for a proxy: a context that carries messages for endpoints that are not its own. Exported for dvs-proxy only.
+ *
+ * dvk_receive then returns requests for any destination (msg.source is checked, dc is set). All of them, sends and
+ * notifications included, are unanswered until dvk_reply: a send's sender waits until the far side has taken it.
+ * Thread safety as dvk.h.
+ */
+#ifndef DVK_RELAY_H
+#define DVK_RELAY_H
+
+#include <dvk/dvk.h>
+
+/* Make the context a relay; right after dvk_open. */
+void dvk_relay_enable(struct dvk *dvk);
+
+/* Was it made by send or notify (its answer is a status only)? */
+bool dvk_relay_is_send(const struct dvk_request *req);
+
+/*
+ * dvk_call_as, dvk_send_as: dvk_call on behalf of a remote source; send: done is called when the destination has taken it.
+ * message: source and destination set by the caller, who vouches for the source, reserved = the source's node;
+ * notify is kept for sends. Errors as dvk_call.
+ */
+int dvk_call_as(struct dvk *dvk, uint32_t dc, const struct dvk_message *message, const void *data, size_t data_len,
+                dvk_done *done, void *context, uint64_t *call);
+int dvk_send_as(struct dvk *dvk, uint32_t dc, const struct dvk_message *message, const void *data, size_t data_len,
+                dvk_done *done, void *context, uint64_t *call);
+
+/* Answer without a reply of the destination: its requester's call ends with `error` (negative). Frees req. */
+void dvk_reply_error(struct dvk *dvk, struct dvk_request *req, int error);
+
+/* Event of a relay only: somebody here wants to reach event.endpoint of event.dc, which lives on event.node (0: where
+ * its system slot says). DVK_EVENT_NODE_UP's text is the node's "address:port". */
+#define DVK_EVENT_ROUTE ((enum dvk_event_type)100)
+
+#endif

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls that are waited for: sendrec and send. */
+#include "dvk/internal.h"
+
+#include <sched.h>
+
+/*
+ * Spinning pays only while the other side runs on another CPU: a wake-up across CPUs costs some 20 to 60 us, a
+ * hand-over on one CPU 2 us. The budget follows what the last waits took; when spinning fails it is halved, and below
+ * the minimum it rests for a while.
+ */
+#define SPIN_START_NS 20000
+#define SPIN_MAX_NS 50000
+#define SPIN_MIN_NS 2000
+#define SPIN_REST 128u
+
+void cpu_update(struct dvk *dvk) {
+    int cpu = sched_getcpu();
+    dvk->cpu = cpu < 0 ? 0 : (uint32_t)cpu + 1;
+    if (__atomic_load_n(&dvk->doorbell->cpu, __ATOMIC_RELAXED) != dvk->cpu)
+        __atomic_store_n(&dvk->doorbell->cpu, dvk->cpu, __ATOMIC_RELAXED);
+}
+
+bool spin_until(struct dvk *dvk, struct spin *spin, const uint32_t *word, uint32_t value, uint32_t peer_cpu) {
+    if (dvk->cpu_count < 2 || peer_cpu == 0 || peer_cpu == dvk->cpu)
+        return __atomic_load_n(word, __ATOMIC_ACQUIRE) != value;
+    if (spin->skip) {
+        spin->skip--;
+        return __atomic_load_n(word, __ATOMIC_ACQUIRE) != value;
+    }
+    if (spin->budget_ns == 0)
+        spin->budget_ns = SPIN_START_NS;
+    int64_t start = now_ns(), spent;
+    do {
+        for (int i = 0; i < 32; i++) {
+            if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != value) {
+                spent = now_ns() - start;
+                int64_t wanted = 3 * spent + SPIN_MIN_NS;
+                spin->budget_ns += (wanted - spin->budget_ns) / 8;
+                if (spin->budget_ns > SPIN_MAX_NS)
+                    spin->budget_ns = SPIN_MAX_NS;
+                return true;
+            }
+            __builtin_ia32_pause();
+        }
+        spent = now_ns() - start;
+    } while (spent < spin->budget_ns);
+    spin->budget_ns /= 2;
+    if (spin->budget_ns < SPIN_MIN_NS) {
+        spin->skip = SPIN_REST;
+        spin->budget_ns = SPIN_START_NS;
+    }
+    return false;
+}
+
+/* Is the peer, a single thread, itself waiting for us? Then to wait for it would be for ever. */
+static bool peer_waits_for_us(const struct channel *channel) {
+    if (channel->guest || channel->proxy)
+        return false;
+    if (channel->sync_requests)
+        return true;
+    int peer = 1 - channel->side;
+    uint32_t slots = channel->view.slots[peer];
+    uint16_t entry;
+    for (uint32_t at = channel->taken; dvk_ring_peek(&channel->view.header->ring[peer], slots, at, &entry) == 1; at++) {
+        if (entry & DVK_RING_CANCEL || at - channel->taken > 2 * slots)
+            continue;
+        const struct dvk_slot *slot = &channel->view.slot[peer][entry];
+        if (DVK_STATE_KIND(__atomic_load_n(&slot->state, __ATOMIC_SEQ_CST)) == DVK_SLOT_WAITING &&
+            !(__atomic_load_n(&slot->flags, __ATOMIC_SEQ_CST) & DVK_SLOT_RING_BACK))
+            return true;
+    }
+    return false;
+}
+
+/* Nobody waits for it any more: its slot is freed when the reply comes, which the scan then looks for. */
+static void call_abandon(struct dvk *dvk, struct call *call) {
+    call_request_cancel(dvk, call);
+    if (call->state != CALL_SENT) {
+        call_free(dvk, call);
+        return;
+    }
+    struct channel *channel = call->channel;
+    struct dvk_slot *slot = &channel->view.slot[channel->side][call->slot];
+    call->abandoned = true;
+    call->waited = false;
+    map_set(channel->back_map, call->slot);
+    __atomic_fetch_or(&slot->flags, DVK_SLOT_RING_BACK, __ATOMIC_SEQ_CST); /* P4 */
+    receive_mark_more(dvk, channel); /* it may have come just now */
+}
+
+/* The call has a slot: wait on its state. Returns when the call is COMPLETED, or with the error that ends the wait. */
+static int wait_slot(struct dvk *dvk, struct call *call, int64_t deadline) {
+    struct channel *channel = call->channel;
+    struct dvk_slot *slot = &channel->view.slot[channel->side][call->slot];
+    uint32_t waiting = DVK_STATE(DVK_SLOT_WAITING, call->sequence);
+    uint32_t peer_cpu =
+        channel->peer_bell ? __atomic_load_n(&channel->peer_bell->cpu, __ATOMIC_RELAXED) : dvk->cpu;
+    bool first = true;
+    for (;;) {
+        if (first)
+            (void)spin_until(dvk, &channel->spin, &slot->state, waiting, peer_cpu);
+        switch (dvk_slot_look(slot, call->sequence)) {
+        case DVK_LOOK_DONE:
+            call_take_reply(dvk, call);
+            return 0;
+        case DVK_LOOK_DEAD:
+            channel_close(dvk, channel, channel->gone_status, true, true);
+            return 0;
+        case DVK_LOOK_BROKEN:
+            channel_close(dvk, channel, -DVK_EBADPEER, true, true);
+            return 0;
+        case DVK_LOOK_WAITING:
+            break;
+        }
+        if (dvk_channel_is_dead(&channel->view)) {
+            channel_close(dvk, channel, channel->gone_status, true, true);
+            return 0;
+        }
+        if (first && peer_waits_for_us(channel))
+            return -DVK_EDEADLOCK;
+        first = false;
+        int64_t left = deadline == INT64_MAX ? INT64_MAX : deadline - now_ns();
+        if (left <= 0)
+            return -DVK_ETIMEDOUT;
+        dvk_slot_prepare_sleep(slot);
+        /* in slices: if dvkd itself is gone nobody will tell of the peer's death */
+        int error = dvk_futex_wait(&slot->state, waiting, left < 500 * NS_PER_MS ? left : 500 * NS_PER_MS);
+        if (error == -ETIMEDOUT) {
+            broker_drain(dvk);
+            if (call->state == CALL_COMPLETED)
+                return 0;
+            if (dvk->broker_gone)
+                return -DVK_ENODAEMON;
+        }
+    }
+}
+
+static int wait_call(struct dvk *dvk, struct call *call, int64_t deadline) {
+    for (;;) {
+        if (call->state == CALL_COMPLETED)
+            return 0;
+        if (call->state == CALL_SENT)
+            return wait_slot(dvk, call, deadline);
+        if (dvk->broker_gone)
+            return -DVK_ENODAEMON;
+        int64_t now = now_ns();
+        if (now >= deadline)
+            return -DVK_ETIMEDOUT;
+        /* no route yet: dvkd will tell; no slot: look again soon, since that is told by the doorbell */
+        struct route *route = route_find(dvk, call->dc, call->from, call->message.destination);
+        int64_t until = route && route->channel && deadline > now + NS_PER_MS ? now + NS_PER_MS : deadline;
+        broker_wait(dvk, until);
+        broker_drain(dvk);
+        route = route_find(dvk, call->dc, call->from, call->message.destination);
+        if (call->state == CALL_QUEUED && route && route->channel) {
+            struct channel *channel = route->channel;
+            channel_hold(channel);
+            (void)receive_scan(dvk);
+            call_completed_unslot(dvk, channel);
+            channel_release(channel);
+        }
+    }
+}
+
+static int sync_call(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, uint32_t kind, const void *data,
+                     size_t data_len, void *reply_data, size_t reply_cap, size_t *reply_len, int timeout_ms) {
+    struct own_endpoint *own = own_find(dvk, from);
+    if (reply_len)
+        *reply_len = 0;
+    if (!own)
+        return -DVK_ENOTBOUND;
+    if (data_len > DVK_DATA_MAX)
+        return -EMSGSIZE;
+    if (message->destination == DVK_NONE || (data_len && !data))
+        return -EINVAL;
+    dvk_endpoint full;
+    if (own_resolve(dvk, own->dc, message->destination, &full))
+        return -DVK_EDEADLOCK;
+    int64_t deadline = deadline_of(timeout_ms);
+    cpu_update(dvk);
+    if (__atomic_load_n(&dvk->fds_ready, __ATOMIC_RELAXED))
+        broker_drain(dvk);
+    struct call *call;
+    int error = call_create(dvk, own->dc, from, message, kind, &call);
+    if (error < 0)
+        return error;
+    call->waited = true;
+    call->message.notify = 0;
+    error = call_submit(dvk, call, data, data_len);
+    if (error < 0) {
+        call_free(dvk, call);
+        return error;
+    }
+    error = wait_call(dvk, call, deadline);
+    if (error < 0) {
+        call_abandon(dvk, call);
+        return error;
+    }
+    error = call->status;
+    if (error == 0) {
+        *message = call->message;
+        size_t len = call->reply_len < reply_cap ? call->reply_len : reply_cap;
+        if (len && reply_data)
+            memcpy(reply_data, call->reply_data, len);
+        if (reply_len)
+            *reply_len = call->reply_len;
+        message->flags = 0; /* descriptors of a reply can be had by dvk_call only */
+        message->fds = 0;
+    }
+    call_free(dvk, call);
+    return error;
+}
+
+int dvk_sendrec(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, const void *data, size_t data_len,
+                void *reply_data, size_t reply_cap, size_t *reply_len, int timeout_ms) {
+    return sync_call(dvk, from, message, DVK_SLOT_SENDREC, data, data_len, reply_data, reply_cap, reply_len,
+                     timeout_ms);
+}
+
+int dvk_send(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, const void *data, size_t data_len,
+             int timeout_ms) {
+    struct dvk_message copy = *message;
+    return sync_call(dvk, from, &copy, DVK_SLOT_SEND, data, data_len, NULL, 0, NULL, timeout_ms);
+}
