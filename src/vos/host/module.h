@@ -41,12 +41,14 @@ struct vos {
     int upper_fd;  /* writable layer's root; -1 unless this node is the primary */
     int dev_fd;    /* a directory with null zero full random urandom */
     int proc_fd;   /* /proc of the cell's pid namespace */
-    int init_fd;   /* socket to cell init (cell/init_protocol.h) */
+    int pts_fd;    /* root of the cell's own devpts instance */
+    int init_fd;   /* socket to cell init (cell/init_protocol.h), non-blocking; pm reads it, host_init_send writes */
     uint32_t cpu_count;
     uint32_t slot_limit; /* user slots are below this (pid_max of the cells) */
     bool strict, trace;
-    char place[32];      /* default placement policy: local, spread, node=NAME, balance */
+    char place[96];      /* default placement policy: local, spread, node=NAME, balance */
     dvk_endpoint self[16]; /* endpoint of each service of this cell that runs here */
+    void *state[16];       /* each module's own, by service */
 };
 
 /* Endpoint of a service on a node of the DC (generation 0: whichever incarnation). */
