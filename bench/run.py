@@ -191,13 +191,30 @@ def _(setup):
     return Result(ours, "ns", base, "native fork+exec+wait")
 
 
-@bench("message/local")
-def _(setup):
+def message(setup, server, goal, *cpus):
+    """Round trip between two libdvk processes, on one core unless cpus are given, against a futex ping-pong on one core."""
     ours, base = [], []
+    dc = json.loads(setup.call("inspect", "--format", "json", setup.container))["id"]
+    sockets = [f"/run/dvs/lab/{setup.lab}/{node}/dvkd.sock" for node in ("a", server)]
     for _ in range(setup.runs):
         base += numbers(native(setup.micro, "1", "futex"))
-        ours += numbers(native(os.path.join(setup.build, "bench", "message"), "1", "local"))
-    return Result(ours, "ns", base, "futex ping-pong, one core", 1.2)
+        ours += numbers(native(os.path.join(setup.build, "bench", "message"), "1", str(dc), *sockets, "0", *cpus))
+    return Result(ours, "ns", base, "futex ping-pong, one core", goal)
+
+
+@bench("message/local")
+def _(setup):
+    return message(setup, "a", 1.2)
+
+
+@bench("message/local-two-cores")
+def _(setup):
+    return message(setup, "a", None, "0", "1")
+
+
+@bench("message/remote")
+def _(setup):
+    return message(setup, "b", None)
 
 
 @bench("pipe/local")
