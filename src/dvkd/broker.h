@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The broker: dvkd's end of the protocol in dvk/broker.h. It binds slots, makes channels, tells of life and death,
+ * and carries control requests to cells. It knows nothing of the cluster or of cells beyond what its host tells it.
+ *
+ * Clients never make it wait: packets that a client does not take are queued, and a client that lets more than
+ * CLIENT_QUEUE_MAX of them pile up is dropped.
+ */
+#ifndef DVKD_BROKER_H
+#define DVKD_BROKER_H
+
+#include "common/json.h"
+#include "common/loop.h"
+#include "dvk/broker.h"
+#include "dvkd/registry.h"
+
+#include <sys/types.h>
+
+struct client;
+
+#define CLIENT_QUEUE_MAX 8192u
+#define CLIENT_QUEUE_BYTES_MAX (16u << 20)
+#define CLIENT_PENDING_CONNECTS_MAX 4096u
+
+/* What the broker asks of the rest of dvkd. */
+struct broker_host {
+    void *context;
+    /* The DC's nodes, sorted by id; valid until the next change. 0, or -DVK_ENODC when nothing may run in it.
+     * DC 0 is never asked for. */
+    int (*dc_nodes)(void *context, uint32_t dc, const uint32_t **nodes, uint32_t *count);
+    bool (*node_is_up)(void *context, uint32_t node);
+    /* Something addresses a VOS service of this node that is not bound. 0: a cell is being started (or is starting);
+     * broker_retry(dc) follows, later. Else a negative error. */
+    int (*cell_start)(void *context, uint32_t dc);
+    /* An unasked JSON text of a cell's servers. */
+    void (*cell_event)(void *context, uint32_t dc, const json_t *event);
+    /* A client has gone (its endpoints are unbound already). */
+    void (*client_gone)(void *context, struct client *client);
+};
+
+struct broker {
+    struct loop *loop;
+    struct registry registry;
+    uint32_t node;
+    struct broker_host host;
+    struct list clients;   /* struct client.link */
+    struct client *proxy;  /* the proxy that has said HELLO; NULL: none */
+    bool expects_proxy;    /* one is being started: who needs it waits */
+    struct list waiting;   /* struct connect: CONNECTs that wait for a cell or the proxy */
+    uint64_t last_control;
+    int listen_fd;
+    struct loop_watch *listen_watch;
+    struct list up_nodes;  /* struct up_node: what a new client is told */
+};
+
+/* first_generation: see registry.h. */
+void broker_init(struct broker *broker, struct loop *loop, uint32_t node, uint32_t first_generation,
+                 const struct broker_host *host);
+void broker_destroy(struct broker *broker);
+
+/* Accept clients at a socket path (mode 0600; what lies there is replaced). 0 or a negative errno. */
+int broker_listen(struct broker *broker, const char *path);
+/* Serve a connected SOCK_SEQPACKET socket. Takes over fd, also on error. 0 or -errno. */
+int broker_adopt(struct broker *broker, int fd, enum context_role role, uint32_t dc, struct client **out);
+/* End a client as if it had died. NULL is allowed. */
+void client_close(struct client *client);
+
+/* A node joined or left the view: clients are told. address: "address:port" of its proxy, may be NULL when down. */
+void broker_node_change(struct broker *broker, uint32_t node, bool up, const char *address);
+/* Nothing may run in that DC any more: programs in it are told, pending connects end. */
+void broker_dc_gone(struct broker *broker, uint32_t dc);
+/* Try again the CONNECTs that wait for a DC's cell (dc 0: for the proxy). status: not 0: they fail with it instead.
+ * Not to be called from within a function of the host. */
+void broker_retry(struct broker *broker, uint32_t dc, int status);
+
+/*
+ * Send a control request (JSON object; the "op" is in it). fds: taken over. done is called exactly once, later:
+ * with the answer (borrowed), or with NULL and a negative error (-DVK_EDEADDST: the client went, -DVK_ETIMEDOUT,
+ * -E2BIG: the text is too long for a packet, -DVK_EBADPEER: the answer was no JSON object).
+ * timeout_ms 0: none. *id (may be NULL) names it for broker_control_forget.
+ */
+typedef void control_done(void *context, int status, const json_t *answer);
+void broker_control(struct client *client, const json_t *request, const int *fds, unsigned fd_count,
+                    uint64_t timeout_ms, control_done *done, void *context, uint64_t *id);
+/* `done` of that request is not to be called any more. */
+void broker_control_forget(struct client *client, uint64_t id);
+
+struct context *client_context(const struct client *client);
+pid_t client_pid(const struct client *client);
+/* Has it said HELLO? */
+bool client_ready(const struct client *client);
+
+/* For debug.endpoints and debug.channels: new references. */
+json_t *broker_list_endpoints(const struct broker *broker);
+json_t *broker_list_channels(const struct broker *broker);
+
+#endif

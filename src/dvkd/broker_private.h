@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared by broker.c (what packets mean), client.c (how they travel), connect.c (channels) and control.c. */
+#ifndef DVKD_BROKER_PRIVATE_H
+#define DVKD_BROKER_PRIVATE_H
+
+#include "dvkd/broker.h"
+
+#include <dvk/message.h>
+
+struct client {
+    struct list link; /* in broker.clients */
+    struct broker *broker;
+    struct context *context;
+    int fd;
+    pid_t pid;
+    struct loop_watch *watch;
+    bool greeted;             /* HELLO came */
+    bool closing;             /* client_close is under way or wanted */
+    struct loop_timer *close_timer;
+    struct list output;       /* struct output_packet */
+    unsigned output_count;
+    size_t output_bytes;
+    struct list controls;     /* struct control */
+    unsigned waiting_connects;
+};
+
+struct up_node {
+    struct list link;
+    uint32_t node;
+    char address[64];
+};
+
+/* A CONNECT that cannot be answered yet. */
+struct connect {
+    struct list link; /* in broker.waiting */
+    struct client *client;
+    struct dvk_broker_packet packet;
+    bool for_proxy;   /* waits for the proxy, not for a cell */
+    struct loop_timer *timer;
+};
+
+/* client.c: send one packet. text may be NULL (text_len is taken from the packet). fds stay the caller's.
+ * Never blocks and never closes the client at once: on failure the client is closed from the loop. */
+void client_send(struct client *client, const struct dvk_broker_packet *packet, const char *text, const int *fds,
+                 unsigned fd_count);
+/* An answer to a request: its id and type, with a status. */
+struct dvk_broker_packet client_answer(const struct dvk_broker_packet *request, int status);
+/* The client broke the protocol: say why in the log, close it soon. */
+void client_violation(struct client *client, const char *what);
+
+/* broker.c: one packet, checked for length, magic and version. text: text_len bytes and a NUL. fds: those it does not
+ * take (by setting them to -1) are closed by the caller. */
+void broker_packet(struct client *client, const struct dvk_broker_packet *packet, const char *text, int *fds,
+                   unsigned fd_count);
+
+/* connect.c */
+void broker_connect(struct client *client, const struct dvk_broker_packet *packet);
+void broker_guest_bind(struct client *client, const struct dvk_broker_packet *packet);
+void broker_guest_unbind(struct client *client, const struct dvk_broker_packet *packet);
+/* Mark a channel dead, tell the parties that are left (not `except`), remove it. */
+void broker_channel_kill(struct broker *broker, struct channel *channel, const struct context *except, int status);
+void connect_drop(struct connect *connect);
+
+/* control.c */
+void broker_control_reply(struct client *client, const struct dvk_broker_packet *packet, const char *text);
+void broker_control_event(struct client *client, const char *text, size_t len);
+void broker_controls_end(struct client *client);
+
+#endif

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Channels: who may have one with whom, and making it.
+ *
+ * A CONNECT is resolved to the context at its other end: the one that has bound the destination on this node, or the
+ * proxy when the destination lives on another. It waits when that is a VOS service whose cell has to be started
+ * first, or a proxy that is on its way; everything else is answered at once.
+ */
+#include "common/cleanup.h"
+#include "common/log.h"
+#include "dvk/channel_create.h"
+#include "dvkd/broker_private.h"
+
+#include <dvk/error.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PROXY_WAIT_MS 5000u
+#define CELL_WAIT_MS 60000u
+#define ZYGOTE_SLOT 63u
+
+/* What resolve() found. */
+struct route {
+    struct context *peer;
+    struct endpoint *endpoint; /* NULL: behind the proxy */
+    uint32_t node;             /* where a destination behind the proxy lives */
+};
+enum { WAIT_FOR_CELL = 1, WAIT_FOR_PROXY = 2 }; /* resolve()'s positive results */
+
+void connect_drop(struct connect *connect) {
+    loop_timer_cancel(connect->timer);
+    connect->client->waiting_connects--;
+    list_remove(&connect->link);
+    free(connect);
+}
+
+static int resolve_remote(struct broker *broker, const struct client *client, uint32_t node, struct route *route) {
+    if (client->context->role == CONTEXT_PROXY)
+        return -DVK_ENOTBOUND; /* it came from another node and does not belong here */
+    if (!broker->host.node_is_up(broker->host.context, node))
+        return -DVK_ENODEUNREACH;
+    if (!broker->proxy)
+        return broker->expects_proxy ? WAIT_FOR_PROXY : -DVK_ENODEUNREACH;
+    *route = (struct route){.peer = broker->proxy->context, .node = node};
+    return 0;
+}
+
+static bool contains(const uint32_t *nodes, uint32_t count, uint32_t node) {
+    for (uint32_t i = 0; i < count; i++)
+        if (nodes[i] == node)
+            return true;
+    return false;
+}
+
+/* 0: *route is filled in. WAIT_FOR_*: not yet. Negative: never. */
+static int resolve(struct client *client, uint32_t dc, dvk_endpoint to, struct route *route) {
+    struct broker *broker = client->broker;
+    uint32_t slot = dvk_endpoint_slot(to), node_count = 0, home = broker->node;
+    const uint32_t *nodes = NULL;
+    if (dc > DVK_MAX_DC)
+        return -DVK_ENODC;
+    if (dc != 0) {
+        int result = broker->host.dc_nodes(broker->host.context, dc, &nodes, &node_count);
+        if (result < 0)
+            return result;
+    }
+    struct endpoint *endpoint = registry_find_endpoint(&broker->registry, dc, to);
+    if (endpoint) {
+        /* a guest has one channel, with its cell's servers; nobody else speaks to it */
+        if (endpoint->guest || endpoint->context == client->context)
+            return -DVK_ENOTALLOWED;
+        *route = (struct route){.peer = endpoint->context, .endpoint = endpoint, .node = broker->node};
+        return 0;
+    }
+    if (dvk_slot_is_system(slot)) {
+        home = dvk_system_slot_node(slot);
+        if (home == 0 || home > DVK_MAX_NODE || (dc != 0 && !contains(nodes, node_count, home)))
+            return -DVK_ENOTBOUND;
+    } else if (dvk_slot_is_user(slot) && dc != 0) {
+        home = nodes[dvk_slot_owner_index(slot, node_count)];
+    }
+    if (home != broker->node)
+        return resolve_remote(broker, client, home, route);
+
+    uint32_t service = dvk_slot_is_system(slot) ? dvk_system_slot_service(slot) : 0;
+    if (dc == 0 || service < DVK_SERVICE_PM || service > DVK_SERVICE_TTY ||
+        registry_find(&broker->registry, dc, slot)) /* bound, but that incarnation is gone */
+        return -DVK_ENOTBOUND;
+    int result = broker->host.cell_start(broker->host.context, dc);
+    return result < 0 ? result : WAIT_FOR_CELL;
+}
+
+static int channel_make(struct broker *broker, uint32_t dc, struct context *a, struct context *b,
+                        struct endpoint *guest, struct channel **out, int sockets[2]) {
+    const uint32_t guest_slots[2] = {DVK_GUEST_SLOTS, DVK_GUEST_BACK_SLOTS};
+    const uint32_t peer_slots[2] = {DVK_PEER_SLOTS, DVK_PEER_SLOTS};
+    int memfd;
+    int result = dvk_channel_create(guest ? guest_slots : peer_slots, DVK_DATA_MAX, &memfd);
+    if (result < 0)
+        return result;
+    result = dvk_channel_sockets(sockets);
+    if (result < 0) {
+        close(memfd);
+        return result;
+    }
+    *out = registry_channel_add(&broker->registry, dc, a, b, guest, memfd);
+    if (*out)
+        return 0;
+    close(sockets[0]);
+    close(sockets[1]);
+    return -ENOMEM;
+}
+
+/* Tell both ends of a channel. sockets: NULL when they have it already. The peer is told first, so that it knows the
+ * source before a message of it can come. */
+static void tell_ends(struct client *client, const struct dvk_broker_packet *packet, const struct route *route,
+                      const struct channel *channel, uint32_t side, const int *sockets) {
+    struct client *peer = route->peer->user;
+    struct dvk_broker_packet event = {.type = DVK_BROKER_CHANNEL,
+                                      .dc = packet->dc,
+                                      .channel = channel->id,
+                                      .side = 1 - side,
+                                      .peer = packet->endpoint,
+                                      .endpoint = route->endpoint ? endpoint_address(route->endpoint) : packet->peer,
+                                      .node = route->endpoint ? 0 : route->node,
+                                      .flags = client->context->role == CONTEXT_PROXY ? DVK_BROKER_F_PROXY : 0};
+    struct dvk_broker_packet answer = client_answer(packet, 0);
+    answer.channel = channel->id;
+    answer.side = side;
+    answer.endpoint = packet->endpoint;
+    answer.peer = event.endpoint;
+    answer.flags = route->peer->role == CONTEXT_PROXY ? DVK_BROKER_F_PROXY : 0;
+    if (!sockets) {
+        client_send(peer, &event, NULL, NULL, 0);
+        client_send(client, &answer, NULL, NULL, 0);
+        return;
+    }
+    const int peer_fds[3] = {channel->memfd, sockets[1 - side], client->context->doorbell_fd};
+    const int client_fds[3] = {channel->memfd, sockets[side], route->peer->doorbell_fd};
+    client_send(peer, &event, NULL, peer_fds, 3);
+    client_send(client, &answer, NULL, client_fds, 3);
+}
+
+/* Answer a CONNECT, or find that it has to wait (a positive result). */
+static int try_connect(struct client *client, const struct dvk_broker_packet *packet) {
+    struct broker *broker = client->broker;
+    struct route route;
+    int result = resolve(client, packet->dc, packet->peer, &route);
+    if (result != 0)
+        return result;
+    uint32_t side = 0;
+    struct channel *channel = registry_channel_between(client->context, route.peer, packet->dc, &side);
+    if (channel) {
+        tell_ends(client, packet, &route, channel, side, NULL);
+        return 0;
+    }
+    int sockets[2];
+    result = channel_make(broker, packet->dc, client->context, route.peer, NULL, &channel, sockets);
+    if (result < 0)
+        return result;
+    tell_ends(client, packet, &route, channel, 0, sockets);
+    close(sockets[0]);
+    close(sockets[1]);
+    return 0;
+}
+
+static void answer_failure(struct client *client, const struct dvk_broker_packet *packet, int result) {
+    struct dvk_broker_packet answer = client_answer(packet, result);
+    answer.endpoint = packet->endpoint;
+    answer.peer = packet->peer;
+    client_send(client, &answer, NULL, NULL, 0);
+}
+
+static void connect_timer_fn(void *context) {
+    struct connect *connect = context;
+    connect->timer = NULL;
+    answer_failure(connect->client, &connect->packet, connect->for_proxy ? -DVK_ENODEUNREACH : -DVK_ETIMEDOUT);
+    connect_drop(connect);
+}
+
+static int connect_wait(struct client *client, const struct dvk_broker_packet *packet, bool for_proxy) {
+    if (client->waiting_connects >= CLIENT_PENDING_CONNECTS_MAX)
+        return -EAGAIN;
+    struct connect *connect = calloc(1, sizeof *connect);
+    if (!connect)
+        return -ENOMEM;
+    *connect = (struct connect){.client = client, .packet = *packet, .for_proxy = for_proxy};
+    if (loop_timer_add(client->broker->loop, for_proxy ? PROXY_WAIT_MS : CELL_WAIT_MS, connect_timer_fn, connect,
+                       &connect->timer) < 0) {
+        free(connect);
+        return -ENOMEM;
+    }
+    client->waiting_connects++;
+    list_append(&client->broker->waiting, &connect->link);
+    return 0;
+}
+
+void broker_connect(struct client *client, const struct dvk_broker_packet *packet) {
+    struct context *context = client->context;
+    int result = 0;
+    if (context->role == CONTEXT_PROXY) {
+        if (packet->endpoint != DVK_NONE)
+            result = -DVK_ENOTALLOWED;
+    } else {
+        struct endpoint *from = registry_find_endpoint(&client->broker->registry, packet->dc, packet->endpoint);
+        if (!from || from->context != context || from->guest)
+            result = -DVK_ENOTALLOWED;
+    }
+    if (result == 0)
+        result = try_connect(client, packet);
+    if (result > 0)
+        result = connect_wait(client, packet, result == WAIT_FOR_PROXY);
+    if (result < 0)
+        answer_failure(client, packet, result);
+}
+
+void broker_retry(struct broker *broker, uint32_t dc, int status) {
+    struct connect *connect;
+    list_for_each(connect, &broker->waiting, link) {
+        bool meant = dc == 0 ? connect->for_proxy : connect->packet.dc == dc && (!connect->for_proxy || status);
+        if (!meant)
+            continue;
+        int result = status ? status : try_connect(connect->client, &connect->packet);
+        if (result > 0)
+            continue; /* still not there; its timer goes on */
+        if (result < 0)
+            answer_failure(connect->client, &connect->packet, result);
+        connect_drop(connect);
+    }
+}
+
+/* ---- guests ---- */
+
+static int guest_bind(struct client *client, const struct dvk_broker_packet *packet, struct channel **channel,
+                      int sockets[2]) {
+    struct broker *broker = client->broker;
+    struct context *context = client->context;
+    uint32_t slot = dvk_endpoint_slot(packet->endpoint), count, index = 0;
+    const uint32_t *nodes;
+    if (context->role != CONTEXT_CELL || packet->dc != context->dc)
+        return -DVK_ENOTALLOWED;
+    int result = broker->host.dc_nodes(broker->host.context, packet->dc, &nodes, &count);
+    if (result < 0)
+        return result;
+    while (index < count && nodes[index] != broker->node)
+        index++;
+    if (slot == DVK_SLOT_ANY)
+        slot = registry_free_slot(&broker->registry, packet->dc, index, count);
+    if (slot != ZYGOTE_SLOT) {
+        if (!dvk_slot_is_user(slot))
+            return -DVK_ENOTALLOWED;
+        if (!(packet->flags & DVK_BROKER_F_ADOPTED) && dvk_slot_owner_index(slot, count) != index)
+            return -DVK_ENOTALLOWED;
+    }
+    struct endpoint *endpoint;
+    result = registry_bind(&broker->registry, context, packet->dc, slot, true, &endpoint);
+    if (result < 0)
+        return result;
+    result = channel_make(broker, packet->dc, NULL, context, endpoint, channel, sockets);
+    if (result < 0)
+        registry_unbind(&broker->registry, endpoint);
+    return result;
+}
+
+void broker_guest_bind(struct client *client, const struct dvk_broker_packet *packet) {
+    struct channel *channel = NULL;
+    int sockets[2];
+    struct dvk_broker_packet answer = client_answer(packet, guest_bind(client, packet, &channel, sockets));
+    if (answer.status < 0) {
+        client_send(client, &answer, NULL, NULL, 0);
+        return;
+    }
+    answer.endpoint = endpoint_address(channel->guest);
+    answer.channel = channel->id;
+    answer.side = 1;
+    const int fds[3] = {channel->memfd, sockets[1], sockets[0]};
+    client_send(client, &answer, NULL, fds, 3);
+    close(sockets[0]);
+    close(sockets[1]);
+}
+
+void broker_guest_unbind(struct client *client, const struct dvk_broker_packet *packet) {
+    struct registry *registry = &client->broker->registry;
+    struct endpoint *endpoint = registry_find_endpoint(registry, packet->dc, packet->endpoint);
+    int result = !endpoint || !endpoint->guest || endpoint->context != client->context ? -DVK_ENOTBOUND : 0;
+    if (result == 0) {
+        if (endpoint->channel)
+            broker_channel_kill(client->broker, endpoint->channel, client->context, 0);
+        registry_unbind(registry, endpoint);
+    }
+    struct dvk_broker_packet answer = client_answer(packet, result);
+    client_send(client, &answer, NULL, NULL, 0);
+}
+
+void broker_channel_kill(struct broker *broker, struct channel *channel, const struct context *except, int status) {
+    dvk_channel_mark_dead(channel->memfd);
+    for (int side = 0; side < 2; side++) {
+        struct context *context = channel->party[side];
+        if (!context || context == except)
+            continue;
+        /* of the other side's endpoints one will do: the channel's number is what counts */
+        const struct context *other = channel->party[1 - side];
+        const struct endpoint *peer =
+            other ? list_first(&other->endpoints, struct endpoint, context_link) : channel->guest;
+        struct dvk_broker_packet packet = {.type = DVK_BROKER_CHANNEL_GONE,
+                                           .channel = channel->id,
+                                           .dc = channel->dc,
+                                           .peer = peer ? endpoint_address(peer) : DVK_NONE,
+                                           .status = status};
+        client_send(context->user, &packet, NULL, NULL, 0);
+    }
+    registry_channel_remove(&broker->registry, channel);
+}

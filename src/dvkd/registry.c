@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "dvkd/registry.h"
+
+#include <dvk/error.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* A slot that was bound at least once. */
+struct slot_record {
+    uint32_t generation; /* of the last binding */
+    struct endpoint *endpoint;
+};
+
+struct dc_slots {
+    uint32_t dc;
+    uint32_t cursor;     /* where registry_free_slot goes on */
+    uint32_t bound;      /* endpoints bound now */
+    uint32_t newest;     /* greatest generation given out */
+    bool forgotten;      /* free it when the last endpoint goes */
+    struct table slots;  /* slot -> struct slot_record */
+};
+
+void registry_init(struct registry *registry, uint32_t first_generation) {
+    *registry = (struct registry){.first_generation = first_generation ? first_generation : 1};
+    list_init(&registry->contexts);
+}
+
+static void dc_slots_free(struct registry *registry, struct dc_slots *dc) {
+    size_t cursor = 0;
+    struct slot_record *record;
+    while ((record = table_next(&dc->slots, &cursor)))
+        free(record);
+    /* a later DC with the same id starts above all that was given out in this one */
+    if (registry->first_generation <= dc->newest)
+        registry->first_generation = dc->newest + 1;
+    table_free(&dc->slots);
+    table_remove(&registry->dcs, (uint64_t)dc->dc + 1);
+    free(dc);
+}
+
+void registry_destroy(struct registry *registry) {
+    struct context *context;
+    list_for_each(context, &registry->contexts, link) registry_context_remove(registry, context);
+    for (;;) {
+        size_t cursor = 0;
+        struct dc_slots *dc = table_next(&registry->dcs, &cursor);
+        if (!dc)
+            break;
+        dc_slots_free(registry, dc);
+    }
+    table_free(&registry->dcs);
+    table_free(&registry->channels);
+}
+
+struct context *registry_context_add(struct registry *registry, enum context_role role, uint32_t dc, void *user) {
+    struct context *context = calloc(1, sizeof *context);
+    if (!context)
+        return NULL;
+    *context = (struct context){.id = ++registry->last_context, .role = role, .dc = dc, .doorbell_fd = -1, .user = user};
+    list_init(&context->endpoints);
+    list_init(&context->channels);
+    list_append(&registry->contexts, &context->link);
+    return context;
+}
+
+struct context *registry_context_find(struct registry *registry, uint64_t id) {
+    struct context *context;
+    list_for_each(context, &registry->contexts, link) if (context->id == id) return context;
+    return NULL;
+}
+
+void registry_context_remove(struct registry *registry, struct context *context) {
+    while (!list_empty(&context->endpoints))
+        registry_unbind(registry, list_entry(context->endpoints.next, struct endpoint, context_link));
+    while (!list_empty(&context->channels))
+        registry_channel_remove(registry, list_entry(context->channels.next, struct channel_end, link)->channel);
+    if (context->doorbell_fd >= 0)
+        close(context->doorbell_fd);
+    list_remove(&context->link);
+    free(context);
+}
+
+static struct dc_slots *dc_slots_get(const struct registry *registry, uint32_t dc) {
+    return table_get(&registry->dcs, (uint64_t)dc + 1);
+}
+
+static struct dc_slots *dc_slots_make(struct registry *registry, uint32_t dc) {
+    struct dc_slots *slots = dc_slots_get(registry, dc);
+    if (slots)
+        return slots;
+    slots = calloc(1, sizeof *slots);
+    if (!slots)
+        return NULL;
+    slots->dc = dc;
+    if (table_set(&registry->dcs, (uint64_t)dc + 1, slots) < 0) {
+        free(slots);
+        return NULL;
+    }
+    return slots;
+}
+
+static struct slot_record *slot_make(struct registry *registry, struct dc_slots *dc, uint32_t slot) {
+    struct slot_record *record = table_get(&dc->slots, slot);
+    if (record)
+        return record;
+    record = calloc(1, sizeof *record);
+    if (!record)
+        return NULL;
+    record->generation = registry->first_generation - 1;
+    if (table_set(&dc->slots, slot, record) < 0) {
+        free(record);
+        return NULL;
+    }
+    return record;
+}
+
+int registry_bind(struct registry *registry, struct context *context, uint32_t dc, uint32_t slot, bool guest,
+                  struct endpoint **out) {
+    struct dc_slots *slots = dc_slots_make(registry, dc);
+    struct slot_record *record = slots ? slot_make(registry, slots, slot) : NULL;
+    if (!record)
+        return -ENOMEM;
+    if (record->endpoint)
+        return -DVK_ESLOTBUSY;
+    struct endpoint *endpoint = calloc(1, sizeof *endpoint);
+    if (!endpoint)
+        return -ENOMEM;
+    if (++record->generation == 0) /* 0 means "any" in an address */
+        record->generation = 1;
+    if (record->generation > slots->newest)
+        slots->newest = record->generation;
+    *endpoint = (struct endpoint){
+        .context = context, .dc = dc, .slot = slot, .generation = record->generation, .guest = guest};
+    record->endpoint = endpoint;
+    slots->bound++;
+    slots->forgotten = false;
+    list_append(&context->endpoints, &endpoint->context_link);
+    *out = endpoint;
+    return 0;
+}
+
+void registry_unbind(struct registry *registry, struct endpoint *endpoint) {
+    if (endpoint->channel)
+        registry_channel_remove(registry, endpoint->channel);
+    struct dc_slots *dc = dc_slots_get(registry, endpoint->dc);
+    struct slot_record *record = table_get(&dc->slots, endpoint->slot);
+    record->endpoint = NULL;
+    dc->bound--;
+    list_remove(&endpoint->context_link);
+    free(endpoint);
+    if (dc->forgotten && dc->bound == 0)
+        dc_slots_free(registry, dc);
+}
+
+struct endpoint *registry_find(const struct registry *registry, uint32_t dc, uint32_t slot) {
+    const struct dc_slots *slots = dc_slots_get(registry, dc);
+    const struct slot_record *record = slots ? table_get(&slots->slots, slot) : NULL;
+    return record ? record->endpoint : NULL;
+}
+
+struct endpoint *registry_find_endpoint(const struct registry *registry, uint32_t dc, dvk_endpoint address) {
+    struct endpoint *endpoint = registry_find(registry, dc, dvk_endpoint_slot(address));
+    uint32_t generation = dvk_endpoint_generation(address);
+    return endpoint && (generation == 0 || generation == endpoint->generation) ? endpoint : NULL;
+}
+
+uint32_t registry_free_slot(struct registry *registry, uint32_t dc, uint32_t index, uint32_t count) {
+    /* the lower half is left to the DC's pids, which its pm chooses from below */
+    const uint32_t first = DVK_USER_SLOTS / 2, total = DVK_USER_SLOTS - first;
+    struct dc_slots *slots = dc_slots_make(registry, dc);
+    if (!slots)
+        return 0;
+    for (uint32_t tried = 0; tried < total; tried++) {
+        uint32_t slot = first + (slots->cursor + tried) % total;
+        if (dvk_slot_owner_index(slot, count) != index || registry_find(registry, dc, slot))
+            continue;
+        slots->cursor = (slot - first + 1) % total;
+        return slot;
+    }
+    return 0;
+}
+
+void registry_forget_dc(struct registry *registry, uint32_t dc) {
+    struct dc_slots *slots = dc_slots_get(registry, dc);
+    if (!slots)
+        return;
+    if (slots->bound == 0)
+        dc_slots_free(registry, slots);
+    else
+        slots->forgotten = true;
+}
+
+struct channel *registry_channel_add(struct registry *registry, uint32_t dc, struct context *a, struct context *b,
+                                     struct endpoint *guest, int memfd) {
+    struct channel *channel = calloc(1, sizeof *channel);
+    if (!channel || table_set(&registry->channels, registry->last_channel + 1, channel) < 0) {
+        free(channel);
+        close(memfd);
+        return NULL;
+    }
+    *channel = (struct channel){
+        .id = ++registry->last_channel, .dc = dc, .memfd = memfd, .party = {a, b}, .guest = guest};
+    for (int side = 0; side < 2; side++) {
+        channel->end[side].channel = channel;
+        list_init(&channel->end[side].link);
+        if (!guest)
+            list_append(&channel->party[side]->channels, &channel->end[side].link);
+    }
+    if (guest)
+        guest->channel = channel;
+    return channel;
+}
+
+struct channel *registry_channel_between(const struct context *a, const struct context *b, uint32_t dc,
+                                         uint32_t *side) {
+    struct channel_end *end;
+    list_for_each(end, &a->channels, link) {
+        struct channel *channel = end->channel;
+        uint32_t ours = channel->party[0] == a ? 0 : 1;
+        if (channel->dc != dc || channel->party[1 - ours] != b)
+            continue;
+        *side = ours;
+        return channel;
+    }
+    return NULL;
+}
+
+struct channel *registry_channel_find(const struct registry *registry, uint64_t id) {
+    return table_get(&registry->channels, id);
+}
+
+void registry_channel_remove(struct registry *registry, struct channel *channel) {
+    table_remove(&registry->channels, channel->id);
+    list_remove(&channel->end[0].link);
+    list_remove(&channel->end[1].link);
+    if (channel->guest)
+        channel->guest->channel = NULL;
+    close(channel->memfd);
+    free(channel);
+}

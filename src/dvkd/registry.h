@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The registry: which contexts (processes that use libdvk) exist on this node, which endpoints they have bound, and
+ * which channels join them. Pure bookkeeping: no socket, no event loop; it owns the channel and doorbell descriptors
+ * it is given. Single threaded, nothing blocks.
+ *
+ * Generations: a slot's generation grows by one with each binding. The first one is the time (seconds) at which this
+ * dvkd started, so that an address from before a restart never reaches a new process.
+ */
+#ifndef DVKD_REGISTRY_H
+#define DVKD_REGISTRY_H
+
+#include "common/list.h"
+#include "common/table.h"
+
+#include <dvk/endpoint.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum context_role {
+    CONTEXT_PROGRAM, /* came by the socket's path */
+    CONTEXT_CELL,    /* a cell's servers (dvs-vos) */
+    CONTEXT_PROXY,
+};
+
+struct context {
+    struct list link; /* in registry.contexts */
+    uint64_t id;
+    enum context_role role;
+    uint32_t dc;       /* CONTEXT_CELL: its DC; else 0 */
+    int doorbell_fd;   /* -1 until HELLO; owned */
+    void *user;        /* the broker's client */
+    struct list endpoints; /* struct endpoint.context_link; guests that it serves included */
+    struct list channels;  /* struct channel_end: channels with other contexts, not with guests */
+};
+
+struct endpoint {
+    struct list context_link;
+    struct context *context; /* a guest's: the cell's context that serves it */
+    uint32_t dc, slot, generation;
+    bool guest;
+    struct channel *channel; /* a guest's channel to `context`; else NULL */
+};
+
+struct channel_end {
+    struct list link;
+    struct channel *channel;
+};
+struct channel {
+    uint64_t id;
+    uint32_t dc;
+    int memfd;                 /* owned */
+    struct context *party[2];  /* a guest's channel: [0] NULL, [1] its server */
+    struct endpoint *guest;    /* whose channel it is; NULL between contexts */
+    struct channel_end end[2];
+};
+
+struct dc_slots; /* slots of one DC on this node */
+
+struct registry {
+    struct list contexts;
+    struct table channels; /* id -> struct channel */
+    struct table dcs;      /* dc + 1 -> struct dc_slots */
+    uint64_t last_context, last_channel;
+    uint32_t first_generation;
+};
+
+/* first_generation: of slots that were never bound; not 0. */
+void registry_init(struct registry *registry, uint32_t first_generation);
+void registry_destroy(struct registry *registry);
+
+/* NULL when there is no memory. */
+struct context *registry_context_add(struct registry *registry, enum context_role role, uint32_t dc, void *user);
+/* The context with that id, or NULL. */
+struct context *registry_context_find(struct registry *registry, uint64_t id);
+/* Unbinds its endpoints, drops what channels are left, closes its doorbell and frees it. */
+void registry_context_remove(struct registry *registry, struct context *context);
+
+/* Bind a slot. 0, -DVK_ESLOTBUSY or -ENOMEM. What slots a context may have is the caller's matter. */
+int registry_bind(struct registry *registry, struct context *context, uint32_t dc, uint32_t slot, bool guest,
+                  struct endpoint **out);
+/* Unbind, drop its channel if it is a guest's, free. */
+void registry_unbind(struct registry *registry, struct endpoint *endpoint);
+/* Who is bound to a slot now; NULL: nobody. */
+struct endpoint *registry_find(const struct registry *registry, uint32_t dc, uint32_t slot);
+/* The same for a full address; generation 0 fits any. */
+struct endpoint *registry_find_endpoint(const struct registry *registry, uint32_t dc, dvk_endpoint endpoint);
+/* A free user slot of the share of node `index` of `count`, from the upper half of the slots; 0 when there is none. */
+uint32_t registry_free_slot(struct registry *registry, uint32_t dc, uint32_t index, uint32_t count);
+/* The DC is no more: forget its slots' generations (those still bound stay). */
+void registry_forget_dc(struct registry *registry, uint32_t dc);
+
+static inline dvk_endpoint endpoint_address(const struct endpoint *endpoint) {
+    return dvk_endpoint_make(endpoint->generation, endpoint->slot);
+}
+
+/* Add a channel between two contexts, or with guest (party 0; `a` is NULL then). Takes over memfd, also on error.
+ * NULL when there is no memory. */
+struct channel *registry_channel_add(struct registry *registry, uint32_t dc, struct context *a, struct context *b,
+                                     struct endpoint *guest, int memfd);
+/* The channel between two contexts in a DC, or NULL. *side gets a's side. */
+struct channel *registry_channel_between(const struct context *a, const struct context *b, uint32_t dc, uint32_t *side);
+struct channel *registry_channel_find(const struct registry *registry, uint64_t id);
+/* Takes it out, closes memfd, frees. Does not mark it dead. */
+void registry_channel_remove(struct registry *registry, struct channel *channel);
+
+#endif

@@ -1,0 +1,549 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "dvkd/replica.h"
+
+#include "common/cleanup.h"
+#include "common/list.h"
+#include "common/log.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PROTOCOL_VERSION 1
+#define SNAPSHOT_PART_BYTES (256u << 10)
+
+struct member {
+    struct replica_member id;
+    bool greeted;  /* its hello of this view came */
+    bool excluded; /* it was put out for being silent */
+    uint64_t view, epoch, digest;
+    json_t *node; /* how it announces itself */
+};
+
+struct proposal {
+    struct list link;
+    uint64_t sequence;
+    json_t *change;
+    replica_done *done;
+    void *context;
+};
+
+struct replica {
+    struct loop *loop;
+    struct store *store;
+    struct config *config;
+    struct config_node self;
+    struct replica_port port;
+    enum replica_state state;
+    bool quorate;      /* the view's members are a quorum */
+    bool told_quorum;  /* what port.quorum said last */
+    struct member *members;
+    size_t member_count;
+    struct replica_member us;   /* ourselves among the members */
+    uint32_t snapshot_from;     /* node whose snapshot is awaited; 0: none */
+    json_t *snapshot;           /* what came of it so far */
+    struct loop_timer *hello_timer;
+    uint32_t up[DVK_MAX_NODE + 1]; /* pid of its dvkd while up, else 0 */
+    struct replica_status status[DVK_MAX_NODE + 1];
+    uint64_t last_sequence;
+    struct list proposals;
+    struct loop_timer *fail_timer; /* proposals that cannot be sent are answered from the loop */
+};
+
+int replica_create(struct loop *loop, struct store *store, struct config *config, const struct config_node *self,
+                   const struct replica_port *port, struct replica **out) {
+    struct replica *replica = calloc(1, sizeof *replica);
+    if (!replica)
+        return -ENOMEM;
+    *replica = (struct replica){.loop = loop, .store = store, .config = config, .self = *self, .port = *port};
+    list_init(&replica->proposals);
+    *out = replica;
+    return 0;
+}
+
+static void members_clear(struct replica *replica) {
+    for (size_t i = 0; i < replica->member_count; i++)
+        json_decref(replica->members[i].node);
+    free(replica->members);
+    replica->members = NULL;
+    replica->member_count = 0;
+}
+
+static void proposal_free(struct proposal *proposal) {
+    list_remove(&proposal->link);
+    json_decref(proposal->change);
+    free(proposal);
+}
+
+void replica_destroy(struct replica *replica) {
+    if (!replica)
+        return;
+    struct proposal *proposal;
+    list_for_each(proposal, &replica->proposals, link) proposal_free(proposal);
+    loop_timer_cancel(replica->hello_timer);
+    loop_timer_cancel(replica->fail_timer);
+    members_clear(replica);
+    json_decref(replica->snapshot);
+    config_free(replica->config);
+    free(replica);
+}
+
+struct config *replica_config(struct replica *replica) { return replica->config; }
+enum replica_state replica_state(const struct replica *replica) { return replica->state; }
+bool replica_is_quorate(const struct replica *replica) { return replica->state == REPLICA_SYNCED; }
+
+bool replica_node_is_up(const struct replica *replica, uint32_t node) {
+    return node == replica->self.id || (node <= DVK_MAX_NODE && replica->up[node]);
+}
+
+uint32_t replica_lowest_up(const struct replica *replica) {
+    for (uint32_t node = 1; node <= DVK_MAX_NODE; node++)
+        if (replica_node_is_up(replica, node))
+            return node;
+    return 0;
+}
+
+struct replica_status replica_node_status(const struct replica *replica, uint32_t node) {
+    return node <= DVK_MAX_NODE ? replica->status[node] : (struct replica_status){0};
+}
+
+/* ---- sending ---- */
+
+static void send_json(struct replica *replica, json_t *message) {
+    json_object_set_new(message, "version", json_integer(PROTOCOL_VERSION));
+    cleanup_free char *text = json_dumps(message, JSON_COMPACT);
+    json_decref(message);
+    if (text)
+        replica->port.send(replica->port.context, text, strlen(text));
+    else
+        log_error("out of memory: a message to the cluster is lost");
+}
+
+void replica_set_status(struct replica *replica, const struct replica_status *status) {
+    replica->status[replica->self.id] = *status;
+    if (replica->state == REPLICA_SYNCED && replica->member_count > 1)
+        send_json(replica, json_pack("{s:s, s:I, s:f}", "type", "status", "cells", (json_int_t)status->cells, "load",
+                                     status->load));
+}
+
+static void send_proposal(struct replica *replica, const struct proposal *proposal) {
+    send_json(replica, json_pack("{s:s, s:I, s:I, s:O}", "type", "change", "view", (json_int_t)replica->config->view,
+                                 "sequence", (json_int_t)proposal->sequence, "change", proposal->change));
+}
+
+static void proposal_end(struct proposal *proposal, int status, const struct config_effect *effect,
+                         const struct failure *failure) {
+    replica_done *done = proposal->done;
+    void *context = proposal->context;
+    proposal_free(proposal);
+    if (done)
+        done(context, status, effect, failure);
+}
+
+static void fail_timer_fn(void *context) {
+    struct replica *replica = context;
+    replica->fail_timer = NULL;
+    if (replica->state != REPLICA_ALONE)
+        return;
+    struct failure failure;
+    failure_set(&failure, 0, "no-quorum", "dvs node ls shows which nodes are missing",
+                "this node is not in a quorate partition of the cluster");
+    struct list failed; /* moved out, as `done` may propose again */
+    list_init(&failed);
+    struct proposal *proposal;
+    list_for_each(proposal, &replica->proposals, link) {
+        list_remove(&proposal->link);
+        list_append(&failed, &proposal->link);
+    }
+    while ((proposal = list_first(&failed, struct proposal, link)))
+        proposal_end(proposal, -EAGAIN, NULL, &failure);
+}
+
+static void fail_proposals_soon(struct replica *replica) {
+    if (!replica->fail_timer && loop_timer_add(replica->loop, 0, fail_timer_fn, replica, &replica->fail_timer) < 0)
+        log_error("out of memory");
+}
+
+void replica_propose(struct replica *replica, const json_t *change, replica_done *done, void *context) {
+    struct proposal *proposal = calloc(1, sizeof *proposal);
+    json_t *copy = json_deep_copy(change);
+    if (!proposal || !copy) {
+        log_error("out of memory");
+        abort();
+    }
+    *proposal = (struct proposal){
+        .sequence = ++replica->last_sequence, .change = copy, .done = done, .context = context};
+    list_append(&replica->proposals, &proposal->link);
+    if (replica->state == REPLICA_SYNCED)
+        send_proposal(replica, proposal);
+    else if (replica->state == REPLICA_ALONE)
+        fail_proposals_soon(replica);
+    /* SYNCING: sent when that is done */
+}
+
+/* ---- views ---- */
+
+static struct member *find_member(struct replica *replica, const struct replica_member *id) {
+    for (size_t i = 0; i < replica->member_count; i++)
+        if (replica->members[i].id.node == id->node && replica->members[i].id.pid == id->pid)
+            return &replica->members[i];
+    return NULL;
+}
+
+static void tell_quorum(struct replica *replica, bool quorate) {
+    if (replica->told_quorum == quorate)
+        return;
+    replica->told_quorum = quorate;
+    replica->port.quorum(replica->port.context, quorate);
+}
+
+/* Nodes whose dvkd is no (included) member any more are down at once. */
+static void drop_lost_nodes(struct replica *replica, bool all) {
+    for (uint32_t node = 1; node <= DVK_MAX_NODE; node++) {
+        if (!replica->up[node])
+            continue;
+        const struct member *member = find_member(replica, &(struct replica_member){node, replica->up[node]});
+        if (!all && member && !member->excluded)
+            continue;
+        replica->up[node] = 0;
+        replica->status[node] = (struct replica_status){0};
+        replica->port.node(replica->port.context, node, false);
+    }
+}
+
+static void go_alone(struct replica *replica) {
+    loop_timer_cancel(replica->hello_timer);
+    replica->hello_timer = NULL;
+    replica->state = REPLICA_ALONE;
+    replica->snapshot_from = 0;
+    drop_lost_nodes(replica, true);
+    tell_quorum(replica, false);
+    fail_proposals_soon(replica);
+}
+
+static json_t *member_list(const struct replica *replica) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < replica->member_count; i++) {
+        json_array_append_new(list, json_integer(replica->members[i].id.node));
+        json_array_append_new(list, json_integer(replica->members[i].id.pid));
+    }
+    return list;
+}
+
+static void hello_timer_fn(void *context) {
+    struct replica *replica = context;
+    replica->hello_timer = NULL;
+    cleanup_json json_t *silent = json_array();
+    uint32_t lowest = 0;
+    for (size_t i = 0; i < replica->member_count; i++) {
+        const struct member *member = &replica->members[i];
+        if (!member->greeted && !member->excluded)
+            json_array_append_new(silent, json_integer(member->id.node));
+        else if (!member->excluded && (!lowest || member->id.node < lowest))
+            lowest = member->id.node;
+    }
+    if (json_array_size(silent) && lowest == replica->us.node)
+        send_json(replica, json_pack("{s:s, s:o, s:O}", "type", "exclude", "members", member_list(replica), "nodes",
+                                     silent));
+    loop_timer_add(replica->loop, REPLICA_HELLO_MS, hello_timer_fn, replica, &replica->hello_timer);
+}
+
+static void start_sync(struct replica *replica) {
+    replica->state = REPLICA_SYNCING;
+    replica->snapshot_from = 0;
+    json_decref(replica->snapshot);
+    replica->snapshot = NULL;
+    for (size_t i = 0; i < replica->member_count; i++)
+        replica->members[i].greeted = false;
+    char digest[20];
+    snprintf(digest, sizeof digest, "%016" PRIx64, config_digest(replica->config));
+    send_json(replica, json_pack("{s:s, s:o, s:I, s:I, s:s, s:o}", "type", "hello", "members", member_list(replica),
+                                 "view", (json_int_t)replica->config->view, "epoch",
+                                 (json_int_t)replica->config->epoch, "digest", digest, "node",
+                                 config_node_to_json(&replica->self)));
+    loop_timer_cancel(replica->hello_timer);
+    replica->hello_timer = NULL;
+    loop_timer_add(replica->loop, REPLICA_HELLO_MS, hello_timer_fn, replica, &replica->hello_timer);
+}
+
+static int compare_members(const void *a, const void *b) {
+    const struct replica_member *x = &((const struct member *)a)->id, *y = &((const struct member *)b)->id;
+    if (x->node != y->node)
+        return x->node < y->node ? -1 : 1;
+    return x->pid < y->pid ? -1 : x->pid > y->pid;
+}
+
+void replica_view(struct replica *replica, const struct replica_member *members, size_t count, bool quorate) {
+    members_clear(replica);
+    replica->members = calloc(count ? count : 1, sizeof *replica->members);
+    if (!replica->members) {
+        log_error("out of memory");
+        abort();
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (members[i].node == 0 || members[i].node > DVK_MAX_NODE) {
+            log_warning("node %u is ignored: ids are 1 to %u", members[i].node, DVK_MAX_NODE);
+            continue;
+        }
+        replica->members[replica->member_count++].id = members[i];
+        if (members[i].node == replica->self.id)
+            replica->us = members[i];
+    }
+    /* the list is compared between nodes as it stands */
+    qsort(replica->members, replica->member_count, sizeof *replica->members, compare_members);
+    replica->quorate = quorate;
+    drop_lost_nodes(replica, false);
+    if (quorate)
+        start_sync(replica);
+    else
+        go_alone(replica);
+}
+
+void replica_quorum(struct replica *replica, bool quorate) {
+    if (replica->quorate == quorate)
+        return;
+    replica->quorate = quorate;
+    if (!quorate)
+        go_alone(replica);
+    else if (replica->member_count)
+        start_sync(replica);
+}
+
+void replica_disconnected(struct replica *replica) {
+    members_clear(replica);
+    replica->quorate = false;
+    go_alone(replica);
+}
+
+/* ---- agreeing ---- */
+
+static int compare_states(const struct member *a, const struct member *b) {
+    if (a->view != b->view)
+        return a->view > b->view ? 1 : -1;
+    if (a->epoch != b->epoch)
+        return a->epoch > b->epoch ? 1 : -1;
+    if (a->digest != b->digest)
+        return a->id.node < b->id.node ? 1 : -1; /* cannot be told apart: any rule that all share will do */
+    return 0;
+}
+
+static void save_all(struct replica *replica) {
+    if (replica->store && store_write_all(replica->store, replica->config) < 0)
+        replica->port.broken(replica->port.context);
+}
+
+/* All have the same state: install the view in it. */
+static void finish_sync(struct replica *replica) {
+    loop_timer_cancel(replica->hello_timer);
+    replica->hello_timer = NULL;
+    replica->snapshot_from = 0;
+    for (size_t i = 0; i < replica->member_count; i++) {
+        const struct member *member = &replica->members[i];
+        if (!member->excluded && config_add_node_json(replica->config, member->node) < 0)
+            log_error("node %u describes itself wrongly", member->id.node);
+    }
+    replica->config->view++;
+    replica->config->epoch++;
+    save_all(replica);
+    replica->state = REPLICA_SYNCED;
+    for (size_t i = 0; i < replica->member_count; i++) {
+        const struct replica_member *id = &replica->members[i].id;
+        if (id->node == replica->self.id || replica->members[i].excluded || replica->up[id->node])
+            continue;
+        replica->up[id->node] = id->pid;
+        replica->port.node(replica->port.context, id->node, true);
+    }
+    log_info("view %" PRIu64 " with %zu of the nodes", replica->config->view, replica->member_count);
+    tell_quorum(replica, true);
+    replica->port.changed(replica->port.context, NULL);
+    struct proposal *proposal;
+    list_for_each(proposal, &replica->proposals, link) send_proposal(replica, proposal);
+}
+
+/* The state in parts of bounded size, each an ordered message. */
+static void send_snapshot(struct replica *replica) {
+    cleanup_json json_t *whole = config_to_json(replica->config);
+    json_t *head = json_pack("{s:s, s:o, s:o, s:o, s:o}", "type", "snapshot", "members", member_list(replica), "view",
+                             json_copy(json_object_get(whole, "view")), "epoch",
+                             json_copy(json_object_get(whole, "epoch")), "last_dc",
+                             json_copy(json_object_get(whole, "last_dc")));
+    json_object_set(head, "nodes", json_object_get(whole, "nodes"));
+    const json_t *dcs = json_object_get(whole, "dcs");
+    size_t next = 0, total = json_array_size(dcs);
+    do {
+        json_t *part = json_array();
+        for (size_t bytes = 0; next < total && bytes < SNAPSHOT_PART_BYTES; next++) {
+            json_t *dc = json_array_get(dcs, next);
+            bytes += json_dumpb(dc, NULL, 0, JSON_COMPACT);
+            json_array_append(part, dc);
+        }
+        json_object_set_new(head, "dcs", part);
+        json_object_set_new(head, "last", json_boolean(next == total));
+        send_json(replica, json_incref(head));
+        json_object_set_new(head, "nodes", json_array()); /* only in the first part */
+    } while (next < total);
+    json_decref(head);
+}
+
+static void check_sync(struct replica *replica) {
+    if (replica->state != REPLICA_SYNCING || replica->snapshot_from)
+        return;
+    const struct member *best = NULL;
+    bool same = true;
+    for (size_t i = 0; i < replica->member_count; i++) {
+        const struct member *member = &replica->members[i];
+        if (member->excluded)
+            continue;
+        if (!member->greeted)
+            return;
+        if (!best || compare_states(member, best) > 0) {
+            same &= !best;
+            best = member;
+        } else if (compare_states(member, best) != 0) {
+            same = false;
+        }
+    }
+    if (!best)
+        return;
+    if (same) {
+        finish_sync(replica);
+        return;
+    }
+    log_info("node %u sends the configuration (view %" PRIu64 ", epoch %" PRIu64 ")", best->id.node, best->view,
+             best->epoch);
+    replica->snapshot_from = best->id.node;
+    if (best->id.node == replica->us.node)
+        send_snapshot(replica);
+}
+
+static void deliver_hello(struct replica *replica, struct member *member, const json_t *message) {
+    json_int_t view, epoch;
+    const char *digest = field_string(message, "digest");
+    json_t *node = json_object_get(message, "node");
+    if (!field_integer(message, "view", &view) || !field_integer(message, "epoch", &epoch) || !digest ||
+        field_integer_or(node, "id", 1, DVK_MAX_NODE, 0) != member->id.node) {
+        log_warning("node %u sent a wrong greeting", member->id.node);
+        return;
+    }
+    member->view = (uint64_t)view;
+    member->epoch = (uint64_t)epoch;
+    member->digest = strtoull(digest, NULL, 16);
+    member->greeted = true;
+    json_decref(member->node);
+    member->node = json_incref(node);
+    check_sync(replica);
+}
+
+static void deliver_snapshot(struct replica *replica, struct member *member, const json_t *message) {
+    if (replica->state != REPLICA_SYNCING || member->id.node != replica->snapshot_from)
+        return;
+    if (!replica->snapshot) {
+        replica->snapshot = json_deep_copy(message);
+    } else {
+        json_array_extend(json_object_get(replica->snapshot, "dcs"), json_object_get(message, "dcs"));
+    }
+    if (!field_true(message, "last"))
+        return;
+    struct config *config = NULL;
+    /* the sender takes its own, too: then all have the same by construction */
+    int result = config_from_json(replica->snapshot, &config);
+    json_decref(replica->snapshot);
+    replica->snapshot = NULL;
+    if (result < 0) {
+        log_error("the configuration that node %u sent is not valid", member->id.node);
+        replica->port.broken(replica->port.context);
+        return;
+    }
+    config_free(replica->config);
+    replica->config = config;
+    finish_sync(replica);
+}
+
+static void deliver_exclude(struct replica *replica, const json_t *message) {
+    if (replica->state != REPLICA_SYNCING || replica->snapshot_from)
+        return;
+    size_t i;
+    const json_t *node;
+    bool us = false;
+    json_array_foreach(json_object_get(message, "nodes"), i, node) {
+        for (size_t k = 0; k < replica->member_count; k++)
+            if (replica->members[k].id.node == (uint32_t)json_integer_value(node) && !replica->members[k].greeted) {
+                log_warning("node %u does not answer; the view goes on without it", replica->members[k].id.node);
+                replica->members[k].excluded = true;
+                us |= replica->members[k].id.node == replica->us.node;
+            }
+    }
+    drop_lost_nodes(replica, false);
+    if (us) {
+        go_alone(replica);
+        replica->port.excluded(replica->port.context);
+    } else {
+        check_sync(replica);
+    }
+}
+
+static void deliver_change(struct replica *replica, const struct member *member, const json_t *message) {
+    json_int_t view, sequence;
+    const json_t *change = json_object_get(message, "change");
+    if (!field_integer(message, "view", &view) || !field_integer(message, "sequence", &sequence) || !change)
+        return;
+    if (replica->state != REPLICA_SYNCED || (uint64_t)view != replica->config->view)
+        return; /* void: see the head of replica.h */
+    struct config_effect effect;
+    struct failure failure = {0};
+    int result = config_apply(replica->config, change, &effect, &failure);
+    if (result == 0 && replica->store && store_write_effect(replica->store, replica->config, &effect) < 0) {
+        replica->port.broken(replica->port.context);
+        return;
+    }
+    if (result == 0)
+        replica->port.changed(replica->port.context, &effect);
+    if (member->id.node != replica->us.node)
+        return;
+    struct proposal *proposal;
+    list_for_each(proposal, &replica->proposals, link) if (proposal->sequence == (uint64_t)sequence) {
+        proposal_end(proposal, result, &effect, &failure);
+        return;
+    }
+}
+
+static void deliver_status(struct replica *replica, const struct member *member, const json_t *message) {
+    if (member->id.node == replica->self.id)
+        return;
+    replica->status[member->id.node] =
+        (struct replica_status){.cells = (uint32_t)field_integer_or(message, "cells", 0, DVK_MAX_DC, 0),
+                                .load = json_number_value(json_object_get(message, "load"))};
+}
+
+/* Does the message belong to the members of now? */
+static bool same_members(const struct replica *replica, const json_t *message) {
+    cleanup_json json_t *ours = member_list(replica);
+    return json_equal(ours, json_object_get(message, "members"));
+}
+
+void replica_deliver(struct replica *replica, const struct replica_member *from, const char *text, size_t len) {
+    struct member *member = find_member(replica, from);
+    if (!member || member->excluded)
+        return;
+    json_error_t error;
+    cleanup_json json_t *message = json_loadb(text, len, 0, &error);
+    const char *type = field_string(message, "type");
+    if (!type || field_integer_or(message, "version", 1, 1 << 20, 0) != PROTOCOL_VERSION) {
+        log_warning("node %u sent a message that is not understood (another version of dvkd?)", from->node);
+        return;
+    }
+    if (strcmp(type, "change") == 0)
+        deliver_change(replica, member, message);
+    else if (strcmp(type, "status") == 0)
+        deliver_status(replica, member, message);
+    else if (!same_members(replica, message))
+        log_debug("a %s of an earlier view is dropped", type);
+    else if (strcmp(type, "hello") == 0)
+        deliver_hello(replica, member, message);
+    else if (strcmp(type, "snapshot") == 0)
+        deliver_snapshot(replica, member, message);
+    else if (strcmp(type, "exclude") == 0)
+        deliver_exclude(replica, message);
+}
