@@ -117,6 +117,7 @@ void lock_release(struct lock *lock);
  * Returns the result for the guest (negative errno), or SYS_RESTART_*: */
 typedef long sys_function(struct task *task, const uint64_t args[6]);
 #define SYS_INTERRUPTED (-512L)        /* interrupted: restart if the handler has SA_RESTART, else -EINTR (ERESTARTSYS) */
+#define SYS_RESTART_ALWAYS (-513L)     /* restart in any case (ERESTARTNOINTR) */
 #define SYS_INTERRUPTED_NOHAND (-514L) /* restart only if no handler runs, else -EINTR (ERESTARTNOHAND) */
 
 /* ---- task/, entry/: used by fd/ ---- */
@@ -149,7 +150,7 @@ const char *process_exe(const struct process *process);
 int fd_table_create(struct process *process);
 /*
  * fork and vfork: nothing changes in the parent's table between begin and end. Order:
- *   parent: fd_fork_begin(parent); clone
+ *   parent: fd_fork_begin(parent); PM_FORK; clone
  *   child:  fd_table_fork(child, parent), before it uses any descriptor. With memory of its own (fork) `child` may be `parent`:
  *           the copy is put in order in place. A vfork child gets a table of its own; it then calls fd_fork_end(parent) itself
  *           if the parent cannot run before it (CLONE_VFORK).
@@ -185,6 +186,8 @@ long fd_restore(struct task *task, const struct vos_image_fd *fds, size_t count,
 /* Open a path for the loader: for execute permission when `exec`. Gives a *file* to read or map from. */
 struct file_ref;
 long file_open_exec(struct task *task, const char *path, bool exec, struct file_ref **out, struct vos_stat *stat);
+/* The same of a guest's descriptor (execveat with AT_EMPTY_PATH). */
+long file_open_fd(struct task *task, int vfd, bool exec, struct file_ref **out, struct vos_stat *stat);
 long file_pread(struct task *task, struct file_ref *file, void *to, size_t len, uint64_t offset);
 /* Map part of it (private): at `address` (MAP_FIXED when fixed). Local files are mapped from the host fd, remote ones copied in. */
 long file_map(struct task *task, struct file_ref *file, uint64_t address, size_t len, int prot, bool fixed, uint64_t offset);

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The kernel's ABI as file calls need it, from the kernel's own headers. For .c files of this folder only: these headers
+ * do not mix with a libc's.
+ */
+#ifndef FD_ABI_H
+#define FD_ABI_H
+
+#include <asm/ioctls.h>
+#include <asm/poll.h>
+#include <asm/unistd.h>
+#include <linux/close_range.h>
+#include <linux/errno.h>
+#include <linux/eventpoll.h>
+#include <linux/fcntl.h>
+#include <linux/fs.h>
+#include <linux/memfd.h>
+#include <linux/mman.h>
+#include <linux/openat2.h>
+#include <linux/stat.h>
+#include <linux/time_types.h>
+#include <linux/uio.h>
+
+/* Kernel constants whose headers clash with those above. */
+#define ABI_SIGPIPE 13
+#define ABI_SIGSTKFLT 16
+#define ABI_SIGSYS 31
+#define ABI_SIGSET_SIZE 8
+#define ABI_R_OK 4
+#define ABI_W_OK 2
+#define ABI_X_OK 1
+#define ABI_LOCK_SH 1
+#define ABI_LOCK_EX 2
+#define ABI_LOCK_NB 4
+#define ABI_LOCK_UN 8
+#define ABI_UTIME_NOW ((1l << 30) - 1l)
+#define ABI_UTIME_OMIT ((1l << 30) - 2l)
+#define ABI_CLOCK_MONOTONIC 1
+
+#endif
