@@ -228,6 +228,14 @@ _Static_assert(sizeof(struct vos_stat) == 160, "layout");
 /* ------------------------------------------------------------------ tty
  * A tty is opened through fs (/dev/tty, /dev/pts/N, inherited descriptors); its handle works with FS_READ,
  * FS_WRITE, FS_IOCTL, FS_POLL. fs hands these on to the tty server (same words). Job control: TIOCGPGRP,
- * TIOCSPGRP, TIOCSCTTY, TIOCNOTTY, TIOCGSID act on the DC's sessions. */
+ * TIOCSPGRP, TIOCSCTTY, TIOCNOTTY, TIOCGSID act on the DC's sessions.
+ *
+ * w17 of FS_READ, FS_WRITE and FS_IOCTL on a tty: enum vos_tty_caller, filled in by the personality (fs hands it on); without
+ * VOS_TTY_KNOWN the server looks for itself, which it can only for processes of its own node. */
+enum vos_tty_caller {
+    VOS_TTY_KNOWN = 2u,    /* the next two are filled in */
+    VOS_TTY_TTIN_OFF = 4u, /* the calling thread blocks or ignores SIGTTIN */
+    VOS_TTY_TTOU_OFF = 8u, /* ... SIGTTOU */
+};
 
 #endif

@@ -9,7 +9,7 @@
  * refused (EPERM): guests go through fs.
  *
  * "caller" words: the server asks pm for the caller's group and session itself, so fs need only give the pid (and its
- * own knowledge of effective uid 0).
+ * own knowledge of effective uid 0). fs must cancel (dvk_cancel) the requests of a process that ends, lest a dead reader takes input.
  *
  * Status: 0 or positive, or a negative errno. One is special: -TTY_RESTART (ERESTARTSYS) says that the caller's process
  * group was sent SIGTTIN or SIGTTOU and the call is to be made again when that signal is dealt with; fs passes the number on
@@ -26,7 +26,7 @@
 /* The caller, in the words of every TTY_* request marked "+caller". */
 #define TTY_WORD_PID 16   /* words[16]: pid of the calling process (thread group) */
 #define TTY_WORD_FLAGS 17 /* words[17]: enum tty_caller_flags */
-enum tty_caller_flags { TTY_CALLER_ROOT = 1u /* effective uid 0 */ };
+enum tty_caller_flags { TTY_CALLER_ROOT = 1u /* effective uid 0; told by fs. Beside it: enum vos_tty_caller, from the personality */ };
 
 enum tty_type {
     /* --- from pm --- */
