@@ -30,7 +30,8 @@ enum pm_type {
     /* --- lifetime, by guests --- */
     PM_HELLO = VOS_TYPE(DVK_SERVICE_PM, 1), /* first message of a new process. reply: w0 pid w1 ppid w2 pgid w3 sid
                                   w4 uid|euid<<32 w5 suid|gid<<32 w6 egid|sgid<<32 w7 flags (PM_F_*) w8 umask,
-                                  w9 length of the image that PM_IMAGE gives (0: the zygote); data: groups u32[] */
+                                  w9 length of the image that PM_IMAGE gives (0: the zygote) w10 this node's id;
+                                  data: groups u32[]. The zygote says hello too: it needs w7 and w10 */
     PM_IMAGE = VOS_TYPE(DVK_SERVICE_PM, 2), /* w0 offset. reply: data: the next bytes of the exec image (vos/image.h);
                                   with each, the next of the image's host fds, in order, at most
                                   DVK_MESSAGE_FDS; ask on (with w0 the length) while fewer than the image's host_fds have come */
