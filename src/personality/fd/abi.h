@@ -21,6 +21,18 @@
 #include <linux/time_types.h>
 #include <linux/uio.h>
 
+/* linux/stat.h leaves these to the C library where there is one (hosted tests). */
+#ifndef S_IFMT
+#define S_IFMT 00170000
+#define S_IFSOCK 0140000
+#define S_IFLNK 0120000
+#define S_IFREG 0100000
+#define S_IFBLK 0060000
+#define S_IFDIR 0040000
+#define S_IFCHR 0020000
+#define S_IFIFO 0010000
+#endif
+
 /* Kernel constants whose headers clash with those above. */
 #define ABI_SIGPIPE 13
 #define ABI_SIGSTKFLT 16

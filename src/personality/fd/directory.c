@@ -71,7 +71,7 @@ static size_t descriptors_list(struct fd_table *table, struct file *file, char *
         if (vfd < 0)
             return done;
         char name[20];
-        size_t name_len = text_number(name, (uint64_t)vfd);
+        size_t name_len = decimal_put(name, (uint64_t)vfd);
         length = entry_put(to + done, size - done, 16 + (uint64_t)vfd, (uint64_t)vfd + 3, ENTRY_TYPE_LINK, name, name_len);
         if (!length)
             return done;

@@ -232,8 +232,8 @@ static inline const char *text_after(const char *text, const char *prefix) {
     return text;
 }
 /* Decimal number as text (no NUL) at `to`, which has room for 20; its length. */
-size_t text_number(char *to, uint64_t number);
+size_t decimal_put(char *to, uint64_t number);
 /* A number at *text (no sign, no leading zero but "0"), which is moved behind it; -1 if there is none or it is above max. */
-int64_t text_parse(const char **text, int64_t max);
+int64_t decimal_parse(const char **text, int64_t max);
 
 #endif

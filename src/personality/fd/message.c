@@ -30,7 +30,7 @@ int64_t clock_now(void) {
     return now.tv_sec * 1000000000ll + now.tv_nsec;
 }
 
-size_t text_number(char *to, uint64_t number) {
+size_t decimal_put(char *to, uint64_t number) {
     char digits[20];
     size_t n = 0;
     do {
@@ -42,7 +42,7 @@ size_t text_number(char *to, uint64_t number) {
     return n;
 }
 
-int64_t text_parse(const char **text, int64_t max) {
+int64_t decimal_parse(const char **text, int64_t max) {
     const char *at = *text;
     if (*at < '0' || *at > '9' || (*at == '0' && at[1] >= '0' && at[1] <= '9'))
         return -1;

@@ -16,7 +16,7 @@ static const char *after_proc_self(const char *text) {
     const char *name = text_after(rest, "self/");
     if (name || (name = text_after(rest, "thread-self/")))
         return name;
-    int64_t pid = text_parse(&rest, DVK_USER_SLOTS);
+    int64_t pid = decimal_parse(&rest, DVK_USER_SLOTS);
     if (pid <= 0 || *rest != '/' || pid != host_call(__NR_getpid, 0, 0, 0, 0, 0, 0))
         return NULL;
     return rest + 1;
@@ -48,7 +48,7 @@ static int parse_descriptor(const char *text, const char **rest) {
         (*rest)++;
     if (!**rest)
         return -2;
-    int64_t vfd = text_parse(rest, FD_LIMIT_MAX - 1);
+    int64_t vfd = decimal_parse(rest, FD_LIMIT_MAX - 1);
     return vfd >= 0 && at_component_end(*rest) ? (int)vfd : -1;
 }
 
@@ -122,7 +122,7 @@ static long place_in_fd_directory(struct task *task, struct place *place, unsign
         place->kind = PLACE_FD_DIRECTORY;
         return 0;
     }
-    int64_t vfd = text_parse(&rest, FD_LIMIT_MAX - 1);
+    int64_t vfd = decimal_parse(&rest, FD_LIMIT_MAX - 1);
     long result = vfd >= 0 && at_component_end(rest) ? place_descriptor(task, place, (int)vfd, rest, flags) : -ENOENT;
     if (result < 0)
         place_end(task, place);
@@ -297,7 +297,7 @@ long file_link_text(struct task *task, struct file *file, char *to, size_t cap) 
     if (result < 0)
         return result;
     char number[21];
-    number[text_number(number, stat.st_ino)] = 0;
+    number[decimal_put(number, stat.st_ino)] = 0;
     size_t length = text_put(to, cap, 0, "pipe:[");
     length = text_put(to, cap, length, number);
     return (long)text_put(to, cap, length, "]");

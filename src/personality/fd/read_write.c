@@ -167,10 +167,9 @@ long sys_pwrite64(struct task *task, const uint64_t args[6]) {
 static long vector_read(struct task *task, struct file *file, struct vector *vector, char *buffer, size_t size,
                         int64_t offset, bool no_wait) {
     uint64_t done = 0;
-    while (done < vector->total) {
+    do { /* also for nothing: the checks are made */
         size_t chunk = vector->total - done < size ? vector->total - done : size;
-        long got =
-            handle_read(task, file, buffer, chunk, offset == -1 ? -1 : offset + (int64_t)done, no_wait);
+        long got = handle_read(task, file, buffer, chunk, offset == -1 ? -1 : offset + (int64_t)done, no_wait);
         if (got > 0)
             got = vector_put(vector, buffer, (size_t)got);
         if (got < 0)
@@ -178,25 +177,25 @@ static long vector_read(struct task *task, struct file *file, struct vector *vec
         done += (uint64_t)got;
         if ((size_t)got < chunk || file_is_stream(file))
             break;
-    }
+    } while (done < vector->total);
     return (long)done;
 }
 
 static long vector_write(struct task *task, struct file *file, struct vector *vector, char *buffer, size_t size,
                          int64_t offset, bool no_wait, bool append) {
     uint64_t done = 0;
-    while (done < vector->total) {
+    do {
         size_t chunk = vector->total - done < size ? vector->total - done : size;
         long have = vector_get(vector, buffer, chunk);
-        long put = have <= 0 ? have
-                             : handle_write(task, file, buffer, (size_t)have,
-                                            offset == -1 ? -1 : offset + (int64_t)done, no_wait, append);
+        long put = have < 0 ? have
+                            : handle_write(task, file, buffer, (size_t)have,
+                                           offset == -1 ? -1 : offset + (int64_t)done, no_wait, append);
         if (put < 0)
             return done ? (long)done : put;
         done += (uint64_t)put;
         if ((size_t)put < chunk)
             break;
-    }
+    } while (done < vector->total);
     return (long)done;
 }
 

@@ -186,7 +186,7 @@ long fd_close(struct task *task, int vfd) {
 }
 
 int fd_next_used(const struct fd_table *table, uint32_t least) {
-    for (uint32_t vfd = least; vfd < table->size;) {
+    for (uint32_t vfd = least; vfd < table->size && vfd < FD_LIMIT_MAX;) {
         uint64_t word = table->used[vfd / 64] >> (vfd % 64);
         if (!word) {
             vfd = (vfd / 64 + 1) * 64;
