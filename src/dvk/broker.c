@@ -225,10 +225,8 @@ static void handle_channel(struct dvk *dvk, struct packet *packet) {
         return;
     }
     receive_mark_more(dvk, channel);
-    if (dvk->relay) { /* it may say where the destination lives */
-        struct dvk_broker_packet told = packet->head;
-        broker_event(dvk, &told);
-    }
+    if (packet->head.node) /* where the destination lives: for a relay, see broker_run_events */
+        broker_event(dvk, &packet->head);
 }
 
 /* Returns true when the packet was kept (as an event). */
@@ -387,7 +385,7 @@ bool broker_run_events(struct dvk *dvk) {
             event.endpoint = head->peer;
             break;
         case DVK_BROKER_CHANNEL:
-            event.type = DVK_EVENT_ROUTE;
+            event.type = dvk->relay ? DVK_EVENT_ROUTE : (enum dvk_event_type)0;
             event.endpoint = head->endpoint;
             break;
         case DVK_BROKER_NODE:

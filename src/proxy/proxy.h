@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * dvs-proxy: carries messages between this node and its peers.
+ *
+ *   main.c     options, loop                    peer.c     connections: connect, accept, hello, read, write
+ *   traffic.c  messages: libdvk <-> frames      link.c     sessions, sequence numbers, resend (pure)
+ *   wire.c     the frames' parser (pure)
+ *
+ * A *pending* is a request of this node that waits for its reply from a peer. An *incoming* is a peer's request that a
+ * process of this node works on.
+ */
+#ifndef PROXY_H
+#define PROXY_H
+
+#include "dvk/list.h"
+#include "dvk/relay.h"
+#include "proxy/link.h"
+
+#include <netinet/in.h>
+
+#define BUCKETS 1024u
+/* Requests to one peer that may be under way, in bytes; the rest waits in its channels' slots. */
+#define FLIGHT_BYTES_MAX (64u << 20)
+#define REQUEST_OVERHEAD 512u
+#define READ_BUFFER (256u << 10)
+
+enum peer_state {
+    PEER_APART,      /* no connection; the connector has a timer to try again */
+    PEER_CONNECTING, /* TCP is being connected */
+    PEER_GREETING,   /* connector: waits for the answer to its hello */
+    PEER_JOINED,
+};
+
+struct peer {
+    struct link link;  /* proxy.peers */
+    struct link dirty; /* proxy.dirty: has something to write */
+    struct proxy *proxy;
+    uint32_t node;
+    struct sockaddr_in address;
+    enum peer_state state;
+    int fd;
+    bool wants_out;
+    uint8_t *buffer; /* what was read and is not yet a whole frame */
+    size_t buffer_len;
+    struct wire_header control; /* a hello or ack that is being written, ahead of the queue */
+    struct wire_hello hello;
+    size_t control_len, control_at;
+    struct frame_link frames;
+    uint64_t epoch; /* counts resets: a pending of an older one is lost */
+    unsigned backoff_ms;
+    uint64_t retry_timer;
+    int64_t heard_ms, said_ms, since_ms;
+    struct link pendings, parked;
+    size_t flight_bytes;
+    struct link incomings;
+    struct link by_tag[64]; /* incomings */
+};
+
+/* A connection that was accepted and has not said who it is. */
+struct stranger {
+    struct link link;
+    struct proxy *proxy;
+    int fd;
+    struct in_addr from;
+    int64_t since_ms;
+    size_t len;
+    uint8_t buffer[sizeof(struct wire_header) + sizeof(struct wire_hello)];
+};
+
+struct pending {
+    struct link link; /* peer.pendings or peer.parked */
+    struct peer *peer;
+    struct dvk_request *req;
+    uint64_t tag, epoch;
+    size_t bytes;
+    bool parked;
+};
+
+struct incoming {
+    struct link link, bucket;
+    struct peer *peer; /* NULL: an orphan, whose answer nobody wants */
+    struct proxy *proxy;
+    uint64_t tag, call;
+};
+
+struct route_hint {
+    struct link bucket;
+    uint32_t dc, node;
+    dvk_endpoint endpoint;
+};
+
+struct proxy {
+    struct dvk *dvk;
+    uint32_t node;
+    char cluster[64];
+    struct sockaddr_in listen_address;
+    int listen_fd;
+    struct link peers, strangers, dirty;
+    bool blocking; /* in a dvk_receive that may sleep */
+    struct link hints[BUCKETS];
+    /* pendings by tag: low 24 bits an index, above them a generation */
+    struct pending **pendings;
+    uint32_t *generations, *free_list;
+    uint32_t pending_cap, free_count;
+};
+
+int64_t clock_ms(void);
+
+/* peer.c */
+int peers_listen(struct proxy *proxy);
+struct peer *peer_find(struct proxy *proxy, uint32_t node);
+void peer_up(struct proxy *proxy, uint32_t node, const char *address);
+void peer_down(struct proxy *proxy, uint32_t node);
+void peer_disconnect(struct peer *peer, const char *why);
+void peer_mark_dirty(struct peer *peer);
+void peers_flush(struct proxy *proxy);
+void peers_tick(void *context); /* each second */
+void peers_close(struct proxy *proxy);
+/* "address:port", IPv4. */
+int address_parse(const char *text, struct sockaddr_in *out);
+
+/* traffic.c */
+void traffic_request(struct proxy *proxy, struct dvk_request *req);
+void traffic_cancelled(void *context, struct dvk_request *req);
+void traffic_event(void *context, const struct dvk_event *event);
+/* A frame from a peer, already known to be new. false: the peer broke the protocol. */
+bool traffic_frame(struct peer *peer, const struct wire_frame *frame);
+void traffic_kept(void *context, uint64_t tag);  /* context: struct peer */
+void traffic_reset(void *context);
+/* The peer's node has left: everything that waits for it ends. */
+void traffic_lost(struct peer *peer);
+
+#endif

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proxy/wire.h"
+
+#include <dvk/error.h>
+#include <errno.h>
+#include <string.h>
+
+static uint32_t crc_table[8][256];
+
+__attribute__((constructor)) static void crc_init(void) {
+    for (uint32_t i = 0; i < 256; i++) {
+        uint32_t c = i;
+        for (int k = 0; k < 8; k++)
+            c = c & 1 ? c >> 1 ^ 0x82f63b78u : c >> 1;
+        crc_table[0][i] = c;
+    }
+    for (uint32_t i = 0; i < 256; i++)
+        for (int t = 1; t < 8; t++)
+            crc_table[t][i] = crc_table[t - 1][i] >> 8 ^ crc_table[0][crc_table[t - 1][i] & 0xff];
+}
+
+__attribute__((target("sse4.2"))) static uint32_t crc_hardware(uint32_t crc, const uint8_t *p, size_t len) {
+    uint64_t c = crc;
+    for (; len >= 8; p += 8, len -= 8) {
+        uint64_t word;
+        memcpy(&word, p, 8);
+        c = __builtin_ia32_crc32di(c, word);
+    }
+    for (; len; p++, len--)
+        c = __builtin_ia32_crc32qi((uint32_t)c, *p);
+    return (uint32_t)c;
+}
+
+static uint32_t crc_software(uint32_t c, const uint8_t *p, size_t len) {
+    for (; len >= 8; p += 8, len -= 8) {
+        uint64_t w;
+        memcpy(&w, p, 8);
+        w ^= c;
+        c = 0;
+        for (int i = 0; i < 8; i++)
+            c ^= crc_table[7 - i][w >> (8 * i) & 0xff];
+    }
+    for (; len; p++, len--)
+        c = c >> 8 ^ crc_table[0][(c ^ *p) & 0xff];
+    return c;
+}
+
+uint32_t wire_crc32c(uint32_t crc, const void *bytes, size_t len) {
+    crc = ~crc;
+    crc = __builtin_cpu_supports("sse4.2") ? crc_hardware(crc, bytes, len) : crc_software(crc, bytes, len);
+    return ~crc;
+}
+
+void wire_seal(struct wire_header *header, const void *body, size_t body_len) {
+    header->magic = WIRE_MAGIC;
+    header->version = WIRE_VERSION;
+    header->body_len = (uint32_t)body_len;
+    header->crc = 0;
+    uint32_t crc = wire_crc32c(0, header, sizeof *header);
+    header->crc = wire_crc32c(crc, body, body_len);
+}
+
+static bool lengths_are_right(const struct wire_header *header) {
+    switch (header->command) {
+    case WIRE_HELLO:
+        return header->body_len == sizeof(struct wire_hello) && header->sequence == 0;
+    case WIRE_ACK:
+        return header->body_len == 0 && header->sequence == 0;
+    case WIRE_CANCEL:
+        return header->body_len == 0 && header->sequence != 0;
+    case WIRE_REQUEST:
+    case WIRE_SEND:
+    case WIRE_REPLY:
+        return header->body_len >= DVK_MESSAGE_SIZE && header->body_len <= WIRE_BODY_MAX && header->sequence != 0;
+    default:
+        return false;
+    }
+}
+
+long wire_parse(const uint8_t *bytes, size_t len, struct wire_frame *frame) {
+    struct wire_header *header = &frame->header;
+    if (len < sizeof *header)
+        return 0;
+    memcpy(header, bytes, sizeof *header);
+    if (header->magic != WIRE_MAGIC)
+        return -EPROTO;
+    if (header->version != WIRE_VERSION)
+        return -DVK_EVERSION;
+    if (header->command == 0 || header->command >= WIRE_COMMAND_END || header->flags & ~WIRE_F_KNOWN ||
+        header->dc > DVK_MAX_DC || header->status > 0 || !lengths_are_right(header))
+        return -EPROTO;
+    size_t total = sizeof *header + header->body_len;
+    if (len < total)
+        return 0;
+    frame->body = bytes + sizeof *header;
+    struct wire_header zeroed = *header;
+    zeroed.crc = 0;
+    uint32_t crc = wire_crc32c(0, &zeroed, sizeof zeroed);
+    if (wire_crc32c(crc, frame->body, header->body_len) != header->crc)
+        return -EPROTO;
+    if (header->body_len >= DVK_MESSAGE_SIZE) {
+        struct dvk_message message;
+        memcpy(&message, frame->body, sizeof message);
+        if (message.data_len != header->body_len - DVK_MESSAGE_SIZE || message.fds || message.flags & DVK_MSG_FDS)
+            return -EPROTO;
+        if (header->command != WIRE_REPLY && (message.source == DVK_NONE || message.destination == DVK_NONE))
+            return -EPROTO;
+        if (message.notify && header->command != WIRE_SEND)
+            return -EPROTO;
+    }
+    return (long)total;
+}
+
+void wire_message(const struct wire_frame *frame, struct dvk_message *message, const uint8_t **data) {
+    memcpy(message, frame->body, sizeof *message);
+    *data = frame->body + sizeof *message;
+}
+
+void wire_hello(const struct wire_frame *frame, struct wire_hello *hello) {
+    memcpy(hello, frame->body, sizeof *hello);
+    hello->cluster[sizeof hello->cluster - 1] = 0;
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What travels between two proxies: frames over one TCP connection per pair of nodes. All fields little-endian.
+ *
+ *   struct wire_header, then body_len bytes of body:
+ *     HELLO                   struct wire_hello
+ *     REQUEST, SEND, REPLY    struct dvk_message, then its data_len bytes
+ *     CANCEL, ACK             nothing
+ *
+ * The node with the higher id connects. It sends HELLO first; the other checks it and answers with its own. Then frames
+ * with sequence numbers flow both ways (REQUEST, SEND, REPLY, CANCEL: 1, 2, 3 ... within a session); each frame of any
+ * kind carries the highest sequence number that its sender has received, and what is acknowledged is forgotten. After a
+ * broken connection the same sessions go on: each HELLO says what was received, the rest is sent again, and
+ * a sequence number that has been seen already is dropped: nothing is lost, nothing is done twice. A session that the
+ * other side does not know any more (its proxy restarted, or one of the nodes left the view) ends everything that was
+ * under way in it; see link.h.
+ *
+ * Everything that comes from the wire is checked by wire_parse before use; see wire.c.
+ */
+#ifndef PROXY_WIRE_H
+#define PROXY_WIRE_H
+
+#include <dvk/message.h>
+
+#define WIRE_MAGIC 0x50535644u /* "DVSP" */
+#define WIRE_VERSION 1u
+#define WIRE_BODY_MAX (DVK_MESSAGE_SIZE + DVK_DATA_MAX)
+
+enum wire_command {
+    WIRE_HELLO = 1,
+    WIRE_REQUEST = 2, /* wants a REPLY with its tag */
+    WIRE_SEND = 3,    /* the same; REPLY when it was taken (status only). Notifications too (message.notify) */
+    WIRE_REPLY = 4,
+    WIRE_CANCEL = 5,  /* tag: end that request early; its REPLY still comes */
+    WIRE_ACK = 6,     /* acknowledges, keeps alive; no sequence number */
+    WIRE_COMMAND_END
+};
+
+enum wire_flags {
+    WIRE_F_TLS = 1u << 0,  /* reserved: the connection is encrypted, crc is 0 */
+    WIRE_F_LZ4 = 1u << 1,  /* reserved: the body is compressed */
+    WIRE_F_RESUME = 1u << 2, /* HELLO answer: the sessions of both sides go on */
+};
+#define WIRE_F_KNOWN WIRE_F_RESUME
+
+struct wire_header {
+    uint32_t magic;
+    uint16_t version;
+    uint16_t command;
+    uint32_t flags;
+    uint32_t body_len;
+    uint64_t sequence;     /* 0: HELLO, ACK */
+    uint64_t acknowledged; /* highest sequence number received */
+    uint64_t tag;          /* the origin's number of the request */
+    uint32_t dc;
+    int32_t status; /* REPLY: 0, or the negative error with which the DVK answers in the destination's place */
+    uint32_t crc;   /* CRC-32C of header (with crc 0) and body; 0 with TLS */
+    uint32_t pad;
+};
+_Static_assert(sizeof(struct wire_header) == 56, "layout");
+
+struct wire_hello {
+    uint32_t node;
+    uint32_t pad;
+    uint64_t session;      /* the sender's, not 0, random */
+    uint64_t peer_session; /* the receiver's, as the sender knows it; 0: none */
+    uint64_t received;     /* highest sequence number received in peer_session */
+    char cluster[64];      /* NUL-padded */
+};
+_Static_assert(sizeof(struct wire_hello) == 96, "layout");
+
+/* A frame that was parsed; points into the buffer it was parsed from. */
+struct wire_frame {
+    struct wire_header header;
+    const uint8_t *body;
+};
+
+/*
+ * wire_parse: look for a frame at the start of bytes.
+ * Returns its total length (header and body) with *frame filled in and checked: magic, version, command, lengths, sequence
+ * rules, checksum, and for messages that data_len matches the body; 0 when more bytes are needed; -EPROTO for
+ * anything else, -DVK_EVERSION for another version. No side effects; any bytes are survived.
+ */
+long wire_parse(const uint8_t *bytes, size_t len, struct wire_frame *frame);
+
+/* The message of a REQUEST, SEND or REPLY frame, copied out; data follows it in body. */
+void wire_message(const struct wire_frame *frame, struct dvk_message *message, const uint8_t **data);
+/* The hello of a HELLO frame; cluster is NUL-terminated in the copy. */
+void wire_hello(const struct wire_frame *frame, struct wire_hello *hello);
+
+/* Write magic, version, body_len and crc into header, for a frame of header and body. */
+void wire_seal(struct wire_header *header, const void *body, size_t body_len);
+
+/* CRC-32C (Castagnoli); crc: of what came before, 0 at the start. */
+uint32_t wire_crc32c(uint32_t crc, const void *bytes, size_t len);
+
+#endif
