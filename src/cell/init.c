@@ -68,7 +68,8 @@ static void go_wait(struct cell *cell) {
 
 /*
  * No process of the cell may make namespaces from here on. Seccomp cannot look into clone3's flags, and a user namespace
- * would give a guest capabilities, so the limits of our own user namespace, which bind all in it, are set to none.
+ * would give a guest capabilities, so the limits of our own user namespace, which bind all in it, are set to none. Done when
+ * dvs-vos has confined itself (each detached mount counts as a mount namespace) and before there is any guest.
  */
 static void namespaces_forbid(int proc) {
     static const char *const kinds[] = {"user", "pid", "mnt", "net", "ipc", "uts", "cgroup", "time"};
@@ -80,10 +81,10 @@ static void namespaces_forbid(int proc) {
     }
 }
 
-/* Pids of the cell are the DC's slots: as many as can be. Where pid_max is not the namespace's own (before Linux 6.14) it
- * stays as it is; dvs-vos reads what there is. */
-static void pid_limit_raise(int proc) {
-    cleanup_close int fd = openat(proc, "sys/kernel/pid_max", O_RDWR | O_CLOEXEC);
+/* Pids of the cell are the DC's slots: as many as can be. Before Linux 6.14 pid_max is the host's, which is raised then too (as
+ * systemd does at boot). dvs-vos reads what there is, so this comes before it starts. */
+static void pid_limit_raise(void) {
+    cleanup_close int fd = open("/proc/sys/kernel/pid_max", O_RDWR | O_CLOEXEC);
     char text[32];
     ssize_t count = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
     if (count <= 0)
@@ -125,9 +126,12 @@ static void descriptors_drop(struct init *init) {
             close(cell->mount_fds[i]);
 }
 
+/* What init needs once the cell runs, and (the last) until then. */
+static const cap_value_t init_capabilities[] = {CAP_KILL, CAP_SETUID, CAP_SETGID, CAP_SETPCAP, CAP_CHECKPOINT_RESTORE,
+                                                CAP_SYS_RESOURCE};
+
 /* Everything up to the loop; any failure ends the cell. */
 static void init_setup(struct init *init) {
-    static const cap_value_t keep[] = {CAP_KILL, CAP_SETUID, CAP_SETGID, CAP_SETPCAP, CAP_CHECKPOINT_RESTORE};
     struct cell *cell = init->cell;
     int pair[2];
     signals_open(init);
@@ -136,6 +140,7 @@ static void init_setup(struct init *init) {
     must(unshare(CLONE_NEWTIME) && errno != EINVAL ? -errno : 0, "make a time namespace"); /* for our children */
     must(sethostname(cell->options.name, strlen(cell->options.name)) ? -errno : 0, "set the host name");
     must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) ? -errno : 0, "make a socket pair");
+    pid_limit_raise();
     init->vos_socket = pair[0];
     init->vos = spawn_vos(cell, pair[1]);
     must(init->vos, "start dvs-vos");
@@ -144,11 +149,9 @@ static void init_setup(struct init *init) {
     lifeline_set(cell);
     init->proc = mount_create("proc", (const char *const[]){NULL}, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
     must(init->proc < 0 ? -errno : 0, "mount /proc of the cell");
-    pid_limit_raise(init->proc);
-    namespaces_forbid(init->proc);
     must(mount_root_empty() ? -errno : 0, "make the empty root");
     descriptors_drop(init);
-    must(privileges_limit(keep, ARRAY_LENGTH(keep), false), "drop capabilities");
+    must(privileges_limit(init_capabilities, ARRAY_LENGTH(init_capabilities), false), "drop capabilities");
 }
 
 /* ---- loop ---- */
@@ -196,6 +199,8 @@ static void signals_take(struct init *init) {
 static void zygote_start(struct init *init, const int *fds, unsigned fd_count) {
     if (init->zygote || fd_count != 3)
         return;
+    namespaces_forbid(init->proc);
+    must(privileges_limit(init_capabilities, ARRAY_LENGTH(init_capabilities) - 1, false), "drop capabilities");
     pid_t pid = spawn_zygote(init->cell, fds, init->proc);
     must(pid, "start the zygote");
     init->zygote = pid;
