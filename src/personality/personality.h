@@ -135,6 +135,8 @@ void task_raise(struct task *task, int signal);
  */
 void task_mask_swap(struct task *task, uint64_t mask);
 void task_mask_restore(struct task *task, bool interrupted);
+/* Signals that the guest ignores (bit signal - 1). */
+uint64_t signals_ignored(struct process *process);
 /* Path of the program that this process runs, as opened by exec (absolute); never NULL. */
 const char *process_exe(const struct process *process);
 

@@ -188,7 +188,7 @@ enum fs_type {
                                                   -EAGAIN: keep the handle */
     FS_HOSTFD_INFO = VOS_TYPE(DVK_SERVICE_FS, 50), /* fds: [granted host fd]; or none, and w0 a handle (any kind, also directories). reply data: struct vos_stat as the DC sees it; w0 path length,
                                                   path after the stat (for /proc/self/fd) */
-    FS_HOSTFD_OP = VOS_TYPE(DVK_SERVICE_FS, 51), /* fds: [granted host fd]; w0 operation (the FS_F* or FS_CHMOD..FS_XATTR type) and w1.. its words: fchmod, fchown,
+    FS_HOSTFD_OP = VOS_TYPE(DVK_SERVICE_FS, 51), /* fds: [granted host fd]; w0 operation (the FS_F* or FS_CHMOD..FS_XATTR type) and w1.. its words, no path in the data: fchmod, fchown,
                                                   futimens, fstatfs, fxattr, flock and fcntl locks of granted files */
 
     /* between fs and pm of a cell (one process: a function call) */

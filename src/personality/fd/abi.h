@@ -35,7 +35,8 @@
 
 /* Kernel constants whose headers clash with those above. */
 #define ABI_SIGPIPE 13
-#define ABI_SIGSTKFLT 16
+#define ABI_SIGTTIN 21
+#define ABI_SIGTTOU 22
 #define ABI_SIGSYS 31
 #define ABI_SIGSET_SIZE 8
 #define ABI_R_OK 4

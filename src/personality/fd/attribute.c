@@ -221,14 +221,15 @@ struct xattr_request {
 
 #define XATTR_NAME_MAX_BYTES 256u
 
-/* Data "path\0name\0value" is put together in `buffer` of DVK_DATA_MAX bytes. */
+/* Data "path\0name\0value" is put together in `buffer` of DVK_DATA_MAX bytes; without the path for a granted file. */
 static long xattr_data(struct rpc *rpc, const struct place *place, const struct xattr_request *request, char *buffer) {
     size_t length = 0;
     if (place->kind == PLACE_PATH) {
         __builtin_memcpy(buffer, place->text, place->length);
         length = place->length;
     }
-    buffer[length++] = 0;
+    if (place->kind == PLACE_PATH || place->file->host_fd < 0)
+        buffer[length++] = 0;
     if (request->name) {
         long name = guest_string(buffer + length, request->name, XATTR_NAME_MAX_BYTES);
         if (name <= 0)

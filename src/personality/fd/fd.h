@@ -138,6 +138,8 @@ void fs_prepare(struct rpc *rpc, uint32_t type);
 long fs_call(struct task *task, struct rpc *rpc);
 /* One that may block: -EINTR becomes SYS_INTERRUPTED. */
 long fs_call_blocking(struct task *task, struct rpc *rpc);
+/* What a terminal's server wants to know of the calling thread; only for terminals. */
+void fs_tell_caller(struct task *task, const struct file *file, struct rpc *rpc);
 /* A call on the file's host fd; blocking ones end with SYS_INTERRUPTED. */
 long file_host_call(struct task *task, struct file *file, long number, uint64_t b, uint64_t c, uint64_t d, uint64_t e,
                     uint64_t f);

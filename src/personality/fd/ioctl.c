@@ -45,6 +45,7 @@ static long ioctl_by_message(struct task *task, struct file *file, const struct 
     fs_prepare(&rpc, FS_IOCTL);
     rpc.message.payload.ints[0] = file->handle;
     rpc.message.payload.words[1] = shape->command;
+    fs_tell_caller(task, file, &rpc);
     if (shape->in) {
         long result = guest_read(in, argument, shape->in);
         if (result < 0)

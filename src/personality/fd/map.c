@@ -13,17 +13,28 @@
 
 /* ---- for the loader ---- */
 
-/* The host kernel cannot check this for us: nothing is executed from its point of view. */
-static long exec_check(const struct vos_stat *stat) {
+/*
+ * Permission to run it, as execve(2) checks it. The host kernel cannot do so for us: nothing is executed from its point of
+ * view. Where every one may run it, the mode says all; else fs knows who asks (place NULL: a descriptor, nobody is asked).
+ */
+static long exec_check(struct task *task, struct place *place, const struct vos_stat *stat) {
     if ((stat->st_mode & S_IFMT) != S_IFREG || !(stat->st_mode & 0111))
         return -EACCES;
-    return 0;
+    if ((stat->st_mode & 0111) == 0111 || !place || place->kind != PLACE_PATH)
+        return 0;
+    struct rpc rpc;
+    fs_prepare(&rpc, FS_ACCESS);
+    rpc.message.payload.words[1] = ABI_X_OK;
+    rpc.message.payload.words[2] = AT_EACCESS;
+    long result = place_request(task, place, &rpc, -1);
+    return result < 0 ? result : 0;
 }
 
-static long file_give(struct task *task, struct file *file, bool exec, struct file_ref **out, struct vos_stat *stat) {
+static long file_give(struct task *task, struct place *place, struct file *file, bool exec, struct file_ref **out,
+                      struct vos_stat *stat) {
     long result = file_stat(task, file, stat);
     if (result >= 0 && exec)
-        result = exec_check(stat);
+        result = exec_check(task, place, stat);
     if (result < 0) {
         file_release(task, file);
         return result;
@@ -39,32 +50,36 @@ long file_open_exec(struct task *task, const char *path, bool exec, struct file_
     if (result < 0)
         return result;
     result = file_open(task, &place, O_RDONLY | O_NONBLOCK, 0, exec, &file);
+    if (result >= 0)
+        result = file_give(task, &place, file, exec, out, stat);
     place_end(task, &place);
-    return result < 0 ? result : file_give(task, file, exec, out, stat);
+    return result;
+}
+
+/* A descriptor that is only good for its name: open that anew. */
+static long file_open_name_of(struct task *task, struct file *named, bool exec, struct file_ref **out,
+                              struct vos_stat *stat) {
+    char path[VOS_PATH_MAX];
+    long length = file_link_text(task, named, path, sizeof(path) - 1);
+    if (length < 0)
+        return length;
+    path[length] = 0;
+    return file_open_exec(task, path, exec, out, stat);
 }
 
 long file_open_fd(struct task *task, int vfd, bool exec, struct file_ref **out, struct vos_stat *stat) {
     struct file *file = fd_use(task, vfd);
     if (!file)
         return -EBADF;
-    if (file->kind == FS_KIND_PATH || !file_readable(file)) { /* only good for its name: open it anew */
-        struct place place;
-        char path[VOS_PATH_MAX];
-        long length = file_link_text(task, file, path, sizeof(path) - 1);
-        fd_done(task, file);
-        if (length < 0)
-            return length;
-        path[length] = 0;
-        long result = place_resolve_text(task, &place, path, PLACE_FOLLOW);
-        if (result < 0)
-            return result;
-        result = file_open(task, &place, O_RDONLY | O_NONBLOCK, 0, exec, &file);
-        place_end(task, &place);
-        return result < 0 ? result : file_give(task, file, exec, out, stat);
+    long result;
+    if (file->kind == FS_KIND_PATH || !file_readable(file)) {
+        result = file_open_name_of(task, file, exec, out, stat);
+    } else {
+        file_retain(file);
+        result = file_give(task, NULL, file, exec, out, stat);
     }
-    file_retain(file);
     fd_done(task, file);
-    return file_give(task, file, exec, out, stat);
+    return result;
 }
 
 long file_pread(struct task *task, struct file_ref *ref, void *to, size_t len, uint64_t offset) {

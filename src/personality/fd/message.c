@@ -16,6 +16,17 @@ long fs_call(struct task *task, struct rpc *rpc) {
 
 long fs_call_blocking(struct task *task, struct rpc *rpc) { return fs_interrupted(rpc_call(task, rpc)); }
 
+void fs_tell_caller(struct task *task, const struct file *file, struct rpc *rpc) {
+    if (file->kind != FS_KIND_TTY)
+        return;
+    uint64_t off = task->blocked | signals_ignored(task->process), flags = VOS_TTY_KNOWN;
+    if (off >> (ABI_SIGTTIN - 1) & 1)
+        flags |= VOS_TTY_TTIN_OFF;
+    if (off >> (ABI_SIGTTOU - 1) & 1)
+        flags |= VOS_TTY_TTOU_OFF;
+    rpc->message.payload.words[17] = flags;
+}
+
 /* Regular files never end a call with EINTR; all others may wait. */
 long file_host_call(struct task *task, struct file *file, long number, uint64_t b, uint64_t c, uint64_t d, uint64_t e,
                     uint64_t f) {

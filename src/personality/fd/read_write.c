@@ -32,6 +32,7 @@ long handle_read(struct task *task, struct file *file, void *to, size_t len, int
         rpc.message.payload.words[1] = chunk;
         rpc.message.payload.ints[2] = offset == -1 ? -1 : offset + (int64_t)done;
         rpc.message.payload.words[3] = no_wait || file->status_flags & O_NONBLOCK;
+        fs_tell_caller(task, file, &rpc);
         rpc.reply = (char *)to + done;
         rpc.reply_cap = chunk;
         long got = transfer_call(task, file, &rpc);
@@ -63,6 +64,7 @@ long handle_write(struct task *task, struct file *file, const void *from, size_t
         rpc.message.payload.ints[1] = offset == -1 ? -1 : offset + (int64_t)done;
         rpc.message.payload.words[2] = no_wait;
         rpc.message.payload.words[3] = append;
+        fs_tell_caller(task, file, &rpc);
         rpc.data = (const char *)from + done;
         rpc.data_len = chunk;
         long put = transfer_call(task, file, &rpc);
