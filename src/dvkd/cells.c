@@ -168,7 +168,7 @@ static void make_arguments(struct cells *cells, const struct config *config, con
     const json_t *cpus = json_object_get(dc->spec, "cpus");
     if (json_is_number(cpus)) {
         add_argument(arguments, "--cpus");
-        add_argument(arguments, "%.2f", json_number_value(cpus));
+        add_argument(arguments, "%.3f", json_number_value(cpus));
     }
     if (field_true(dc->spec, "strict"))
         add_argument(arguments, "--strict");
@@ -229,7 +229,7 @@ static void on_process_end(void *context, pid_t pid, int status) {
 static void on_timer(void *context) {
     struct cell *cell = context;
     cell->timer = NULL;
-    if (cell->state == CELL_STARTING) {
+    if (cell->state == CELL_STARTING && !cell->terminated) {
         snprintf(cell->reason, sizeof cell->reason, "its servers were not ready after %u s", CELL_START_MS / 1000);
         kill(cell->pid, SIGKILL);
         return;
@@ -359,7 +359,12 @@ void cells_on_client_gone(struct cells *cells, struct client *client) {
             continue;
         cell->client = NULL;
         /* its servers are gone, so the rest is of no use; init ends by itself, this is for when it does not */
-        if (cell->pid > 0 && !cell->timer && cell->state != CELL_STOPPING)
-            kill(cell->pid, SIGTERM);
+        if (cell->pid <= 0 || cell->state == CELL_STOPPING)
+            continue;
+        cell->terminated = true;
+        kill(cell->pid, SIGTERM);
+        loop_timer_cancel(cell->timer);
+        cell->timer = NULL;
+        loop_timer_add(cells->loop, CELL_KILL_MS, on_timer, cell, &cell->timer);
     }
 }

@@ -8,12 +8,13 @@
 
 #define SPEC_STRINGS_MAX 65536u     /* arguments or variables */
 #define SPEC_TEXT_MAX (120u << 10)  /* bytes of arguments and variables together: they travel in one packet */
-#define MEMORY_MIN (8ll << 20)
+/* within what dvs-cell takes */
+#define MEMORY_MIN (16ll << 20)
 #define MEMORY_MAX (1ll << 50)
 #define CPUS_MIN 0.01
 #define CPUS_MAX 4096.0
 #define PIDS_MIN 4
-#define PIDS_MAX (1 << 22)
+#define PIDS_MAX (1 << 20)
 
 static int bad(struct failure *failure, const char *hint, const char *message) {
     return failure_set(failure, -EINVAL, "bad-request", hint, "%s", message);
@@ -99,11 +100,11 @@ int config_check_spec(const json_t *spec, struct failure *failure) {
     if (result == 0 && mounts && !json_is_null(mounts))
         result = check_mounts(mounts, failure);
     if (result == 0)
-        result = check_range(spec, "memory", (double)MEMORY_MIN, (double)MEMORY_MAX, true, "8 MiB to 1 PiB", failure);
+        result = check_range(spec, "memory", (double)MEMORY_MIN, (double)MEMORY_MAX, true, "16 MiB to 1 PiB", failure);
     if (result == 0)
         result = check_range(spec, "cpus", CPUS_MIN, CPUS_MAX, false, "0.01 to 4096", failure);
     if (result == 0)
-        result = check_range(spec, "pids", PIDS_MIN, PIDS_MAX, true, "4 to 4194304", failure);
+        result = check_range(spec, "pids", PIDS_MIN, PIDS_MAX, true, "4 to 1048576", failure);
     if (result == 0)
         result = check_strings(json_object_get(spec, "argv"), json_object_get(spec, "env"), failure);
     if (result == 0 && cwd && !json_is_null(cwd) && (!json_is_string(cwd) || *json_string_value(cwd) != '/'))
