@@ -48,6 +48,11 @@ class Fake:
     def stop(self):
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
+        for pid in self.processes:  # each is the leader of a group of its own
+            try:
+                os.killpg(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
 
     def handle(self, client):
         data, fds = b"", []
@@ -104,7 +109,7 @@ class Fake:
         if request["tty"]:
             master, slave = pty.openpty()
             fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", request["rows"], request["cols"], 0, 0))
-            stdio = dict(stdin=slave, stdout=slave, stderr=slave)
+            stdio = dict(stdin=slave, stdout=slave, stderr=slave, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
         else:
             stdio = dict(zip(("stdin", "stdout", "stderr"), fds or [subprocess.DEVNULL] * 3))
         try:
