@@ -137,7 +137,7 @@ static void handle_connect(struct fake_dvkd *fake, int number, struct dvk_broker
         answer->peer = to->endpoint;
     } else if (dvk_slot_is_system(slot) && dvk_system_slot_node(slot) != fake->node && !fake->clients[number].proxy) {
         for (int i = 0; i < CLIENTS; i++)
-            if (fake->clients[i].proxy && fake->clients[i].fd >= 0)
+            if (fake->clients[i].proxy && fake->clients[i].doorbell >= 0)
                 target = i;
         answer->peer = head->peer;
         answer->status = target < 0 ? -DVK_ENODEUNREACH : 0;

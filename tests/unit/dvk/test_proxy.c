@@ -1,0 +1,501 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Two proxies, each with a dvkd that the test plays, over a TCP forwarder that can cut the connection. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "common/cleanup.h"
+#include "fake_dvkd.h"
+
+#include <arpa/inet.h>
+#include <dvk/dvk.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define DC 5u
+#define SERVER dvk_service_endpoint(1, DVK_SERVICE_FS)
+#define CLIENT dvk_service_endpoint(2, DVK_SERVICE_FS)
+enum { ECHO = 1, HOLD, STATE };
+enum { IDS = 100000 };
+
+static const char *proxy_path;
+static struct fake_dvkd *fakes[3];
+static pid_t proxies[3];
+static int proxy_numbers[3];
+static uint16_t ports[3];
+
+static int64_t ms_now(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static uint16_t port_free(void) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof a;
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
+    close(fd);
+    return ntohs(a.sin_port);
+}
+
+/* ---- forwarder: node 2's proxy reaches node 1's through it ---- */
+
+static struct {
+    pthread_t thread;
+    int listen_fd, a, b;
+    uint16_t port;
+    bool stop, refuse;
+    unsigned cut_after; /* bytes, about; 0: never */
+    unsigned cuts;
+} forwarder;
+
+static void pair_close(void) {
+    if (forwarder.a >= 0)
+        close(forwarder.a);
+    if (forwarder.b >= 0)
+        close(forwarder.b);
+    forwarder.a = forwarder.b = -1;
+}
+
+/* Returns bytes moved, -1 at the end. */
+static ssize_t forward(int from, int to, unsigned limit) {
+    char bytes[65536];
+    size_t want = limit && limit < sizeof bytes ? limit : sizeof bytes;
+    ssize_t n = recv(from, bytes, want, MSG_DONTWAIT);
+    if (n < 0 && errno == EAGAIN)
+        return 0;
+    if (n <= 0)
+        return -1;
+    for (ssize_t at = 0; at < n;) {
+        ssize_t w = send(to, bytes + at, (size_t)(n - at), MSG_NOSIGNAL);
+        if (w <= 0)
+            return -1;
+        at += w;
+    }
+    return n;
+}
+
+static void *forwarder_main(void *context) {
+    (void)context;
+    unsigned left = 0;
+    while (!__atomic_load_n(&forwarder.stop, __ATOMIC_RELAXED)) {
+        struct pollfd fds[3] = {{forwarder.listen_fd, POLLIN, 0}, {forwarder.a, POLLIN, 0}, {forwarder.b, POLLIN, 0}};
+        if (poll(fds, 3, 20) < 0)
+            continue;
+        bool refuse = __atomic_load_n(&forwarder.refuse, __ATOMIC_RELAXED);
+        if (refuse)
+            pair_close();
+        if (fds[0].revents) {
+            int fd = accept4(forwarder.listen_fd, NULL, NULL, SOCK_CLOEXEC);
+            if (fd >= 0 && refuse)
+                close(fd);
+            else if (fd >= 0) {
+                pair_close();
+                forwarder.a = fd;
+                forwarder.b = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+                struct sockaddr_in to = {.sin_family = AF_INET,
+                                         .sin_port = htons(ports[1]),
+                                         .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+                if (connect(forwarder.b, (struct sockaddr *)&to, sizeof to) < 0)
+                    pair_close();
+                unsigned after = __atomic_load_n(&forwarder.cut_after, __ATOMIC_RELAXED);
+                left = after ? after / 2 + (unsigned)rand() % after : 0;
+            }
+            continue;
+        }
+        for (int i = 1; i < 3 && forwarder.a >= 0; i++) {
+            if (!fds[i].revents)
+                continue;
+            ssize_t n = forward(fds[i].fd, fds[i].fd == forwarder.a ? forwarder.b : forwarder.a, left);
+            bool limited = __atomic_load_n(&forwarder.cut_after, __ATOMIC_RELAXED) != 0;
+            if (n > 0 && limited && left) {
+                left = (unsigned)n >= left ? 0 : left - (unsigned)n;
+                if (left == 0) {
+                    n = -1;
+                    forwarder.cuts++;
+                }
+            }
+            if (n < 0)
+                pair_close();
+        }
+    }
+    pair_close();
+    close(forwarder.listen_fd);
+    return NULL;
+}
+
+static void forwarder_start(void) {
+    memset(&forwarder, 0, sizeof forwarder);
+    forwarder.a = forwarder.b = -1;
+    forwarder.listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof a;
+    assert_int_equal(bind(forwarder.listen_fd, (struct sockaddr *)&a, sizeof a), 0);
+    assert_int_equal(listen(forwarder.listen_fd, 8), 0);
+    assert_int_equal(getsockname(forwarder.listen_fd, (struct sockaddr *)&a, &len), 0);
+    forwarder.port = ntohs(a.sin_port);
+    assert_int_equal(pthread_create(&forwarder.thread, NULL, forwarder_main, NULL), 0);
+}
+
+/* ---- proxies ---- */
+
+static void proxy_start(uint32_t node) {
+    int fd = fake_client(fakes[node], true, &proxy_numbers[node]);
+    char number[16], listen_on[64];
+    snprintf(number, sizeof number, "%u", node);
+    snprintf(listen_on, sizeof listen_on, "127.0.0.1:%u", ports[node]);
+    pid_t parent = getpid();
+    proxies[node] = fork();
+    if (proxies[node] == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent)
+            _exit(1);
+        if (fd != 3) {
+            dup2(fd, 3);
+            close(fd);
+        }
+        fcntl(3, F_SETFD, 0);
+        setenv("DVS_LOG", "error", 0);
+        execl(proxy_path, "dvs-proxy", "--node", number, "--listen", listen_on, "--name", number, (char *)NULL);
+        _exit(127);
+    }
+    close(fd);
+}
+
+static void proxy_kill(uint32_t node) {
+    kill(proxies[node], SIGKILL);
+    waitpid(proxies[node], NULL, 0);
+}
+
+static void nodes_up(uint32_t node) {
+    char address[64];
+    /* 2 connects to 1 through the forwarder; 1 only accepts */
+    snprintf(address, sizeof address, "127.0.0.1:%u", node == 2 ? forwarder.port : ports[2]);
+    fake_node(fakes[node], proxy_numbers[node], 3 - node, true, address);
+}
+
+/* ---- a server on node 1 ---- */
+
+static struct {
+    pthread_t thread;
+    struct dvk *dvk;
+    struct dvk_request *held[64];
+    unsigned held_count, cancels, sends;
+    uint64_t notes;
+    uint32_t last_source_node;
+    bool last_local;
+    uint8_t seen[IDS];
+    uint64_t last;
+    bool disordered;
+} server;
+
+static void server_cancelled(void *context, struct dvk_request *req) {
+    (void)context;
+    server.cancels++;
+    dvk_reply_status(server.dvk, req, -EINTR);
+}
+
+static void *server_main(void *context) {
+    (void)context;
+    for (;;) {
+        struct dvk_request *req;
+        if (dvk_receive(server.dvk, &req, -1) < 0)
+            break;
+        server.last_source_node = req->source_node;
+        server.last_local = req->local;
+        if (!req->wants_reply) {
+            server.notes |= req->msg.notify;
+            server.sends += req->msg.notify == 0;
+            dvk_release(server.dvk, req);
+            continue;
+        }
+        struct dvk_message reply = {.status = 0, .payload = req->msg.payload};
+        if (req->msg.type == ECHO) {
+            uint64_t id = req->msg.payload.words[0];
+            if (id < IDS)
+                server.seen[id]++;
+            server.disordered |= id >= 1000 && id < server.last;
+            server.last = id;
+            reply.data_len = req->msg.data_len;
+            memcpy(req->reply_data, req->data, req->msg.data_len);
+        } else if (req->msg.type == HOLD) {
+            continue;
+        } else if (req->msg.type == STATE) {
+            reply.payload.words[0] = server.cancels;
+            reply.payload.words[1] = server.sends;
+            reply.payload.words[2] = server.notes;
+        }
+        dvk_reply(server.dvk, req, &reply, NULL, 0);
+    }
+    return NULL;
+}
+
+static struct dvk *client;
+static dvk_endpoint self;
+
+static int setup(void **state) {
+    (void)state;
+    memset(&server, 0, sizeof server);
+    forwarder_start();
+    for (uint32_t node = 1; node <= 2; node++) {
+        fakes[node] = fake_start(node);
+        ports[node] = port_free();
+        proxy_start(node);
+    }
+    nodes_up(1);
+    nodes_up(2);
+    dvk_endpoint endpoint;
+    assert_int_equal(dvk_open_fd(fake_client(fakes[1], false, NULL), &server.dvk), 0);
+    assert_int_equal(dvk_bind(server.dvk, DC, dvk_endpoint_slot(SERVER), &endpoint), 0);
+    dvk_on_cancel(server.dvk, server_cancelled, NULL);
+    assert_int_equal(pthread_create(&server.thread, NULL, server_main, NULL), 0);
+    assert_int_equal(dvk_open_fd(fake_client(fakes[2], false, NULL), &client), 0);
+    assert_int_equal(dvk_bind(client, DC, dvk_endpoint_slot(CLIENT), &self), 0);
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    dvk_close(client);
+    dvk_wake(server.dvk);
+    pthread_join(server.thread, NULL);
+    dvk_close(server.dvk);
+    for (uint32_t node = 1; node <= 2; node++) {
+        proxy_kill(node);
+        fake_stop(fakes[node]);
+    }
+    __atomic_store_n(&forwarder.stop, true, __ATOMIC_RELAXED);
+    pthread_join(forwarder.thread, NULL);
+    return 0;
+}
+
+static struct dvk_message request_of(uint32_t type, uint64_t word) {
+    struct dvk_message m = {.destination = SERVER, .type = type};
+    m.payload.words[0] = word;
+    return m;
+}
+
+/* The proxies have heard of each other only some time after nodes_up. */
+static void wait_for_peer(void) {
+    int64_t end = ms_now() + 5000;
+    int error = -1;
+    while (error < 0 && ms_now() < end) {
+        struct dvk_message m = request_of(STATE, 0);
+        error = dvk_sendrec(client, self, &m, NULL, 0, NULL, 0, NULL, 1000);
+        if (error < 0)
+            usleep(1000);
+    }
+    assert_int_equal(error, 0);
+}
+
+struct result {
+    unsigned count;
+    int status;
+    int32_t reply_status;
+    unsigned failures;
+};
+static void done(void *context, int status, const struct dvk_message *reply, const void *data, size_t data_len,
+                 const int *fds, unsigned fd_count) {
+    (void)data, (void)data_len, (void)fds;
+    struct result *result = context;
+    assert_int_equal(fd_count, 0);
+    result->count++;
+    result->status = status;
+    result->reply_status = reply->status;
+    if (status < 0)
+        result->failures++;
+}
+static void pump(struct result *result, unsigned count, int64_t limit_ms) {
+    int64_t end = ms_now() + limit_ms;
+    struct dvk_request *req;
+    while (result->count < count && ms_now() < end)
+        (void)dvk_receive(client, &req, 1);
+    assert_int_equal(result->count, count);
+}
+
+static void test_round_trip(void **state) {
+    (void)state;
+    wait_for_peer();
+    for (uint64_t i = 0; i < 500; i++) {
+        struct dvk_message m = request_of(ECHO, i);
+        assert_int_equal(dvk_sendrec(client, self, &m, NULL, 0, NULL, 0, NULL, 2000), 0);
+        assert_int_equal(m.payload.words[0], i);
+        assert_int_equal(dvk_endpoint_slot(m.source), dvk_endpoint_slot(SERVER));
+    }
+    assert_int_equal(server.last_source_node, 2);
+    assert_false(server.last_local);
+    static uint8_t out[DVK_DATA_MAX], in[DVK_DATA_MAX];
+    for (size_t i = 0; i < sizeof out; i++)
+        out[i] = (uint8_t)(i * 7 + i / 256);
+    for (size_t len = 1; len < sizeof out * 3; len *= 3) {
+        size_t n = len < sizeof out ? len : sizeof out, got = 0;
+        struct dvk_message m = request_of(ECHO, 1);
+        memset(in, 0, sizeof in);
+        assert_int_equal(dvk_sendrec(client, self, &m, out, n, in, sizeof in, &got, 2000), 0);
+        assert_int_equal(got, n);
+        assert_memory_equal(in, out, n);
+    }
+    /* a destination that nobody is bound to there, and a node that is none */
+    struct dvk_message m = {.destination = dvk_service_endpoint(1, DVK_SERVICE_TTY)};
+    assert_int_equal(dvk_sendrec(client, self, &m, NULL, 0, NULL, 0, NULL, 2000), -DVK_ENOTBOUND);
+    m.destination = dvk_service_endpoint(9, DVK_SERVICE_TTY);
+    assert_int_equal(dvk_sendrec(client, self, &m, NULL, 0, NULL, 0, NULL, 2000), -DVK_ENODEUNREACH);
+    /* descriptors do not leave the node */
+    struct result result = {0};
+    int fd = dup(0);
+    m = request_of(ECHO, 1);
+    assert_int_equal(dvk_call(client, self, &m, NULL, 0, &fd, 1, done, &result, NULL), -DVK_ENOTALLOWED);
+}
+
+static void test_send_notify_cancel(void **state) {
+    (void)state;
+    wait_for_peer();
+    struct dvk_message m = request_of(9, 0);
+    assert_int_equal(dvk_send(client, self, &m, "abc", 3, 2000), 0);
+    assert_int_equal(dvk_notify(client, self, SERVER, 5), 0);
+    struct result result = {0};
+    uint64_t call;
+    m = request_of(HOLD, 0);
+    assert_int_equal(dvk_call(client, self, &m, NULL, 0, NULL, 0, done, &result, &call), 0);
+    m = request_of(STATE, 0);
+    assert_int_equal(dvk_sendrec(client, self, &m, NULL, 0, NULL, 0, NULL, 2000), 0);
+    assert_int_equal(m.payload.words[1], 1);
+    assert_int_equal(m.payload.words[2], 5);
+    assert_int_equal(dvk_cancel(client, call), 0);
+    pump(&result, 1, 2000);
+    assert_int_equal(result.status, 0);
+    assert_int_equal(result.reply_status, -EINTR);
+    /* a timeout cancels there, too */
+    m = request_of(HOLD, 0);
+    assert_int_equal(dvk_sendrec(client, self, &m, NULL, 0, NULL, 0, NULL, 30), -DVK_ETIMEDOUT);
+    int64_t end = ms_now() + 2000;
+    do {
+        m = request_of(STATE, 0);
+        assert_int_equal(dvk_sendrec(client, self, &m, NULL, 0, NULL, 0, NULL, 2000), 0);
+    } while (m.payload.words[0] < 2 && ms_now() < end);
+    assert_int_equal(m.payload.words[0], 2);
+}
+
+/* The connection is cut again and again: nothing is lost, nothing done twice, order is kept. */
+static void test_flapping(void **state) {
+    (void)state;
+    enum { N = 3000 };
+    wait_for_peer();
+    __atomic_store_n(&forwarder.cut_after, 60000u, __ATOMIC_RELAXED);
+    __atomic_store_n(&forwarder.refuse, true, __ATOMIC_RELAXED);
+    usleep(50000);
+    __atomic_store_n(&forwarder.refuse, false, __ATOMIC_RELAXED);
+    struct result result = {0};
+    static uint8_t data[1000];
+    for (uint64_t i = 0; i < N; i++) {
+        struct dvk_message m = request_of(ECHO, 1000 + i);
+        assert_int_equal(dvk_call(client, self, &m, data, (size_t)(i % sizeof data), NULL, 0, done, &result, NULL), 0);
+    }
+    pump(&result, N, 30000);
+    assert_int_equal(result.failures, 0);
+    assert_false(server.disordered);
+    for (unsigned i = 0; i < N; i++)
+        assert_int_equal(server.seen[1000 + i], 1);
+    assert_true(forwarder.cuts > 5);
+}
+
+static void test_node_down(void **state) {
+    (void)state;
+    wait_for_peer();
+    struct result result = {0};
+    for (int i = 0; i < 20; i++) {
+        struct dvk_message m = request_of(HOLD, 0);
+        assert_int_equal(dvk_call(client, self, &m, NULL, 0, NULL, 0, done, &result, NULL), 0);
+    }
+    struct dvk_message m = request_of(STATE, 0);
+    assert_int_equal(dvk_sendrec(client, self, &m, NULL, 0, NULL, 0, NULL, 2000), 0);
+    fake_node(fakes[2], proxy_numbers[2], 1, false, NULL);
+    fake_node(fakes[1], proxy_numbers[1], 2, false, NULL);
+    pump(&result, 20, 3000);
+    assert_int_equal(result.failures, 20);
+    assert_int_equal(result.status, -DVK_ENODEUNREACH);
+    m = request_of(STATE, 0);
+    assert_int_equal(dvk_sendrec(client, self, &m, NULL, 0, NULL, 0, NULL, 2000), -DVK_ENODEUNREACH);
+    /* it comes back: the server has been told to stop the old ones */
+    nodes_up(1);
+    nodes_up(2);
+    wait_for_peer();
+    int64_t end = ms_now() + 2000;
+    do {
+        m = request_of(STATE, 0);
+        assert_int_equal(dvk_sendrec(client, self, &m, NULL, 0, NULL, 0, NULL, 2000), 0);
+    } while (m.payload.words[0] < 20 && ms_now() < end);
+    assert_int_equal(m.payload.words[0], 20);
+}
+
+/* A proxy dies and is started again: what it carried ends with an error on both sides, and it goes on. */
+static void test_proxy_restart(void **state) {
+    (void)state;
+    wait_for_peer();
+    for (uint32_t node = 1; node <= 2; node++) {
+        struct result result = {0};
+        for (int i = 0; i < 10; i++) {
+            struct dvk_message m = request_of(HOLD, 0);
+            assert_int_equal(dvk_call(client, self, &m, NULL, 0, NULL, 0, done, &result, NULL), 0);
+        }
+        struct dvk_message m = request_of(STATE, 0);
+        assert_int_equal(dvk_sendrec(client, self, &m, NULL, 0, NULL, 0, NULL, 2000), 0);
+        proxy_kill(node);
+        proxy_start(node);
+        nodes_up(node);
+        pump(&result, 10, 5000);
+        assert_int_equal(result.failures, 10);
+        assert_int_equal(result.status, -DVK_ENODEUNREACH);
+        wait_for_peer();
+    }
+}
+
+/* Bytes that are no frames, on the port of node 1: ignored, and the peers go on. */
+static void test_garbage(void **state) {
+    (void)state;
+    wait_for_peer();
+    for (unsigned i = 0; i < 50; i++) {
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        struct sockaddr_in to = {
+            .sin_family = AF_INET, .sin_port = htons(ports[1]), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+        uint8_t bytes[300];
+        for (size_t j = 0; j < sizeof bytes; j++)
+            bytes[j] = (uint8_t)rand();
+        if (i % 2)
+            memcpy(bytes, "DVSP\1\0\1\0", 8);
+        (void)send(fd, bytes, i * 6, MSG_NOSIGNAL);
+        close(fd);
+        struct dvk_message m = request_of(ECHO, i);
+        assert_int_equal(dvk_sendrec(client, self, &m, NULL, 0, NULL, 0, NULL, 2000), 0);
+    }
+}
+
+int main(int argc, char **argv) {
+    (void)argc;
+    proxy_path = argv[1];
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_send_notify_cancel, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_flapping, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_node_down, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_proxy_restart, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_garbage, setup, teardown),
+    };
+    if (!proxy_path)
+        return 77;
+    return cmocka_run_group_tests_name("proxy", tests, NULL, NULL);
+}
