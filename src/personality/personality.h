@@ -153,8 +153,8 @@ int fd_table_create(struct process *process);
 /*
  * fork and vfork: nothing changes in the parent's table between begin and end. Order:
  *   parent: fd_fork_begin(parent); PM_FORK; clone
- *   child:  fd_table_fork(child, parent), before it uses any descriptor. With memory of its own (fork) `child` may be `parent`:
- *           the copy is put in order in place. A vfork child gets a table of its own; it then calls fd_fork_end(parent) itself
+ *   child:  fd_table_fork(child, parent), before it uses any descriptor. With memory of its own (fork) `child` may be `parent`
+ *           (also a new struct process that was given the parent's fd_table): the copy is put in order in place. A vfork child gets a table of its own; it then calls fd_fork_end(parent) itself
  *           if the parent cannot run before it (CLONE_VFORK).
  *   parent: fd_fork_end(parent) (once: not if the vfork child did), also when clone failed.
  * fd_table_fork: 0 or -ENOMEM; it also closes host fds that the child has inherited in the middle of another thread's open.

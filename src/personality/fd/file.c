@@ -201,6 +201,7 @@ int fd_table_fork(struct process *child, struct process *parent) {
     struct fd_table *from = process_fds(parent);
     if (child == parent) {
         from->lock = (struct lock){0};
+        from->process = child; /* perhaps a new one that took the table over */
         from->posix_locked = false; /* POSIX locks are not inherited */
         table_settle(from);
         return 0;

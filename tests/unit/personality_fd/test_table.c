@@ -241,7 +241,10 @@ static void test_fork_leftovers(void **state) {
         /* move the test's own fd out of the way of the sweep, as the personality's are */
         int keep = fcntl(end[1], F_DUPFD, HOST_FD_INTERNAL);
         int host_reader = task_fds(task)->entry[pipe[0]].file->host_fd, host_writer = writer->host_fd;
-        bool good = fd_table_fork(task->process, task->process) == 0;
+        struct process *child = fake_process(); /* takes the table over, as fork does */
+        child->head.fd_table = task_fds(task);
+        task->process = child;
+        bool good = fd_table_fork(child, child) == 0 && task_fds(task)->process == child;
         good = good && fcntl(host_writer, F_GETFD) < 0 && fcntl(came, F_GETFD) < 0 && fcntl(host_reader, F_GETFD) >= 0;
         good = good && task_fds(task)->entry[pipe[0]].file->refs == 1;
         if (write(keep, good ? "y" : "n", 1) != 1)
