@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Leaving for another node: the record is frozen (LEAVING), fs describes the files, everything is sent to the other pm in parts,
+ * and its answer decides. Accepted: a trace and the husk stay here. Refused, or the other node is lost: the program starts here
+ * after all, so that exec does not fail for a node's sake. The exception: when the other pm may have told the parent already
+ * that the process is there, a loss means that it counts as killed with that node.
+ *
+ * While the record is frozen, signals are kept, and other pms' requests and children's reports are parked; afterwards they are
+ * handed on or carried out.
+ */
+#include "common/log.h"
+#include "vos/pm/host.h"
+#include "vos/pm/record.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct move {
+    struct pm *pm;
+    uint32_t pid;
+    uint64_t serial;
+    uint32_t node;
+    uint32_t transfer;
+    uint32_t ppid, parent_node; /* as they were sent */
+    uint8_t *bytes;
+    size_t len, sent;
+};
+
+static void move_free(struct move *move) {
+    free(move->bytes);
+    free(move);
+}
+
+void move_note_child(struct process *parent, struct child *child, uint32_t node, uint32_t moves) {
+    if (moves < child->moves)
+        return;
+    child->node = node;
+    child->moves = moves;
+    child->changed = parent->state == PROCESS_LEAVING;
+}
+
+static void tell_moved(struct pm *pm, uint32_t to_node, uint32_t kind, uint32_t pid, uint32_t ppid, uint32_t node, uint32_t moves) {
+    struct pm_s_moved moved = {.kind = kind, .pid = pid, .ppid = ppid, .node = node, .moves = moves};
+    if (to_node)
+        peer_call(pm, to_node, PM_S_MOVED, &moved, sizeof(moved), NULL, 0, NULL, NULL);
+}
+
+/* What happened to its relation to the parent while it was frozen, and who must know of the new place. */
+static void settle_parent(struct pm *pm, struct process *process, const struct move *move) {
+    uint32_t moves = process->moves + 1;
+    if (process->ppid != move->ppid) {
+        struct pm_s_child_state orphaned = {.kind = PM_CHILD_ORPHANED, .pid = process->pid, .ppid = move->ppid};
+        peer_call(pm, move->node, PM_S_CHILD_STATE, &orphaned, sizeof(orphaned), NULL, 0, NULL, NULL);
+        return;
+    }
+    struct process *parent = process->ppid == PM_INIT_PID ? pm->init : process_find(pm, process->ppid);
+    struct child *child = parent ? child_find(pm, parent, process->pid) : NULL;
+    if (child) {
+        move_note_child(parent, child, move->node, moves);
+    } else if (process->ppid != PM_INIT_PID && process->parent_node != move->parent_node) {
+        tell_moved(pm, peer_route(pm, process->ppid), PM_MOVED_PARENT, process->pid, process->ppid, move->node, moves);
+        tell_moved(pm, move->node, PM_MOVED_CHILD, process->pid, process->ppid, process->parent_node, 0);
+    }
+}
+
+static void settle_children(struct pm *pm, struct process *process, const struct move *move) {
+    struct child *child;
+    list_for_each(child, &process->children, link) {
+        if (child->changed)
+            tell_moved(pm, move->node, PM_MOVED_PARENT, child->pid, process->pid, child->node, child->moves);
+        struct process *here = process_find(pm, child->pid);
+        if (here && here->ppid == process->pid)
+            here->parent_node = move->node;
+    }
+}
+
+static void forward_kept(struct pm *pm, struct process *process, uint32_t node) {
+    for (uint32_t i = 0; i < process->kept_count; i++) {
+        struct pm_s_signal signal = {.kind = PM_SIGNAL_DELIVER, .target = process->pid, .tid = process->kept[i].tid,
+                                     .signal = process->kept[i].signal, .fields = process->kept[i].fields};
+        peer_call(pm, node, PM_S_SIGNAL, &signal, sizeof(signal), NULL, 0, NULL, NULL);
+    }
+}
+
+/* The old host process, if it has not ended yet, remains as a husk. */
+static void leave_husk(struct pm *pm, struct process *process) {
+    bool no_program = process->channel_fd >= 0; /* a first program that never ran here */
+    struct slot_entry *entry = pm_entry(pm, process->pid);
+    struct husk *husk = NULL;
+    if (!process->host_gone && !no_program && process->endpoint != DVK_NONE)
+        husk = calloc(1, sizeof(*husk));
+    if (husk) {
+        *husk = (struct husk){process->endpoint, process->tids};
+        process->tids = (struct tid_list){0};
+        entry->husk = husk;
+        process->endpoint = DVK_NONE;
+        return;
+    }
+    process_unbind(pm, process, true);
+    struct dvk_message message = {.type = FS_S_EXIT};
+    message.payload.words[0] = process->pid;
+    pm_call_local(pm, DVK_SERVICE_FS, &message, NULL, 0, NULL, 0, pm_ignore_done, NULL);
+}
+
+static void move_accepted(struct pm *pm, struct process *process, const struct move *move) {
+    uint32_t pid = process->pid, moves = process->moves + 1;
+    struct dvk_request *req = process->exec_req;
+    process->exec_req = NULL;
+    settle_parent(pm, process, move);
+    settle_children(pm, process, move);
+    forward_kept(pm, process, move->node);
+    pm_note_recent(pm, process);
+    leave_husk(pm, process);
+
+    /* Children's ends that were parked are reported to the new place, others' requests handed on there. */
+    struct list parked;
+    list_init(&parked);
+    pm_parked_take(pm, process, &parked);
+    process_free(pm, process);
+    peer_note_away(pm, pid, move->node, moves);
+    pm_request_again(pm, &parked);
+    struct process *other;
+    list_for_each(other, &pm->processes, link) {
+        if (other->report_parked && other->ppid == pid)
+            exit_report_parked(pm, other);
+    }
+    if (req)
+        pm_answer(pm, req, 0, 0, 0, 0);
+}
+
+static void move_refused(struct pm *pm, struct process *process, const struct move *move, bool maybe_there) {
+    log_debug("process %u stays: node %u did not take it", process->pid, move->node);
+    process->moves += 2; /* our news of its place outrank those that the other may have spread */
+    uint32_t home = peer_home(pm, process->pid);
+    if (home != pm->vos->node) {
+        struct pm_moved_entry entry = {process->pid, process->moves};
+        struct pm_s_moved moved = {.kind = PM_MOVED_HOME, .node = pm->vos->node, .count = 1};
+        peer_call(pm, home, PM_S_MOVED, &moved, sizeof(moved), &entry, sizeof(entry), NULL, NULL);
+    }
+    if (maybe_there && process->kept_count < PM_KEPT_SIGNALS)
+        process->kept[process->kept_count++] = (struct kept_signal){.signal = SIGKILL};
+
+    uint32_t pid = process->pid;
+    uint64_t serial = process->serial;
+    struct list parked;
+    list_init(&parked);
+    pm_parked_take(pm, process, &parked);
+    if (process->channel_fd >= 0)
+        spawn_queue(pm, process);
+    else
+        exec_replace(pm, process);
+    pm_request_again(pm, &parked);
+    process = process_by_serial(pm, pid, serial);
+    if (!process)
+        return;
+    struct child *child;
+    list_for_each(child, &process->children, link) {
+        child->changed = false;
+        struct process *here = process_find(pm, child->pid);
+        if (here && here->report_parked)
+            exit_report_parked(pm, here);
+    }
+    exit_check_children(pm, process);
+    exit_check_parent(pm, process);
+}
+
+static void move_send(struct move *move);
+
+static void move_sent(void *context, int status, const struct dvk_message *reply, const void *data, size_t len, const int *fds,
+                      unsigned fd_count) {
+    struct move *move = context;
+    struct pm *pm = move->pm;
+    struct process *process = process_by_serial(pm, move->pid, move->serial);
+    if (status == 0)
+        peer_seen(pm, reply);
+    int result = status < 0 ? status : reply->status;
+    if (!process || process->state != PROCESS_LEAVING) {
+        move_free(move);
+    } else if (result < 0) {
+        bool parent_elsewhere = move->parent_node && move->parent_node != pm->vos->node;
+        bool told = status < 0 && move->sent == move->len && parent_elsewhere;
+        move_refused(pm, process, move, told || (status == 0 && result == -ECHILD));
+        move_free(move);
+    } else if (move->sent < move->len) {
+        move_send(move);
+    } else {
+        move_accepted(pm, process, move);
+        move_free(move);
+    }
+}
+
+static void move_send(struct move *move) {
+    struct pm_s_spawn part = {.pid = move->pid, .transfer = move->transfer, .offset = (uint32_t)move->sent, .total = (uint32_t)move->len};
+    size_t len = move->len - move->sent;
+    if (len > DVK_DATA_MAX)
+        len = DVK_DATA_MAX;
+    const uint8_t *from = move->bytes + move->sent;
+    move->sent += len;
+    if (peer_call(move->pm, move->node, PM_S_SPAWN, &part, sizeof(part), from, len, move_sent, move) < 0) {
+        struct process *process = process_by_serial(move->pm, move->pid, move->serial);
+        if (process)
+            move_refused(move->pm, process, move, false);
+        move_free(move);
+    }
+}
+
+/* fs has described the files. */
+static void move_described(void *context, int status, const struct dvk_message *reply, const void *data, size_t len, const int *fds,
+                           unsigned fd_count) {
+    struct move *move = context;
+    struct pm *pm = move->pm;
+    struct process *process = process_by_serial(pm, move->pid, move->serial);
+    if (!process || process->state != PROCESS_LEAVING) {
+        move_free(move);
+        return;
+    }
+    int result = status < 0 ? -EIO : reply->status;
+    if (result >= 0) {
+        struct init_rusage before = process->usage;
+        struct host_process host;
+        if (process->exec_req && host_read(pm->vos, process->pid, &host) == 0) { /* its time so far goes along */
+            const struct init_rusage now = {.utime_s = host.utime / 100, .utime_us = host.utime % 100 * 10000,
+                                            .stime_s = host.stime / 100, .stime_us = host.stime % 100 * 10000};
+            usage_add(&process->usage, &now);
+        }
+        void *bytes = NULL;
+        result = record_pack(process, data, len, &bytes, &move->len);
+        move->bytes = bytes;
+        process->usage = before;
+    }
+    move->ppid = process->ppid;
+    move->parent_node = process->parent_node;
+    if (result < 0) {
+        move_refused(pm, process, move, false);
+        move_free(move);
+        return;
+    }
+    move_send(move);
+}
+
+void move_start(struct pm *pm, struct process *process) {
+    process->state = PROCESS_LEAVING;
+    struct move *move = calloc(1, sizeof(*move));
+    if (move) {
+        *move = (struct move){.pm = pm, .pid = process->pid, .serial = process->serial, .node = process->place_node,
+                              .transfer = ++pm->next_transfer};
+        struct dvk_message message = {.type = FS_S_EXPORTS};
+        message.payload.words[0] = process->pid;
+        if (pm_call_local(pm, DVK_SERVICE_FS, &message, NULL, 0, NULL, 0, move_described, move) == 0)
+            return;
+    }
+    const struct move nowhere = {.node = process->place_node};
+    move_refused(pm, process, &nowhere, false);
+    free(move);
+}
