@@ -78,8 +78,10 @@ static long set_fd_flags(struct task *task, int vfd, bool close_on_exec) {
 }
 
 static long get_status_flags(const struct file *file) {
-    if (file->host_fd >= 0)
-        return host_call(__NR_fcntl, (uint64_t)file->host_fd, F_GETFL, 0, 0, 0, 0);
+    if (file->host_fd >= 0) {
+        long host = host_call(__NR_fcntl, (uint64_t)file->host_fd, F_GETFL, 0, 0, 0, 0);
+        return host < 0 ? host : host & ~(long)O_NOFOLLOW; /* how fs opens, not how the guest did */
+    }
     uint32_t flags = file->status_flags;
     if (file->kind != FS_KIND_PIPE && !(flags & O_PATH))
         flags |= 0100000; /* O_LARGEFILE, which open(2) sets by itself */

@@ -430,7 +430,11 @@ static long select_guest(struct task *task, int wanted, const uint64_t address[3
     struct poll_memory memory;
     if (wanted < 0)
         return -EINVAL;
+    fd_lock(table);
     unsigned count = (unsigned)wanted < table->size ? (unsigned)wanted : table->size;
+    fd_unlock(table);
+    if (count > FD_LIMIT_MAX)
+        count = FD_LIMIT_MAX;
     size_t bytes = (count + 63) / 64 * 8;
     __builtin_memset(&sets, 0, sizeof(sets));
     for (int i = 0; i < 3; i++) {

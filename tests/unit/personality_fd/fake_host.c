@@ -89,8 +89,7 @@ void lock_acquire(struct lock *lock) {
 }
 
 void lock_release(struct lock *lock) {
-    assert_int_equal(lock->word, 1);
-    __atomic_store_n(&lock->word, 0, __ATOMIC_RELEASE);
+    assert_int_equal(__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE), 1);
 }
 
 void task_raise(struct task *task, int signal) { fake.raised = signal; }

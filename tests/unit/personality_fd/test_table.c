@@ -11,6 +11,8 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -264,6 +266,67 @@ static void test_fork_leftovers(void **state) {
     fake_stop(task);
 }
 
+struct worker {
+    pthread_t thread;
+    struct task task;
+    uint32_t seed;
+};
+
+static void *worker_run(void *argument) {
+    struct worker *worker = argument;
+    struct task *task = &worker->task;
+    char byte = 0;
+    for (int i = 0; i < 4000; i++) {
+        uint64_t vfd = random_next(&worker->seed) % 12, other = random_next(&worker->seed) % 12;
+        switch (random_next(&worker->seed) % 8) {
+        case 0:
+            GUEST(sys_open, ADDRESS("/dev/null"), O_RDWR);
+            break;
+        case 1:
+            GUEST(sys_dup2, vfd, other);
+            break;
+        case 2:
+            GUEST(sys_close, vfd);
+            break;
+        case 3:
+            GUEST(sys_fcntl, vfd, F_SETFD, other & 1);
+            break;
+        case 4: {
+            int pipe[2];
+            GUEST(sys_pipe, ADDRESS(pipe));
+            break;
+        }
+        case 5:
+            GUEST(sys_close_range, 11, 200, 0);
+            break;
+        case 6: {
+            struct pollfd poll_of = {(int)vfd, POLLOUT, 0};
+            GUEST(sys_poll, ADDRESS(&poll_of), 1, 0);
+            break;
+        }
+        default:
+            GUEST(sys_pwrite64, vfd, ADDRESS(&byte), 0, 0); /* of nothing: never blocks */
+        }
+    }
+    return NULL;
+}
+
+/* Threads that do anything with the same few descriptors: nothing is lost, closed twice or used after its end. */
+static void test_threads(void **state) {
+    unsigned before = fake_host_fds();
+    struct task *task = fake_start();
+    struct worker workers[4];
+    for (int i = 0; i < 4; i++) {
+        workers[i] = (struct worker){.seed = (uint32_t)i + 1};
+        workers[i].task.process = task->process;
+        pthread_create(&workers[i].thread, NULL, worker_run, &workers[i]);
+    }
+    for (int i = 0; i < 4; i++)
+        pthread_join(workers[i].thread, NULL);
+    fake_stop(task);
+    assert_int_equal(fake_host_fds(), before);
+}
+
 int main(void) {
     struct rlimit limit;
     getrlimit(RLIMIT_NOFILE, &limit);
@@ -274,6 +337,7 @@ int main(void) {
         cmocka_unit_test(test_growth),
         cmocka_unit_test(test_vfork_copy),
         cmocka_unit_test(test_fork_leftovers),
+        cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
