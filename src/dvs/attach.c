@@ -211,7 +211,7 @@ static void signal_take(struct session *session) {
         return;
     }
     if (++session->forwarded >= SIGNALS_TO_GIVE_UP) {
-        failure_set(&session->command->failure, 0, "lost", "dvs kill ends it", "gave up waiting; the program may go on");
+        failure_set(&session->command->failure, 0, "lost", "dvs kill ends it for certain", "gave up waiting; the program was told to hang up");
         session_end(session, EXIT_SIGNAL_BASE + number);
         session->linger_until = 0;
         return;

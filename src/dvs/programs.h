@@ -14,8 +14,8 @@
 int program_find(const char *name, char path[static PATH_MAX], struct failure *failure);
 
 /*
- * programs_link: make `directory` (which must not exist) and in it a symbolic link to each program and tool that dvkd
- * looks for in its --libexec, dvkd itself among them.
+ * programs_link: make `directory` (which must not exist) and in it a symbolic link to each program that dvkd looks
+ * for in its --libexec, and to dvkd itself.
  */
 int programs_link(const char *directory, struct failure *failure);
 
