@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The kernel's ABI as file calls need it, from the kernel's own headers. For .c files of this folder only: these headers
- * do not mix with a libc's.
+ * The kernel's ABI as file calls need it, from the kernel's own headers. For .c files of this folder only: these
+ * headers do not mix with a libc's.
  */
 #ifndef FD_ABI_H
 #define FD_ABI_H

@@ -273,9 +273,9 @@ static long xattr_call(struct task *task, const struct xattr_request *request) {
     struct place place;
     if (request->operation == XATTR_SET && request->size > DVK_DATA_MAX)
         return -E2BIG;
-    long result = request->by_fd ? place_of_fd(task, &place, request->fd, false)
-                                 : place_resolve(task, &place, AT_FDCWD, request->path,
-                                                 request->no_follow ? 0 : PLACE_FOLLOW);
+    long result = request->by_fd
+                      ? place_of_fd(task, &place, request->fd, false)
+                      : place_resolve(task, &place, AT_FDCWD, request->path, request->no_follow ? 0 : PLACE_FOLLOW);
     if (result < 0)
         return result;
     char *buffer = NULL;
@@ -311,12 +311,24 @@ static long xattr_value(struct task *task, const uint64_t args[6], enum xattr_op
     return xattr_call(task, &request);
 }
 
-long sys_setxattr(struct task *task, const uint64_t args[6]) { return xattr_value(task, args, XATTR_SET, false, false); }
-long sys_lsetxattr(struct task *task, const uint64_t args[6]) { return xattr_value(task, args, XATTR_SET, false, true); }
-long sys_fsetxattr(struct task *task, const uint64_t args[6]) { return xattr_value(task, args, XATTR_SET, true, false); }
-long sys_getxattr(struct task *task, const uint64_t args[6]) { return xattr_value(task, args, XATTR_GET, false, false); }
-long sys_lgetxattr(struct task *task, const uint64_t args[6]) { return xattr_value(task, args, XATTR_GET, false, true); }
-long sys_fgetxattr(struct task *task, const uint64_t args[6]) { return xattr_value(task, args, XATTR_GET, true, false); }
+long sys_setxattr(struct task *task, const uint64_t args[6]) {
+    return xattr_value(task, args, XATTR_SET, false, false);
+}
+long sys_lsetxattr(struct task *task, const uint64_t args[6]) {
+    return xattr_value(task, args, XATTR_SET, false, true);
+}
+long sys_fsetxattr(struct task *task, const uint64_t args[6]) {
+    return xattr_value(task, args, XATTR_SET, true, false);
+}
+long sys_getxattr(struct task *task, const uint64_t args[6]) {
+    return xattr_value(task, args, XATTR_GET, false, false);
+}
+long sys_lgetxattr(struct task *task, const uint64_t args[6]) {
+    return xattr_value(task, args, XATTR_GET, false, true);
+}
+long sys_fgetxattr(struct task *task, const uint64_t args[6]) {
+    return xattr_value(task, args, XATTR_GET, true, false);
+}
 long sys_listxattr(struct task *task, const uint64_t args[6]) {
     return xattr_value(task, args, XATTR_LIST, false, false);
 }

@@ -57,7 +57,8 @@ static size_t descriptors_list(struct fd_table *table, struct file *file, char *
     size_t done = 0, length;
     while (file->position < 2) {
         size_t name_len = file->position + 1;
-        length = entry_put(to + done, size - done, 2 + file->position, file->position + 1, ENTRY_TYPE_DIR, "..", name_len);
+        length =
+            entry_put(to + done, size - done, 2 + file->position, file->position + 1, ENTRY_TYPE_DIR, "..", name_len);
         if (!length)
             return done;
         done += length;
@@ -72,7 +73,8 @@ static size_t descriptors_list(struct fd_table *table, struct file *file, char *
             return done;
         char name[20];
         size_t name_len = decimal_put(name, (uint64_t)vfd);
-        length = entry_put(to + done, size - done, 16 + (uint64_t)vfd, (uint64_t)vfd + 3, ENTRY_TYPE_LINK, name, name_len);
+        length =
+            entry_put(to + done, size - done, 16 + (uint64_t)vfd, (uint64_t)vfd + 3, ENTRY_TYPE_LINK, name, name_len);
         if (!length)
             return done;
         done += length;

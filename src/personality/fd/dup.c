@@ -26,7 +26,9 @@ static long duplicate(struct task *task, int vfd, uint32_t least, bool close_on_
     return copy;
 }
 
-long sys_dup(struct task *task, const uint64_t args[6]) { return duplicate(task, (int)args[0], 0, false); }
+long sys_dup(struct task *task, const uint64_t args[6]) {
+    return duplicate(task, (int)args[0], 0, false);
+}
 
 static long duplicate_to(struct task *task, int from, int to, bool close_on_exec) {
     struct file *file = fd_use(task, from);
@@ -180,8 +182,8 @@ long sys_fcntl(struct task *task, const uint64_t args[6]) {
     struct file *file = fd_use(task, vfd);
     if (!file)
         return -EBADF;
-    long result = file->kind == FS_KIND_PATH && command != F_GETFL ? -EBADF
-                                                                    : file_control(task, file, command, args[2]);
+    long result =
+        file->kind == FS_KIND_PATH && command != F_GETFL ? -EBADF : file_control(task, file, command, args[2]);
     fd_done(task, file);
     return result;
 }

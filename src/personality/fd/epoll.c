@@ -2,10 +2,10 @@
 /*
  * epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2
  *
- * Host fds are in an epoll set of the host: the guest's data goes through it untouched. Handles cannot be there: they are kept
- * in a list beside it, and waiting for a set that has any is a poll of them and of the host's epoll fd. They are
- * level-triggered, also with EPOLLET (programs that read until EAGAIN do not see a difference, but for wake-ups in vain). The
- * list is this process's own: a child's changes to an epoll set that it inherited concern host fds only.
+ * Host fds are in an epoll set of the host: the guest's data goes through it untouched. Handles cannot be there: they
+ * are kept in a list beside it, and waiting for a set that has any is a poll of them and of the host's epoll fd. They
+ * are level-triggered, also with EPOLLET (programs that read until EAGAIN do not see a difference, but for wake-ups in
+ * vain). The list is this process's own: a child's changes to an epoll set that it inherited concern host fds only.
  */
 #include "personality/fd/fd.h"
 
@@ -193,7 +193,9 @@ static long wait_with_handles(struct task *task, struct file *set, uint64_t to, 
     return result;
 }
 
-static uint64_t whole_ms(int64_t ns) { return (uint64_t)(ns / 1000000 < INT32_MAX ? ns / 1000000 : INT32_MAX); }
+static uint64_t whole_ms(int64_t ns) {
+    return (uint64_t)(ns / 1000000 < INT32_MAX ? ns / 1000000 : INT32_MAX);
+}
 
 static long wait_for_events(struct task *task, const uint64_t args[6], int64_t timeout_ns) {
     struct file *set = fd_use(task, (int)args[0]);
@@ -208,8 +210,7 @@ static long wait_for_events(struct task *task, const uint64_t args[6], int64_t t
         result = wait_with_handles(task, set, args[1], max, timeout_ns);
     else if (timeout_ns % 1000000 == 0 || timeout_ns < 0)
         result = host_blocking(task, __NR_epoll_pwait, (uint64_t)set->host_fd, args[1], args[2],
-                               timeout_ns < 0 ? (uint64_t)-1 : whole_ms(timeout_ns), 0,
-                               ABI_SIGSET_SIZE);
+                               timeout_ns < 0 ? (uint64_t)-1 : whole_ms(timeout_ns), 0, ABI_SIGSET_SIZE);
     else
         result = host_blocking(task, __NR_epoll_pwait2, (uint64_t)set->host_fd, args[1], args[2], (uint64_t)&spec, 0,
                                ABI_SIGSET_SIZE);
@@ -232,7 +233,9 @@ static long wait_masked(struct task *task, const uint64_t args[6], int64_t timeo
     return result;
 }
 
-static int64_t milliseconds(uint64_t timeout) { return (int)timeout < 0 ? -1 : (int)timeout * 1000000ll; }
+static int64_t milliseconds(uint64_t timeout) {
+    return (int)timeout < 0 ? -1 : (int)timeout * 1000000ll;
+}
 
 /* epoll_wait is never restarted: -EINTR goes to the guest as it is. */
 long sys_epoll_wait(struct task *task, const uint64_t args[6]) {

@@ -2,8 +2,8 @@
 /*
  * eventfd eventfd2 timerfd_create timerfd_settime timerfd_gettime signalfd signalfd4 memfd_create
  *
- * All are the host's own. A signalfd reads what is pending in the host, where pm's signals carry their meaning in another
- * layout (VOS_SI_CODE): what it reads is put right here.
+ * All are the host's own. A signalfd reads what is pending in the host, where pm's signals carry their meaning in
+ * another layout (VOS_SI_CODE): what it reads is put right here.
  */
 #include "personality/fd/fd.h"
 
@@ -35,8 +35,12 @@ static long event_make(struct task *task, uint64_t count, uint32_t flags) {
     return event_add(task, host_fd, FILE_EVENT, O_RDWR | (flags & O_NONBLOCK), flags & O_CLOEXEC);
 }
 
-long sys_eventfd(struct task *task, const uint64_t args[6]) { return event_make(task, args[0], 0); }
-long sys_eventfd2(struct task *task, const uint64_t args[6]) { return event_make(task, args[0], (uint32_t)args[1]); }
+long sys_eventfd(struct task *task, const uint64_t args[6]) {
+    return event_make(task, args[0], 0);
+}
+long sys_eventfd2(struct task *task, const uint64_t args[6]) {
+    return event_make(task, args[0], (uint32_t)args[1]);
+}
 
 /* ---- timerfd ---- */
 
@@ -53,9 +57,8 @@ static long timer_call(struct task *task, const uint64_t args[6], long number) {
     struct file *file = fd_use(task, (int)args[0]);
     if (!file)
         return -EBADF;
-    long result = file->kind == FILE_TIMER
-                      ? host_call(number, (uint64_t)file->host_fd, args[1], args[2], args[3], 0, 0)
-                      : -EINVAL;
+    long result = file->kind == FILE_TIMER ? host_call(number, (uint64_t)file->host_fd, args[1], args[2], args[3], 0, 0)
+                                           : -EINVAL;
     fd_done(task, file);
     return result;
 }
@@ -71,7 +74,9 @@ long sys_timerfd_gettime(struct task *task, const uint64_t args[6]) {
 /* ---- signalfd ---- */
 
 /* SIGSYS is how the personality is entered; it must never be waited for by others. */
-static uint64_t signal_mask_allowed(uint64_t mask) { return mask & ~(1ull << (ABI_SIGSYS - 1)); }
+static uint64_t signal_mask_allowed(uint64_t mask) {
+    return mask & ~(1ull << (ABI_SIGSYS - 1));
+}
 
 static long signal_change(struct task *task, int vfd, uint64_t mask) {
     struct file *file = fd_use(task, vfd);
@@ -95,8 +100,7 @@ static long signal_make(struct task *task, int vfd, uint64_t mask_address, uint6
     if (vfd != -1)
         return signal_change(task, vfd, mask);
     file_opening_begin(task_fds(task));
-    long host_fd =
-        host_call(__NR_signalfd4, (uint64_t)-1, (uint64_t)&mask, ABI_SIGSET_SIZE, flags & O_NONBLOCK, 0, 0);
+    long host_fd = host_call(__NR_signalfd4, (uint64_t)-1, (uint64_t)&mask, ABI_SIGSET_SIZE, flags & O_NONBLOCK, 0, 0);
     return event_add(task, host_fd, FILE_SIGNAL, O_RDWR | (flags & O_NONBLOCK), flags & O_CLOEXEC);
 }
 

@@ -42,19 +42,19 @@ struct interest {
 };
 
 struct file {
-    struct file *next, **link; /* fd_table.files */
-    uint32_t refs;             /* entries + calls under way; atomic when threaded */
-    uint32_t kind;             /* enum fs_kind, enum file_kind */
-    int host_fd;               /* or -1 */
-    int64_t handle;            /* or -1 */
-    int64_t exported;          /* handle made for an exec elsewhere that has not happened; or -1 */
-    uint32_t status_flags;     /* O_ACCMODE, O_APPEND, O_NONBLOCK, O_PATH; of host files only O_ACCMODE is kept true */
-    uint32_t open_flags;       /* FS_O_* */
-    bool stat_known;           /* stat was given; true for ever if FS_O_IMMUTABLE, else st_dev and st_ino only */
-    bool directory_end;        /* the server said that nothing follows */
-    uint64_t position;         /* FILE_FD_DIRECTORY: next entry */
-    struct interest *interests;/* FILE_EPOLL */
-    struct file *copy;         /* while the table is copied */
+    struct file *next, **link;  /* fd_table.files */
+    uint32_t refs;              /* entries + calls under way; atomic when threaded */
+    uint32_t kind;              /* enum fs_kind, enum file_kind */
+    int host_fd;                /* or -1 */
+    int64_t handle;             /* or -1 */
+    int64_t exported;           /* handle made for an exec elsewhere that has not happened; or -1 */
+    uint32_t status_flags;      /* O_ACCMODE, O_APPEND, O_NONBLOCK, O_PATH; of host files only O_ACCMODE is kept true */
+    uint32_t open_flags;        /* FS_O_* */
+    bool stat_known;            /* stat was given; true for ever if FS_O_IMMUTABLE, else st_dev and st_ino only */
+    bool directory_end;         /* the server said that nothing follows */
+    uint64_t position;          /* FILE_FD_DIRECTORY: next entry */
+    struct interest *interests; /* FILE_EPOLL */
+    struct file *copy;          /* while the table is copied */
     struct vos_stat stat;
 };
 
@@ -74,9 +74,9 @@ struct fd_table {
     bool umask_told;       /* pm knows the umask */
     uint32_t opening;      /* opens whose host fd may have come without a file yet */
     uint32_t umask;
-    uint32_t limit;    /* RLIMIT_NOFILE */
-    uint32_t size;     /* of entry[] */
-    uint32_t hint;     /* no free descriptor lies in words below this */
+    uint32_t limit;          /* RLIMIT_NOFILE */
+    uint32_t size;           /* of entry[] */
+    uint32_t hint;           /* no free descriptor lies in words below this */
     uint32_t interest_count; /* over all epoll files */
     struct process *process;
     struct file *files;
@@ -88,7 +88,9 @@ struct fd_table {
 static inline struct fd_table *process_fds(const struct process *process) {
     return ((const struct process_head *)process)->fd_table;
 }
-static inline struct fd_table *task_fds(const struct task *task) { return process_fds(task->process); }
+static inline struct fd_table *task_fds(const struct task *task) {
+    return process_fds(task->process);
+}
 
 /* ---- table.c: descriptors ---- */
 
@@ -112,7 +114,8 @@ int fd_next_used(const struct fd_table *table, uint32_t least);
 
 /* ---- file.c ---- */
 
-/* New files, with one reference, on the table's list. NULL: no memory (host_fd is then closed, handle kept by the caller). */
+/* New files, with one reference, on the table's list. NULL: no memory (host_fd is then closed, handle kept by the
+ * caller). */
 struct file *file_new(struct fd_table *table, uint32_t kind, int host_fd, int64_t handle, uint32_t status_flags);
 /* An open that may bring a host fd begins; it ends inside file_new_opened, or by file_opening_end when none came. */
 void file_opening_begin(struct fd_table *table);
@@ -124,8 +127,12 @@ void file_release(struct task *task, struct file *file);
 /* Memory of the file only (its process is gone). */
 void file_forget(struct fd_table *table, struct file *file);
 
-static inline bool file_readable(const struct file *file) { return (file->status_flags & 3) != 1; }
-static inline bool file_writable(const struct file *file) { return (file->status_flags & 3) != 0; }
+static inline bool file_readable(const struct file *file) {
+    return (file->status_flags & 3) != 1;
+}
+static inline bool file_writable(const struct file *file) {
+    return (file->status_flags & 3) != 0;
+}
 static inline bool file_is_stream(const struct file *file) {
     return file->kind == FS_KIND_PIPE || file->kind == FS_KIND_TTY;
 }
@@ -143,16 +150,18 @@ void fs_tell_caller(struct task *task, const struct file *file, struct rpc *rpc)
 /* A call on the file's host fd; blocking ones end with SYS_INTERRUPTED. */
 long file_host_call(struct task *task, struct file *file, long number, uint64_t b, uint64_t c, uint64_t d, uint64_t e,
                     uint64_t f);
-static inline long fs_interrupted(long result) { return result == -4 /* EINTR */ ? SYS_INTERRUPTED : result; }
+static inline long fs_interrupted(long result) {
+    return result == -4 /* EINTR */ ? SYS_INTERRUPTED : result;
+}
 /* Nanoseconds of the monotonic clock. */
 int64_t clock_now(void);
 
 /* ---- path.c: what a path argument names ---- */
 
 enum place_flags {
-    PLACE_FOLLOW = 1u,      /* the last component is followed if it is a link */
-    PLACE_EMPTY = 2u,       /* AT_EMPTY_PATH: "" names the descriptor itself */
-    PLACE_DIRECT = 4u       /* links of /proc/self/fd and the like are not looked at here */
+    PLACE_FOLLOW = 1u, /* the last component is followed if it is a link */
+    PLACE_EMPTY = 2u,  /* AT_EMPTY_PATH: "" names the descriptor itself */
+    PLACE_DIRECT = 4u  /* links of /proc/self/fd and the like are not looked at here */
 };
 enum place_kind {
     PLACE_PATH,         /* dir + text, for fs */
@@ -179,9 +188,9 @@ long place_resolve_text(struct task *task, struct place *place, const char *path
 long place_of_fd(struct task *task, struct place *place, int vfd, bool allow_path);
 void place_end(struct task *task, struct place *place);
 /*
- * Send an operation of the FS_CHMOD kind about the place. rpc is filled in but for w0 and data (unless rpc->data is set, which
- * must then begin with the place's path). at_word: which word holds the AT_* flags, or -1. Handles become AT_EMPTY_PATH, granted
- * files FS_HOSTFD_OP. Links of /proc/self/fd themselves give -EPERM.
+ * Send an operation of the FS_CHMOD kind about the place. rpc is filled in but for w0 and data (unless rpc->data is
+ * set, which must then begin with the place's path). at_word: which word holds the AT_* flags, or -1. Handles become
+ * AT_EMPTY_PATH, granted files FS_HOSTFD_OP. Links of /proc/self/fd themselves give -EPERM.
  */
 long place_request(struct task *task, struct place *place, struct rpc *rpc, int at_word);
 /* What readlink shows for a file: text into to (no NUL); length or negative errno. */
@@ -215,7 +224,8 @@ struct poll_item {
     uint32_t events;
     uint32_t revents; /* out */
 };
-/* Wait until one item is ready, for at most timeout_ns (-1: for ever). Number of items with revents, or -EINTR, -ENOMEM. */
+/* Wait until one item is ready, for at most timeout_ns (-1: for ever). Number of items with revents, or -EINTR,
+ * -ENOMEM. */
 long poll_items(struct task *task, struct poll_item *items, unsigned count, int64_t timeout_ns);
 
 /* ---- small things ---- */
@@ -235,7 +245,8 @@ static inline const char *text_after(const char *text, const char *prefix) {
 }
 /* Decimal number as text (no NUL) at `to`, which has room for 20; its length. */
 size_t decimal_put(char *to, uint64_t number);
-/* A number at *text (no sign, no leading zero but "0"), which is moved behind it; -1 if there is none or it is above max. */
+/* A number at *text (no sign, no leading zero but "0"), which is moved behind it; -1 if there is none or it is above
+ * max. */
 int64_t decimal_parse(const char **text, int64_t max);
 
 #endif

@@ -18,8 +18,8 @@ static void file_unlink(struct file *file) {
         file->next->link = file->link;
 }
 
-static struct file *file_make(struct fd_table *table, uint32_t kind, int host_fd, int64_t handle,
-                              uint32_t status_flags, uint32_t opened) {
+static struct file *file_make(struct fd_table *table, uint32_t kind, int host_fd, int64_t handle, uint32_t status_flags,
+                              uint32_t opened) {
     struct file *file = heap_alloc(table->process, sizeof(*file));
     fd_lock(table);
     if (file) {
@@ -60,7 +60,9 @@ void file_opening_end(struct fd_table *table) {
 }
 
 /* Relaxed: who adds a reference has one, or holds the lock under which the last could be dropped. */
-void file_retain(struct file *file) { __atomic_fetch_add(&file->refs, 1, __ATOMIC_RELAXED); }
+void file_retain(struct file *file) {
+    __atomic_fetch_add(&file->refs, 1, __ATOMIC_RELAXED);
+}
 
 static void handle_close(struct task *task, int64_t handle) {
     struct rpc rpc;
@@ -201,7 +203,7 @@ int fd_table_fork(struct process *child, struct process *parent) {
     struct fd_table *from = process_fds(parent);
     if (child == parent) {
         from->lock = (struct lock){0};
-        from->process = child; /* perhaps a new one that took the table over */
+        from->process = child;      /* perhaps a new one that took the table over */
         from->posix_locked = false; /* POSIX locks are not inherited */
         table_settle(from);
         return 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Descriptors over exec into a new process (vos/image.h), on this node or another: host fds travel along or, where they cannot,
- * are handed to fs for a handle (FS_EXPORT); the new process asks for host fds in place of its handles where it may
- * (FS_REGRANT).
+ * Descriptors over exec into a new process (vos/image.h), on this node or another: host fds travel along or, where they
+ * cannot, are handed to fs for a handle (FS_EXPORT); the new process asks for host fds in place of its handles where it
+ * may (FS_REGRANT).
  */
 #include "personality/fd/fd.h"
 
@@ -197,8 +197,8 @@ static struct file *file_regrant(struct task *task, const struct vos_image_fd *f
     bool granted = grant == FS_GRANT_FD && host_fd >= 0;
     if (!granted && host_fd >= 0)
         (void)host_call(__NR_close, (uint64_t)host_fd, 0, 0, 0, 0, 0);
-    struct file *file = file_new_opened(table, fd->object, granted ? host_fd : -1, granted ? -1 : fd->handle,
-                                        fd->status_flags);
+    struct file *file =
+        file_new_opened(table, fd->object, granted ? host_fd : -1, granted ? -1 : fd->handle, fd->status_flags);
     if (!file)
         return NULL;
     file->open_flags = fd->open_flags & ~(uint32_t)FS_O_LOCAL;
@@ -214,8 +214,7 @@ static struct file *file_regrant(struct task *task, const struct vos_image_fd *f
 static struct file *file_restore(struct task *task, const struct vos_image_fd *fd, const int *host_fds,
                                  size_t host_fd_count, bool *taken) {
     struct fd_table *table = task_fds(task);
-    if (fd->kind == VOS_IMAGE_FD_HANDLE && fd->handle >= 0 && fd->object >= FS_KIND_FILE &&
-        fd->object <= FS_KIND_PATH)
+    if (fd->kind == VOS_IMAGE_FD_HANDLE && fd->handle >= 0 && fd->object >= FS_KIND_FILE && fd->object <= FS_KIND_PATH)
         return file_regrant(task, fd);
     if (fd->kind != VOS_IMAGE_FD_HOST || fd->source >= host_fd_count || taken[fd->source] ||
         fd->object < FS_KIND_FILE || fd->object >= FILE_FD_DIRECTORY)

@@ -67,7 +67,8 @@ static long lock_check(const struct file *file, const struct flock *lock, int co
         return -EINVAL;
     if (lock->l_type != F_RDLCK && lock->l_type != F_WRLCK && (lock->l_type != F_UNLCK || get))
         return -EINVAL;
-    if (!get && ((lock->l_type == F_RDLCK && !file_readable(file)) || (lock->l_type == F_WRLCK && !file_writable(file))))
+    if (!get &&
+        ((lock->l_type == F_RDLCK && !file_readable(file)) || (lock->l_type == F_WRLCK && !file_writable(file))))
         return -EBADF;
     return 0;
 }

@@ -2,8 +2,9 @@
 /*
  * Files for the loader, and mappings of files: mmap(2) of a descriptor.
  *
- * A granted file is mapped by the host. Of a handle, a private mapping is a copy of its contents at that time (zeroes behind its
- * end, where Linux would raise SIGBUS); a shared one is not possible (-ENODEV, as of a file system without mmap).
+ * A granted file is mapped by the host. Of a handle, a private mapping is a copy of its contents at that time (zeroes
+ * behind its end, where Linux would raise SIGBUS); a shared one is not possible (-ENODEV, as of a file system without
+ * mmap).
  */
 #include "personality/fd/fd.h"
 
@@ -14,8 +15,9 @@
 /* ---- for the loader ---- */
 
 /*
- * Permission to run it, as execve(2) checks it. The host kernel cannot do so for us: nothing is executed from its point of
- * view. Where every one may run it, the mode says all; else fs knows who asks (place NULL: a descriptor, nobody is asked).
+ * Permission to run it, as execve(2) checks it. The host kernel cannot do so for us: nothing is executed from its point
+ * of view. Where every one may run it, the mode says all; else fs knows who asks (place NULL: a descriptor, nobody is
+ * asked).
  */
 static long exec_check(struct task *task, struct place *place, const struct vos_stat *stat) {
     if ((stat->st_mode & S_IFMT) != S_IFREG || !(stat->st_mode & 0111))
@@ -88,7 +90,9 @@ long file_pread(struct task *task, struct file_ref *ref, void *to, size_t len, u
     return file_read(task, (struct file *)ref, to, len, (int64_t)offset);
 }
 
-void file_close(struct task *task, struct file_ref *ref) { file_release(task, (struct file *)ref); }
+void file_close(struct task *task, struct file_ref *ref) {
+    file_release(task, (struct file *)ref);
+}
 
 /* ---- mappings ---- */
 
@@ -109,8 +113,8 @@ static long map_fill(struct task *task, struct file *file, uint64_t address, siz
 }
 
 /*
- * The copy is made aside and moved into place when it is complete: a fixed mapping replaces what was there in one step, and
- * not at all when reading fails.
+ * The copy is made aside and moved into place when it is complete: a fixed mapping replaces what was there in one step,
+ * and not at all when reading fails.
  */
 static long map_copy(struct task *task, struct file *file, uint64_t address, size_t len, int prot, int flags,
                      uint64_t offset) {

@@ -14,7 +14,9 @@ long fs_call(struct task *task, struct rpc *rpc) {
     return rpc_call(task, rpc);
 }
 
-long fs_call_blocking(struct task *task, struct rpc *rpc) { return fs_interrupted(rpc_call(task, rpc)); }
+long fs_call_blocking(struct task *task, struct rpc *rpc) {
+    return fs_interrupted(rpc_call(task, rpc));
+}
 
 void fs_tell_caller(struct task *task, const struct file *file, struct rpc *rpc) {
     if (file->kind != FS_KIND_TTY)

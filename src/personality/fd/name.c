@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 link linkat symlink symlinkat mknod mknodat readlink readlinkat
- * chdir fchdir getcwd umask
+ * mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 link linkat symlink symlinkat mknod mknodat readlink
+ * readlinkat chdir fchdir getcwd umask
  */
 #include "personality/fd/fd.h"
 
@@ -27,7 +27,9 @@ static long make_directory(struct task *task, int dirfd, uint64_t path, uint64_t
     return name_call(task, FS_MKDIR, dirfd, path, mode & 01777 & ~(uint64_t)task_fds(task)->umask, 0);
 }
 
-long sys_mkdir(struct task *task, const uint64_t args[6]) { return make_directory(task, AT_FDCWD, args[0], args[1]); }
+long sys_mkdir(struct task *task, const uint64_t args[6]) {
+    return make_directory(task, AT_FDCWD, args[0], args[1]);
+}
 
 long sys_mkdirat(struct task *task, const uint64_t args[6]) {
     return make_directory(task, (int)args[0], args[1], args[2]);
@@ -80,11 +82,11 @@ static void pair_add(struct name_pair *pair, const char *text, size_t length) {
 }
 
 /*
- * Both paths are asked for one after the other through one struct place, to save stack. The use of the first one's directory
- * ends before the request is sent: should another thread close it meanwhile, fs finds no such handle.
+ * Both paths are asked for one after the other through one struct place, to save stack. The use of the first one's
+ * directory ends before the request is sent: should another thread close it meanwhile, fs finds no such handle.
  */
-static long pair_path(struct task *task, struct name_pair *pair, int dirfd, uint64_t path, unsigned flags,
-                      int64_t *dir, uint64_t *at_flags) {
+static long pair_path(struct task *task, struct name_pair *pair, int dirfd, uint64_t path, unsigned flags, int64_t *dir,
+                      uint64_t *at_flags) {
     struct place place;
     long result = place_resolve(task, &place, dirfd, path, flags);
     if (result < 0)
@@ -148,7 +150,8 @@ long sys_linkat(struct task *task, const uint64_t args[6]) {
     uint32_t flags = (uint32_t)args[4];
     if (flags & ~(uint32_t)(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH))
         return -EINVAL;
-    unsigned old = (flags & AT_SYMLINK_FOLLOW ? PLACE_FOLLOW : PLACE_DIRECT) | (flags & AT_EMPTY_PATH ? PLACE_EMPTY : 0);
+    unsigned old =
+        (flags & AT_SYMLINK_FOLLOW ? PLACE_FOLLOW : PLACE_DIRECT) | (flags & AT_EMPTY_PATH ? PLACE_EMPTY : 0);
     return pair_call(task, FS_LINK, (int)args[0], args[1], old, (int)args[2], args[3], flags & AT_SYMLINK_FOLLOW);
 }
 
@@ -169,7 +172,9 @@ static long make_symlink(struct task *task, uint64_t target, int dirfd, uint64_t
     return result < 0 ? result : 0;
 }
 
-long sys_symlink(struct task *task, const uint64_t args[6]) { return make_symlink(task, args[0], AT_FDCWD, args[1]); }
+long sys_symlink(struct task *task, const uint64_t args[6]) {
+    return make_symlink(task, args[0], AT_FDCWD, args[1]);
+}
 
 long sys_symlinkat(struct task *task, const uint64_t args[6]) {
     return make_symlink(task, args[0], (int)args[1], args[2]);

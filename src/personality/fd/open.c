@@ -76,8 +76,8 @@ static long open_path(struct task *task, int64_t dir, const char *text, size_t l
 }
 
 /*
- * Opening /dev/fd/N: regular files and directories are opened anew, as Linux does. Of all else, and of deleted files, the
- * descriptor is duplicated: the position and flags are then shared with N.
+ * Opening /dev/fd/N: regular files and directories are opened anew, as Linux does. Of all else, and of deleted files,
+ * the descriptor is duplicated: the position and flags are then shared with N.
  */
 static long reopen(struct task *task, struct place *place, uint32_t flags, bool for_exec, struct file **out) {
     struct file *file = place->file;
@@ -167,7 +167,8 @@ long sys_openat(struct task *task, const uint64_t args[6]) {
     return open_common(task, (int)args[0], args[1], (uint32_t)args[2], (uint32_t)args[3]);
 }
 
-/* Restrictions of the walk (how.resolve) are not known to fs: -ENOSYS makes programs use openat or refuse by themselves. */
+/* Restrictions of the walk (how.resolve) are not known to fs: -ENOSYS makes programs use openat or refuse by
+ * themselves. */
 long sys_openat2(struct task *task, const uint64_t args[6]) {
     struct open_how how = {0};
     if (args[3] < sizeof(how))
@@ -184,7 +185,9 @@ long sys_openat2(struct task *task, const uint64_t args[6]) {
     return open_common(task, (int)args[0], args[1], (uint32_t)how.flags, (uint32_t)how.mode);
 }
 
-long sys_close(struct task *task, const uint64_t args[6]) { return fd_close(task, (int)args[0]); }
+long sys_close(struct task *task, const uint64_t args[6]) {
+    return fd_close(task, (int)args[0]);
+}
 
 long sys_close_range(struct task *task, const uint64_t args[6]) {
     struct fd_table *table = task_fds(task);
@@ -245,5 +248,9 @@ static long pipe_make(struct task *task, uint64_t to, uint32_t flags) {
     return result < 0 ? result : 0;
 }
 
-long sys_pipe(struct task *task, const uint64_t args[6]) { return pipe_make(task, args[0], 0); }
-long sys_pipe2(struct task *task, const uint64_t args[6]) { return pipe_make(task, args[0], (uint32_t)args[1]); }
+long sys_pipe(struct task *task, const uint64_t args[6]) {
+    return pipe_make(task, args[0], 0);
+}
+long sys_pipe2(struct task *task, const uint64_t args[6]) {
+    return pipe_make(task, args[0], (uint32_t)args[1]);
+}

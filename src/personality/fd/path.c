@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Path arguments. fs resolves paths; but what /proc/self/fd/N, /dev/fd/N, /dev/stdin and /proc/self/exe point to is known
- * only here, since descriptors are the personality's. Such names are recognised by their text (and, below a descriptor
- * of /proc/self/fd, by that): a link elsewhere that leads to one of them is not.
+ * Path arguments. fs resolves paths; but what /proc/self/fd/N, /dev/fd/N, /dev/stdin and /proc/self/exe point to is
+ * known only here, since descriptors are the personality's. Such names are recognised by their text (and, below a
+ * descriptor of /proc/self/fd, by that): a link elsewhere that leads to one of them is not.
  */
 #include "personality/fd/fd.h"
 
@@ -22,7 +22,9 @@ static const char *after_proc_self(const char *text) {
     return rest + 1;
 }
 
-static bool at_component_end(const char *text) { return *text == 0 || *text == '/'; }
+static bool at_component_end(const char *text) {
+    return *text == 0 || *text == '/';
+}
 
 /* Text behind the name of the descriptors' directory ("/dev/fd", "/proc/self/fd"), or NULL. */
 static const char *after_fd_directory(const char *text) {

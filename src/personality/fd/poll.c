@@ -2,8 +2,8 @@
 /*
  * poll ppoll select pselect6, and the wait beneath them and epoll.
  *
- * Host fds alone are one ppoll of the host. As soon as there is a handle, fs does the waiting, for all at once (FS_POLL_SET): the
- * host fds go along as one epoll fd that holds them all.
+ * Host fds alone are one ppoll of the host. As soon as there is a handle, fs does the waiting, for all at once
+ * (FS_POLL_SET): the host fds go along as one epoll fd that holds them all.
  */
 #include "personality/fd/fd.h"
 
@@ -22,7 +22,9 @@ static bool item_is_remote(const struct poll_item *item) {
            item->file->kind != FS_KIND_DIR && item->file->kind != FS_KIND_PATH;
 }
 
-static bool item_is_host(const struct poll_item *item) { return item->file && item->file->host_fd >= 0; }
+static bool item_is_host(const struct poll_item *item) {
+    return item->file && item->file->host_fd >= 0;
+}
 
 /* Items that need nobody's answer. Returns how many of all items are ready so. */
 static unsigned items_settle(struct poll_item *items, unsigned count) {
@@ -47,10 +49,10 @@ struct wait {
     struct poll_item *items;
     unsigned count;
     unsigned hosts, remotes;
-    struct pollfd *host;      /* room for count */
-    struct vos_poll *remote;  /* room for count */
-    uint32_t *revents;        /* room for count: FS_POLL_SET's answer */
-    int epoll_fd;             /* the hosts together, or -1 */
+    struct pollfd *host;     /* room for count */
+    struct vos_poll *remote; /* room for count */
+    uint32_t *revents;       /* room for count: FS_POLL_SET's answer */
+    int epoll_fd;            /* the hosts together, or -1 */
 };
 
 static long timespec_left(struct __kernel_timespec *spec, int64_t ns) {
@@ -69,10 +71,9 @@ static long hosts_poll(struct wait *wait, int64_t timeout_ns) {
     for (unsigned i = 0; i < wait->count; i++)
         if (item_is_host(&wait->items[i]))
             wait->host[n++] = (struct pollfd){wait->items[i].file->host_fd, (short)wait->items[i].events, 0};
-    long result =
-        timeout_ns == 0
-            ? host_call(__NR_ppoll, (uint64_t)wait->host, n, time, 0, ABI_SIGSET_SIZE, 0)
-            : host_blocking(wait->task, __NR_ppoll, (uint64_t)wait->host, n, time, 0, ABI_SIGSET_SIZE, 0);
+    long result = timeout_ns == 0
+                      ? host_call(__NR_ppoll, (uint64_t)wait->host, n, time, 0, ABI_SIGSET_SIZE, 0)
+                      : host_blocking(wait->task, __NR_ppoll, (uint64_t)wait->host, n, time, 0, ABI_SIGSET_SIZE, 0);
     if (result < 0)
         return result;
     n = 0;

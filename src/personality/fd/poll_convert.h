@@ -17,11 +17,11 @@ static inline long time_to_ns(int64_t seconds, int64_t fraction, int64_t unit, i
 }
 
 /* What each of select's sets asks for, and what counts as true in it (select(2)). */
-#define SELECT_IN 0x001u           /* POLLIN */
-#define SELECT_OUT 0x004u          /* POLLOUT */
-#define SELECT_EXCEPTIONAL 0x002u  /* POLLPRI */
-#define SELECT_IN_TRUE (0x001u | 0x040u | 0x080u | 0x010u | 0x008u)  /* IN RDNORM RDBAND HUP ERR */
-#define SELECT_OUT_TRUE (0x004u | 0x100u | 0x200u | 0x008u)          /* OUT WRNORM WRBAND ERR */
+#define SELECT_IN 0x001u                                            /* POLLIN */
+#define SELECT_OUT 0x004u                                           /* POLLOUT */
+#define SELECT_EXCEPTIONAL 0x002u                                   /* POLLPRI */
+#define SELECT_IN_TRUE (0x001u | 0x040u | 0x080u | 0x010u | 0x008u) /* IN RDNORM RDBAND HUP ERR */
+#define SELECT_OUT_TRUE (0x004u | 0x100u | 0x200u | 0x008u)         /* OUT WRNORM WRBAND ERR */
 #define SELECT_EXCEPTIONAL_TRUE 0x002u
 
 static inline uint32_t select_events(uint64_t sets[3][FD_WORDS], unsigned vfd) {

@@ -2,8 +2,8 @@
 /*
  * read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek
  *
- * On a granted file the host kernel moves the data straight from and to the guest's memory. On a handle it goes by messages of up
- * to DVK_DATA_MAX bytes; a call of more is several messages, and ends short where Linux's could.
+ * On a granted file the host kernel moves the data straight from and to the guest's memory. On a handle it goes by
+ * messages of up to DVK_DATA_MAX bytes; a call of more is several messages, and ends short where Linux's could.
  */
 #include "personality/fd/fd.h"
 
@@ -122,8 +122,7 @@ long sys_write(struct task *task, const uint64_t args[6]) {
     if (file->host_fd >= 0)
         result = file_host_call(task, file, __NR_write, args[1], args[2], 0, 0, 0);
     else
-        result =
-            handle_write(task, file, (const void *)args[1], args[2] < IO_MAX ? args[2] : IO_MAX, -1, false, false);
+        result = handle_write(task, file, (const void *)args[1], args[2] < IO_MAX ? args[2] : IO_MAX, -1, false, false);
     fd_done(task, file);
     return result;
 }
@@ -138,8 +137,7 @@ long sys_pread64(struct task *task, const uint64_t args[6]) {
     else if ((int64_t)args[3] < 0)
         result = -EINVAL;
     else
-        result =
-            handle_read(task, file, (void *)args[1], args[2] < IO_MAX ? args[2] : IO_MAX, (int64_t)args[3], false);
+        result = handle_read(task, file, (void *)args[1], args[2] < IO_MAX ? args[2] : IO_MAX, (int64_t)args[3], false);
     fd_done(task, file);
     return result;
 }
@@ -154,8 +152,8 @@ long sys_pwrite64(struct task *task, const uint64_t args[6]) {
     else if ((int64_t)args[3] < 0)
         result = -EINVAL;
     else
-        result = handle_write(task, file, (const void *)args[1], args[2] < IO_MAX ? args[2] : IO_MAX,
-                              (int64_t)args[3], false, false);
+        result = handle_write(task, file, (const void *)args[1], args[2] < IO_MAX ? args[2] : IO_MAX, (int64_t)args[3],
+                              false, false);
     fd_done(task, file);
     return result;
 }
@@ -190,8 +188,8 @@ static long vector_write(struct task *task, struct file *file, struct vector *ve
         size_t chunk = vector->total - done < size ? vector->total - done : size;
         long have = vector_get(vector, buffer, chunk);
         long put = have < 0 ? have
-                            : handle_write(task, file, buffer, (size_t)have,
-                                           offset == -1 ? -1 : offset + (int64_t)done, no_wait, append);
+                            : handle_write(task, file, buffer, (size_t)have, offset == -1 ? -1 : offset + (int64_t)done,
+                                           no_wait, append);
         if (put < 0)
             return done ? (long)done : put;
         done += (uint64_t)put;
@@ -248,10 +246,16 @@ static long vector_call(struct task *task, const uint64_t args[6], long number, 
 }
 
 /* An offset that is given is not the -1 that stands for the file's position. */
-static int64_t given_offset(uint64_t offset) { return (int64_t)offset < 0 ? -2 : (int64_t)offset; }
+static int64_t given_offset(uint64_t offset) {
+    return (int64_t)offset < 0 ? -2 : (int64_t)offset;
+}
 
-long sys_readv(struct task *task, const uint64_t args[6]) { return vector_call(task, args, __NR_readv, -1, 0, false); }
-long sys_writev(struct task *task, const uint64_t args[6]) { return vector_call(task, args, __NR_writev, -1, 0, true); }
+long sys_readv(struct task *task, const uint64_t args[6]) {
+    return vector_call(task, args, __NR_readv, -1, 0, false);
+}
+long sys_writev(struct task *task, const uint64_t args[6]) {
+    return vector_call(task, args, __NR_writev, -1, 0, true);
+}
 
 long sys_preadv(struct task *task, const uint64_t args[6]) {
     return vector_call(task, args, __NR_preadv, given_offset(args[3]), 0, false);

@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Calls that a container's program may not make (mounts and the like), and sockets, which do not exist yet: a program learns so
- * from the error that Linux gives where the family was not compiled in.
+ * Calls that a container's program may not make (mounts and the like), and sockets, which do not exist yet: a program
+ * learns so from the error that Linux gives where the family was not compiled in.
  */
 #include "personality/fd/fd.h"
 
 #include "personality/fd/abi.h"
 #include "personality/fd/calls.h"
 
-long sys_not_permitted(struct task *task, const uint64_t args[6]) { return -EPERM; }
+long sys_not_permitted(struct task *task, const uint64_t args[6]) {
+    return -EPERM;
+}
 
-long sys_no_sockets(struct task *task, const uint64_t args[6]) { return -EAFNOSUPPORT; }
+long sys_no_sockets(struct task *task, const uint64_t args[6]) {
+    return -EAFNOSUPPORT;
+}
 
 long sys_not_a_socket(struct task *task, const uint64_t args[6]) {
     struct file *file = fd_use(task, (int)args[0]);
@@ -19,4 +23,6 @@ long sys_not_a_socket(struct task *task, const uint64_t args[6]) {
 }
 
 /* No file's handle can be had or opened (name_to_handle_at(2)). */
-long sys_no_file_handles(struct task *task, const uint64_t args[6]) { return -EOPNOTSUPP; }
+long sys_no_file_handles(struct task *task, const uint64_t args[6]) {
+    return -EOPNOTSUPP;
+}

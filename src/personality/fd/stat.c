@@ -5,10 +5,10 @@
 #include "personality/fd/abi.h"
 #include "personality/fd/calls.h"
 
-#define OVERFLOW_ID 65534u       /* an id that our user namespace does not know */
-#define STAT_BYTES 144u          /* struct stat: the beginning of struct vos_stat */
-#define DEVICE_ANONYMOUS 0x0eu   /* pipes, eventfds: any number that no file system here has */
-#define STATFS_BYTES 120u        /* struct statfs */
+#define OVERFLOW_ID 65534u     /* an id that our user namespace does not know */
+#define STAT_BYTES 144u        /* struct stat: the beginning of struct vos_stat */
+#define DEVICE_ANONYMOUS 0x0eu /* pipes, eventfds: any number that no file system here has */
+#define STATFS_BYTES 120u      /* struct statfs */
 #define PIPEFS_MAGIC 0x50495045u
 
 static long host_stat(const struct file *file, struct vos_stat *stat) {
@@ -50,8 +50,8 @@ static long stat_by_message(struct task *task, struct file *file, struct vos_sta
 }
 
 /*
- * A granted file of the writable layer: the host's fstat tells the truth about all but the numbers by which the DC knows
- * the file; these were given when it was opened, and never change.
+ * A granted file of the writable layer: the host's fstat tells the truth about all but the numbers by which the DC
+ * knows the file; these were given when it was opened, and never change.
  */
 static long granted_stat(struct task *task, struct file *file, struct vos_stat *stat) {
     long result = host_stat(file, stat);
@@ -189,8 +189,12 @@ long sys_newfstatat(struct task *task, const uint64_t args[6]) {
 
 /* ---- statx ---- */
 
-static uint32_t device_major(uint64_t device) { return (uint32_t)((device >> 8 & 0xfff) | (device >> 32 & ~0xfffull)); }
-static uint32_t device_minor(uint64_t device) { return (uint32_t)((device & 0xff) | (device >> 12 & ~0xffull)); }
+static uint32_t device_major(uint64_t device) {
+    return (uint32_t)((device >> 8 & 0xfff) | (device >> 32 & ~0xfffull));
+}
+static uint32_t device_minor(uint64_t device) {
+    return (uint32_t)((device & 0xff) | (device >> 12 & ~0xffull));
+}
 
 static void statx_fill(struct statx *to, const struct vos_stat *stat) {
     __builtin_memset(to, 0, sizeof(*to));
@@ -280,9 +284,8 @@ static long statfs_place(struct task *task, struct place *place, uint64_t to) {
     answer[8] = 255; /* f_namelen */
     answer[9] = 4096;
     long result = 0;
-    bool anonymous = place->kind != PLACE_PATH &&
-                     (place->kind != PLACE_FILE || place->file->kind >= FILE_EVENT ||
-                      (place->file->kind == FS_KIND_PIPE && place->file->host_fd >= 0));
+    bool anonymous = place->kind != PLACE_PATH && (place->kind != PLACE_FILE || place->file->kind >= FILE_EVENT ||
+                                                   (place->file->kind == FS_KIND_PIPE && place->file->host_fd >= 0));
     if (!anonymous) {
         struct rpc rpc;
         fs_prepare(&rpc, FS_STATFS);

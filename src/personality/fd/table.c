@@ -31,9 +31,13 @@ void fd_done(struct task *task, struct file *file) {
         file_release(task, file);
 }
 
-static bool bit_get(const struct fd_table *table, uint32_t vfd) { return table->used[vfd / 64] >> (vfd % 64) & 1; }
+static bool bit_get(const struct fd_table *table, uint32_t vfd) {
+    return table->used[vfd / 64] >> (vfd % 64) & 1;
+}
 
-static void bit_set(struct fd_table *table, uint32_t vfd) { table->used[vfd / 64] |= 1ull << (vfd % 64); }
+static void bit_set(struct fd_table *table, uint32_t vfd) {
+    table->used[vfd / 64] |= 1ull << (vfd % 64);
+}
 
 static void bit_clear(struct fd_table *table, uint32_t vfd) {
     table->used[vfd / 64] &= ~(1ull << (vfd % 64));
@@ -125,8 +129,8 @@ long fd_add(struct task *task, struct file *file, bool close_on_exec) {
 }
 
 /*
- * Closing any descriptor of a file drops the process's POSIX locks on it (fcntl(2)). fs sees the close of its handles, but
- * not that of a granted fd: there it is told.
+ * Closing any descriptor of a file drops the process's POSIX locks on it (fcntl(2)). fs sees the close of its handles,
+ * but not that of a granted fd: there it is told.
  */
 static void drop_posix_locks(struct task *task, struct file *file) {
     if (!task_fds(task)->posix_locked || file->kind != FS_KIND_FILE || file->host_fd < 0)
@@ -228,9 +232,13 @@ void fd_table_drop(struct process *process) {
     ((struct process_head *)process)->fd_table = NULL;
 }
 
-void fd_table_set_threaded(struct process *process, bool threaded) { process_fds(process)->threaded = threaded; }
+void fd_table_set_threaded(struct process *process, bool threaded) {
+    process_fds(process)->threaded = threaded;
+}
 
-uint32_t fd_limit(const struct process *process) { return process_fds(process)->limit; }
+uint32_t fd_limit(const struct process *process) {
+    return process_fds(process)->limit;
+}
 
 int fd_limit_set(struct process *process, uint64_t limit) {
     if (limit > FD_LIMIT_MAX)
@@ -239,9 +247,13 @@ int fd_limit_set(struct process *process, uint64_t limit) {
     return 0;
 }
 
-uint32_t fd_umask(const struct process *process) { return process_fds(process)->umask; }
+uint32_t fd_umask(const struct process *process) {
+    return process_fds(process)->umask;
+}
 
-void fd_umask_set(struct process *process, uint32_t mask) { process_fds(process)->umask = mask & 0777; }
+void fd_umask_set(struct process *process, uint32_t mask) {
+    process_fds(process)->umask = mask & 0777;
+}
 
 /* ---- exec ---- */
 

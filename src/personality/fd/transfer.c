@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sendfile splice tee vmsplice copy_file_range fsync fdatasync sync syncfs sync_file_range fallocate fadvise64 readahead
+ * sendfile splice tee vmsplice copy_file_range fsync fdatasync sync syncfs sync_file_range fallocate fadvise64
+ * readahead
  */
 #include "personality/fd/fd.h"
 
@@ -11,8 +12,8 @@
 /* ---- sendfile ---- */
 
 /*
- * Through a buffer, for handles. What was read but could not be written is read again by the next call: of a file that is
- * possible, and sendfile(2) reads from files only.
+ * Through a buffer, for handles. What was read but could not be written is read again by the next call: of a file that
+ * is possible, and sendfile(2) reads from files only.
  */
 static long send_by_copy(struct task *task, struct file *out, struct file *in, int64_t offset, size_t len, char *buffer,
                          size_t size) {
@@ -114,7 +115,9 @@ long sys_splice(struct task *task, const uint64_t args[6]) {
     return between_host_fds(task, args, __NR_splice, 2, -EINVAL);
 }
 
-long sys_tee(struct task *task, const uint64_t args[6]) { return between_host_fds(task, args, __NR_tee, 1, -EINVAL); }
+long sys_tee(struct task *task, const uint64_t args[6]) {
+    return between_host_fds(task, args, __NR_tee, 1, -EINVAL);
+}
 
 long sys_copy_file_range(struct task *task, const uint64_t args[6]) {
     return between_host_fds(task, args, __NR_copy_file_range, 2, -EXDEV);
@@ -154,15 +157,21 @@ static long file_sync(struct task *task, int vfd, long number) {
     return result < 0 ? result : 0;
 }
 
-long sys_fsync(struct task *task, const uint64_t args[6]) { return file_sync(task, (int)args[0], __NR_fsync); }
-long sys_fdatasync(struct task *task, const uint64_t args[6]) { return file_sync(task, (int)args[0], __NR_fdatasync); }
+long sys_fsync(struct task *task, const uint64_t args[6]) {
+    return file_sync(task, (int)args[0], __NR_fsync);
+}
+long sys_fdatasync(struct task *task, const uint64_t args[6]) {
+    return file_sync(task, (int)args[0], __NR_fdatasync);
+}
 /* Stronger than asked for (the whole file), which is allowed. */
 long sys_sync_file_range(struct task *task, const uint64_t args[6]) {
     return file_sync(task, (int)args[0], __NR_fdatasync);
 }
 
 /* A guest cannot make the host write back all that others wrote: what has to be on the disk is synced by descriptor. */
-long sys_sync(struct task *task, const uint64_t args[6]) { return 0; }
+long sys_sync(struct task *task, const uint64_t args[6]) {
+    return 0;
+}
 
 long sys_syncfs(struct task *task, const uint64_t args[6]) {
     struct file *file = fd_use(task, (int)args[0]);
@@ -214,4 +223,6 @@ long sys_fadvise64(struct task *task, const uint64_t args[6]) {
     return result == 0 && (args[3] > 5 || (int64_t)args[2] < 0) ? -EINVAL : result;
 }
 
-long sys_readahead(struct task *task, const uint64_t args[6]) { return advise(task, (int)args[0], -EINVAL, true); }
+long sys_readahead(struct task *task, const uint64_t args[6]) {
+    return advise(task, (int)args[0], -EINVAL, true);
+}

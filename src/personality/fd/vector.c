@@ -69,4 +69,6 @@ long vector_put(struct vector *vector, const void *from, size_t len) {
     return vector_move(vector, (char *)(uintptr_t)from, len, true);
 }
 
-long vector_get(struct vector *vector, void *to, size_t len) { return vector_move(vector, to, len, false); }
+long vector_get(struct vector *vector, void *to, size_t len) {
+    return vector_move(vector, to, len, false);
+}

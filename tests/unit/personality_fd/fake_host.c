@@ -3,7 +3,9 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+
 #include <cmocka.h>
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -45,7 +47,9 @@ static long memory_copy(void *local, uint64_t guest, size_t len, bool write) {
     return n == (ssize_t)len ? 0 : -EFAULT;
 }
 
-long guest_read(void *to, uint64_t from, size_t len) { return memory_copy(to, from, len, false); }
+long guest_read(void *to, uint64_t from, size_t len) {
+    return memory_copy(to, from, len, false);
+}
 long guest_write(uint64_t to, const void *from, size_t len) {
     return memory_copy((void *)(uintptr_t)from, to, len, true);
 }
@@ -92,7 +96,9 @@ void lock_release(struct lock *lock) {
     assert_int_equal(__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE), 1);
 }
 
-void task_raise(struct task *task, int signal) { fake.raised = signal; }
+void task_raise(struct task *task, int signal) {
+    fake.raised = signal;
+}
 
 void task_mask_swap(struct task *task, uint64_t mask) {
     assert_false(fake.mask_swapped);
@@ -105,9 +111,13 @@ void task_mask_restore(struct task *task, bool interrupted) {
     fake.mask_swapped = false;
 }
 
-uint64_t signals_ignored(struct process *process) { return 0; }
+uint64_t signals_ignored(struct process *process) {
+    return 0;
+}
 
-const char *process_exe(const struct process *process) { return "/bin/true"; }
+const char *process_exe(const struct process *process) {
+    return "/bin/true";
+}
 
 /* ---- fs ---- */
 
@@ -264,7 +274,9 @@ static long serve_getdents(struct rpc *rpc) {
     return n;
 }
 
-static long errno_of(long result) { return result < 0 ? -errno : result; }
+static long errno_of(long result) {
+    return result < 0 ? -errno : result;
+}
 
 static long serve(struct rpc *rpc) {
     uint64_t *word = rpc->message.payload.words;
@@ -386,7 +398,9 @@ long rpc_call(struct task *task, struct rpc *rpc) {
 
 /* ---- tests' own ---- */
 
-struct process *fake_process(void) { return calloc(1, sizeof(struct process)); }
+struct process *fake_process(void) {
+    return calloc(1, sizeof(struct process));
+}
 
 struct task *fake_start(void) {
     memset(&fake, 0, sizeof(fake));

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What fd/ calls, played by this process: host calls are real ones, guest memory is our memory (bad addresses give -EFAULT), and fs
- * is a small server over the host's own files in which handles are host fds. Its state is open to tests.
+ * What fd/ calls, played by this process: host calls are real ones, guest memory is our memory (bad addresses give
+ * -EFAULT), and fs is a small server over the host's own files in which handles are host fds. Its state is open to
+ * tests.
  */
 #ifndef FAKE_HOST_H
 #define FAKE_HOST_H
@@ -15,18 +16,18 @@ struct process {
 #define FAKE_HANDLES 4096
 
 struct fake_server {
-    bool remote;          /* opens give handles, not fds */
-    bool no_poll_set;     /* FS_POLL_SET is unknown */
-    bool no_regrant;      /* FS_REGRANT answers -EAGAIN */
+    bool remote;              /* opens give handles, not fds */
+    bool no_poll_set;         /* FS_POLL_SET is unknown */
+    bool no_regrant;          /* FS_REGRANT answers -EAGAIN */
     int handle[FAKE_HANDLES]; /* host fd + 1, 0: free */
-    unsigned requests;    /* how many came */
-    struct dvk_message last; /* the last request as it came */
-    int raised;           /* signal of task_raise, 0: none */
-    int interrupt_next;   /* this many requests that may be interrupted are */
+    unsigned requests;        /* how many came */
+    struct dvk_message last;  /* the last request as it came */
+    int raised;               /* signal of task_raise, 0: none */
+    int interrupt_next;       /* this many requests that may be interrupted are */
     uint64_t mask;
     bool mask_swapped;
-    unsigned areas;       /* area_alloc'd and not freed */
-    unsigned heap;        /* heap_alloc'd and not freed */
+    unsigned areas; /* area_alloc'd and not freed */
+    unsigned heap;  /* heap_alloc'd and not freed */
 };
 extern struct fake_server fake;
 

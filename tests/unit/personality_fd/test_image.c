@@ -6,7 +6,9 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+
 #include <cmocka.h>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -89,9 +91,15 @@ static void round_trip(bool remote, bool regrant) {
     assert_int_equal(fake_host_fds(), before);
 }
 
-static void test_here(void **state) { round_trip(false, true); }
-static void test_elsewhere(void **state) { round_trip(true, false); }
-static void test_elsewhere_and_back(void **state) { round_trip(true, true); }
+static void test_here(void **state) {
+    round_trip(false, true);
+}
+static void test_elsewhere(void **state) {
+    round_trip(true, false);
+}
+static void test_elsewhere_and_back(void **state) {
+    round_trip(true, true);
+}
 
 /* More host fds than one message carries become handles. */
 static void test_many(void **state) {
@@ -166,8 +174,8 @@ static void test_bad_images(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_here), cmocka_unit_test(test_elsewhere), cmocka_unit_test(test_elsewhere_and_back),
-        cmocka_unit_test(test_many), cmocka_unit_test(test_undo),      cmocka_unit_test(test_pinned),
+        cmocka_unit_test(test_here),       cmocka_unit_test(test_elsewhere), cmocka_unit_test(test_elsewhere_and_back),
+        cmocka_unit_test(test_many),       cmocka_unit_test(test_undo),      cmocka_unit_test(test_pinned),
         cmocka_unit_test(test_bad_images),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

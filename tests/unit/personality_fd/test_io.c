@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads, writes and positions, on granted files and on handles, against the same calls made natively on another file. */
+/* Reads, writes and positions, on granted files and on handles, against the same calls made natively on another file.
+ */
 #include "fake_host.h"
 #include "personality/fd/calls.h"
 #include "personality/fd/vector.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
+
 #include <cmocka.h>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -42,7 +45,9 @@ static uint32_t random_next(uint32_t *state) {
     return *state >> 8;
 }
 
-static long as_errno(long result) { return result < 0 ? -errno : result; }
+static long as_errno(long result) {
+    return result < 0 ? -errno : result;
+}
 
 struct io_test {
     struct task *task;
@@ -154,13 +159,19 @@ static void random_io(bool remote, uint32_t seed, int flags) {
     free(t.native);
 }
 
-static void test_granted(void **state) { random_io(false, 1, O_RDWR); }
+static void test_granted(void **state) {
+    random_io(false, 1, O_RDWR);
+}
 static void test_handle(void **state) {
     for (uint32_t seed = 2; seed < 5; seed++)
         random_io(true, seed, O_RDWR);
 }
-static void test_handle_read_only(void **state) { random_io(true, 9, O_RDONLY); }
-static void test_handle_write_only(void **state) { random_io(true, 10, O_WRONLY); }
+static void test_handle_read_only(void **state) {
+    random_io(true, 9, O_RDONLY);
+}
+static void test_handle_write_only(void **state) {
+    random_io(true, 10, O_WRONLY);
+}
 
 static void test_append(void **state) {
     for (int remote = 0; remote < 2; remote++) {

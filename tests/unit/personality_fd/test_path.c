@@ -5,7 +5,9 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+
 #include <cmocka.h>
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -262,8 +264,8 @@ static void test_loader(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_recognised),  cmocka_unit_test(test_open_descriptor), cmocka_unit_test(test_links),
-        cmocka_unit_test(test_fd_directory), cmocka_unit_test(test_directories),    cmocka_unit_test(test_stat),
+        cmocka_unit_test(test_recognised),   cmocka_unit_test(test_open_descriptor), cmocka_unit_test(test_links),
+        cmocka_unit_test(test_fd_directory), cmocka_unit_test(test_directories),     cmocka_unit_test(test_stat),
         cmocka_unit_test(test_loader),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

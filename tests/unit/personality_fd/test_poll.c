@@ -6,7 +6,9 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+
 #include <cmocka.h>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -260,8 +262,8 @@ static void test_epoll_copy(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mixtures), cmocka_unit_test(test_interrupted), cmocka_unit_test(test_many),
-        cmocka_unit_test(test_select),   cmocka_unit_test(test_convert),     cmocka_unit_test(test_epoll),
+        cmocka_unit_test(test_mixtures),   cmocka_unit_test(test_interrupted), cmocka_unit_test(test_many),
+        cmocka_unit_test(test_select),     cmocka_unit_test(test_convert),     cmocka_unit_test(test_epoll),
         cmocka_unit_test(test_epoll_copy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The descriptor table against the host kernel's: the same random calls are made by a child process natively and here through the
- * personality, and every result must be the same.
+ * The descriptor table against the host kernel's: the same random calls are made by a child process natively and here
+ * through the personality, and every result must be the same.
  */
 #include "fake_host.h"
 #include "personality/fd/calls.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
+
 #include <cmocka.h>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -230,8 +232,8 @@ static void test_fork_leftovers(void **state) {
     struct task *task = fake_start();
     int pipe[2];
     assert_int_equal(GUEST(sys_pipe, ADDRESS(pipe)), 0);
-    struct file *writer = fd_use(task, pipe[1]);                 /* a write by another thread */
-    assert_int_equal(GUEST(sys_close, (uint64_t)pipe[1]), 0);    /* and the descriptor is gone meanwhile */
+    struct file *writer = fd_use(task, pipe[1]);              /* a write by another thread */
+    assert_int_equal(GUEST(sys_close, (uint64_t)pipe[1]), 0); /* and the descriptor is gone meanwhile */
     file_opening_begin(task_fds(task));
     int came = open("/dev/null", O_RDONLY); /* a host fd that no file owns yet */
     int end[2];
@@ -333,11 +335,8 @@ int main(void) {
     limit.rlim_cur = limit.rlim_max < 20000 ? limit.rlim_max : 20000;
     setrlimit(RLIMIT_NOFILE, &limit);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_model),
-        cmocka_unit_test(test_growth),
-        cmocka_unit_test(test_vfork_copy),
-        cmocka_unit_test(test_fork_leftovers),
-        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_model),          cmocka_unit_test(test_growth),  cmocka_unit_test(test_vfork_copy),
+        cmocka_unit_test(test_fork_leftovers), cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
