@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The frames' parser on garbage, and the link's sessions against a model: two links over a connection that breaks at any
+ * byte, with sides that forget everything now and then. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "proxy/link.h"
+
+#include <dvk/error.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint8_t *frame_make(struct wire_header *header, const void *body, size_t body_len, size_t *len) {
+    *len = sizeof *header + body_len;
+    uint8_t *bytes = malloc(*len); /* exactly, so that a read beyond it is found by the sanitizer */
+    wire_seal(header, body, body_len);
+    memcpy(bytes, header, sizeof *header);
+    if (body_len)
+        memcpy(bytes + sizeof *header, body, body_len);
+    return bytes;
+}
+
+static void test_crc(void **state) {
+    (void)state;
+    assert_int_equal(wire_crc32c(0, "123456789", 9), 0xe3069283u);
+    uint32_t crc = wire_crc32c(0, "12345", 5);
+    assert_int_equal(wire_crc32c(crc, "6789", 4), 0xe3069283u);
+}
+
+static void test_parse(void **state) {
+    (void)state;
+    uint8_t body[DVK_MESSAGE_SIZE + 100] = {0};
+    struct dvk_message *message = (struct dvk_message *)body;
+    message->source = 5;
+    message->destination = 6;
+    message->data_len = 100;
+    memset(body + DVK_MESSAGE_SIZE, 7, 100);
+    struct wire_header header = {.command = WIRE_REQUEST, .sequence = 1, .tag = 9, .dc = 3};
+    size_t len;
+    uint8_t *bytes = frame_make(&header, body, sizeof body, &len);
+    struct wire_frame frame;
+    assert_int_equal(wire_parse(bytes, len, &frame), len);
+    struct dvk_message got;
+    const uint8_t *data;
+    wire_message(&frame, &got, &data);
+    assert_int_equal(got.data_len, 100);
+    assert_int_equal(data[99], 7);
+    /* a part of it: more is wanted */
+    for (size_t n = 0; n < len; n++)
+        assert_int_equal(wire_parse(bytes, n, &frame), 0);
+    /* any bit wrong: refused, or (in the length) more is wanted */
+    for (size_t bit = 0; bit < len * 8; bit++) {
+        bytes[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+        long result = wire_parse(bytes, len, &frame);
+        assert_true(result == -EPROTO || result == -DVK_EVERSION || (result == 0 && bit / 8 >= 12 && bit / 8 < 16));
+        bytes[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+    }
+    free(bytes);
+    /* sealed, but wrong */
+    for (int i = 0; i < 9; i++) {
+        struct wire_header h = header;
+        struct dvk_message m = *message;
+        switch (i) {
+        case 0: m.data_len = 101; break;
+        case 1: m.fds = 1; break;
+        case 2: m.source = DVK_NONE; break;
+        case 3: m.notify = 1; break;
+        case 4: h.dc = DVK_MAX_DC + 1; break;
+        case 5: h.status = 1; break;
+        case 6: h.sequence = 0; break;
+        case 7: h.flags = 1u << 9; break;
+        case 8: h.command = WIRE_COMMAND_END; break;
+        }
+        memcpy(body, &m, sizeof m);
+        bytes = frame_make(&h, body, sizeof body, &len);
+        assert_int_equal(wire_parse(bytes, len, &frame), -EPROTO);
+        free(bytes);
+    }
+}
+
+static void test_garbage(void **state) {
+    (void)state;
+    unsigned seed = 3;
+    for (int i = 0; i < 200000; i++) {
+        size_t len = (size_t)rand_r(&seed) % 400;
+        uint8_t *bytes = malloc(len + 1);
+        for (size_t j = 0; j < len; j++)
+            bytes[j] = (uint8_t)rand_r(&seed);
+        if (len >= sizeof(struct wire_header)) {
+            struct wire_header h;
+            memcpy(&h, bytes, sizeof h);
+            h.magic = WIRE_MAGIC;
+            h.version = WIRE_VERSION;
+            h.command %= 8;
+            h.flags &= 4;
+            if (i % 2) {
+                h.body_len = (uint32_t)(len - sizeof h);
+                h.dc %= 5000;
+                h.crc = 0;
+                memcpy(bytes, &h, sizeof h);
+                h.crc = wire_crc32c(0, bytes, len);
+            }
+            memcpy(bytes, &h, sizeof h);
+        }
+        struct wire_frame frame;
+        long result = wire_parse(bytes, len, &frame);
+        assert_true(result == 0 || result == -EPROTO || (result > 0 && (size_t)result <= len));
+        free(bytes);
+    }
+}
+
+/* ---- the model ---- */
+
+enum { SIDES = 2, TAGS = 20000 };
+
+struct side {
+    struct frame_link link;
+    unsigned next_tag;
+    /* of a request of ours: 0 none, 1 under way, 2 answered, 3 lost */
+    uint8_t request[TAGS];
+    uint8_t kept_epoch[TAGS];
+    uint8_t epoch;
+    /* of a request of theirs, since their last forgetting */
+    uint8_t done[TAGS];
+    uint64_t last_tag; /* requests arrive in order */
+};
+static struct side sides[SIDES];
+static unsigned seed;
+static uint64_t session_counter;
+
+static void kept(void *context, uint64_t tag) {
+    struct side *side = context;
+    assert_int_equal(side->request[tag], 1);
+    side->kept_epoch[tag] = (uint8_t)(side->epoch + 1);
+}
+static void was_reset(void *context) {
+    struct side *side = context;
+    side->epoch++;
+    for (unsigned t = 0; t < side->next_tag; t++)
+        if (side->request[t] == 1 && side->kept_epoch[t] != side->epoch)
+            side->request[t] = 3;
+    side->last_tag = 0;
+}
+
+static void side_begin(struct side *side) {
+    link_clear(&side->link);
+    link_init(&side->link, ++session_counter, side, kept, was_reset);
+    for (unsigned t = 0; t < side->next_tag; t++)
+        if (side->request[t] == 1)
+            side->request[t] = 3;
+    side->last_tag = 0;
+}
+
+static void side_frame(struct side *side, const struct wire_frame *frame) {
+    struct side *other = side == &sides[0] ? &sides[1] : &sides[0];
+    uint64_t tag = frame->header.tag;
+    assert_true(tag < TAGS);
+    switch (frame->header.command) {
+    case WIRE_REQUEST: {
+        struct dvk_message message;
+        const uint8_t *data;
+        wire_message(frame, &message, &data);
+        assert_int_equal(side->done[tag], 0); /* never twice */
+        assert_true(tag > side->last_tag || side->last_tag == 0);
+        side->last_tag = tag;
+        side->done[tag] = 1;
+        message.status = 1;
+        assert_int_equal(link_queue(&side->link, WIRE_REPLY, tag, 0, 0, &message, sizeof message, data, message.data_len),
+                         0);
+        break;
+    }
+    case WIRE_REPLY:
+        assert_int_equal(side->request[tag], 1); /* neither answered twice nor after it was lost */
+        assert_int_equal(other->done[tag], 1);
+        side->request[tag] = 2;
+        break;
+    default:
+        break;
+    }
+}
+
+/* A connection: bytes on the way in both directions, and what is parsed. */
+static struct pipe {
+    uint8_t bytes[1 << 20];
+    size_t len;
+} wires[SIDES]; /* wires[i]: to side i */
+static bool connected;
+
+static void connect_sides(void) {
+    wires[0].len = wires[1].len = 0;
+    struct wire_hello hello = {0}, answer = {0};
+    link_hello(&sides[1].link, &hello);
+    /* the answer may be lost on the way */
+    bool resumed = link_meet(&sides[0].link, &hello, true, false, ++session_counter);
+    link_hello(&sides[0].link, &answer);
+    if (rand_r(&seed) % 4 == 0)
+        return;
+    bool agreed = link_meet(&sides[1].link, &answer, false, resumed, 0);
+    assert_true(agreed == resumed);
+    connected = true;
+}
+
+static void move_bytes(int from) {
+    struct side *side = &sides[from];
+    struct pipe *pipe = &wires[1 - from];
+    struct iovec parts[16];
+    int count = link_gather(&side->link, parts, 16);
+    size_t budget = (size_t)rand_r(&seed) % 3000, written = 0;
+    for (int i = 0; i < count && budget; i++) {
+        size_t n = parts[i].iov_len < budget ? parts[i].iov_len : budget;
+        if (pipe->len + n > sizeof pipe->bytes)
+            break;
+        memcpy(pipe->bytes + pipe->len, parts[i].iov_base, n);
+        pipe->len += n;
+        budget -= n;
+        written += n;
+        if (n < parts[i].iov_len)
+            break;
+    }
+    link_written(&side->link, written);
+}
+
+static void receive_bytes(int to) {
+    struct pipe *pipe = &wires[to];
+    size_t at = 0;
+    struct wire_frame frame;
+    long len;
+    while ((len = wire_parse(pipe->bytes + at, pipe->len - at, &frame)) > 0) {
+        int taken = link_take(&sides[to].link, &frame.header);
+        assert_true(taken >= 0);
+        if (taken)
+            side_frame(&sides[to], &frame);
+        at += (size_t)len;
+    }
+    assert_int_equal(len, 0);
+    memmove(pipe->bytes, pipe->bytes + at, pipe->len - at);
+    pipe->len -= at;
+}
+
+static void link_model(bool forgets) {
+    memset(sides, 0, sizeof sides);
+    for (int i = 0; i < SIDES; i++) {
+        sides[i].next_tag = 1;
+        list_init(&sides[i].link.frames);
+        sides[i].link.at = &sides[i].link.frames;
+        side_begin(&sides[i]);
+    }
+    connected = false;
+    for (int step = 0; step < 40000; step++) {
+        int i = rand_r(&seed) % 2;
+        struct side *side = &sides[i];
+        bool drain = step > 35000; /* at the end everything must come to rest */
+        if (!connected)
+            connect_sides();
+        switch (rand_r(&seed) % 8) {
+        case 0:
+        case 1:
+            if (!drain && side->next_tag < TAGS) {
+                uint8_t data[200] = {0};
+                struct dvk_message m = {.source = 1, .destination = 2, .data_len = (uint32_t)rand_r(&seed) % 200};
+                unsigned tag = side->next_tag++;
+                side->request[tag] = 1;
+                assert_int_equal(link_queue(&side->link, WIRE_REQUEST, tag, 1, 0, &m, sizeof m, data, m.data_len), 0);
+                if (rand_r(&seed) % 6 == 0 && link_withdraw(&side->link, tag))
+                    side->request[tag] = 3;
+            }
+            break;
+        case 2:
+        case 3:
+        case 4:
+            if (connected)
+                move_bytes(i);
+            break;
+        case 5:
+        case 6:
+            if (connected)
+                receive_bytes(i);
+            break;
+        case 7:
+            if (!drain && rand_r(&seed) % 20 == 0)
+                connected = false;
+            else if (!drain && forgets && rand_r(&seed) % 60 == 0) {
+                side_begin(side);
+                connected = false;
+            }
+            break;
+        }
+    }
+    unsigned answered = 0, lost = 0;
+    for (int i = 0; i < SIDES; i++) {
+        for (unsigned t = 1; t < sides[i].next_tag; t++) {
+            assert_int_not_equal(sides[i].request[t], 1); /* each has ended */
+            answered += sides[i].request[t] == 2;
+            lost += sides[i].request[t] == 3 && sides[1 - i].done[t];
+        }
+        link_clear(&sides[i].link);
+    }
+    assert_true(answered > 1000);
+    if (!forgets) /* nothing that was done is without its answer */
+        assert_int_equal(lost, 0);
+}
+
+static void test_link(void **state) {
+    (void)state;
+    for (unsigned round = 1; round <= 10; round++) {
+        seed = round;
+        link_model(false);
+        link_model(true);
+    }
+}
+
+/* What a peer could say to confuse us. */
+static void nothing(void *context, uint64_t tag) { (void)context, (void)tag; }
+static void nothing_at_all(void *context) { (void)context; }
+static void test_bad_acks(void **state) {
+    (void)state;
+    struct frame_link link;
+    link_init(&link, 5, NULL, nothing, nothing_at_all);
+    struct wire_hello hello = {.session = 9, .peer_session = 0};
+    assert_false(link_meet(&link, &hello, true, false, 6));
+    assert_int_equal(link.session, 6);
+    struct wire_header header = {.command = WIRE_REQUEST, .sequence = 1, .acknowledged = 1};
+    assert_int_equal(link_take(&link, &header), -EPROTO); /* we have sent nothing */
+    header.acknowledged = 0;
+    header.sequence = 2;
+    assert_int_equal(link_take(&link, &header), -EPROTO); /* a gap */
+    header.sequence = 1;
+    assert_int_equal(link_take(&link, &header), 1);
+    assert_int_equal(link_take(&link, &header), 0);
+    /* a hello that claims to have received more than was sent: not known */
+    hello = (struct wire_hello){.session = 9, .peer_session = 6, .received = 3};
+    assert_false(link_meet(&link, &hello, true, false, 7));
+    assert_int_equal(link.received, 0);
+    link_clear(&link);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_crc),  cmocka_unit_test(test_parse),    cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_link), cmocka_unit_test(test_bad_acks),
+    };
+    return cmocka_run_group_tests_name("wire", tests, NULL, NULL);
+}
