@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/cleanup.h"
-#include "common/json.h"
-#include "common/log.h"
 #include "vos/tty/server.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -216,31 +214,10 @@ static int tty_start(struct vos *vos) {
     return 0;
 }
 
-/* {"op": "resize", "pid": session, "rows", "cols"} */
-static bool tty_control(struct vos *vos, const char *operation, const struct dvk_event *event) {
-    if (strcmp(operation, "resize") != 0)
-        return false;
-    cleanup_json json_t *request = json_loads(event->text, 0, NULL);
-    json_int_t pid = field_integer_or(request, "pid", 1, DVK_USER_SLOTS, 0);
-    json_int_t rows = field_integer_or(request, "rows", 0, 0xffff, -1);
-    json_int_t columns = field_integer_or(request, "cols", 0, 0xffff, -1);
-    struct tty *tty = job_session_find(server_of(vos), (uint32_t)pid);
-    int error = !pid || rows < 0 || columns < 0 ? -EINVAL : !tty ? -ENXIO : tty_resize(tty, (uint16_t)rows, (uint16_t)columns);
-    char answer[32] = "{}";
-    if (error)
-        snprintf(answer, sizeof answer, "{\"errno\": %d}", -error);
-    for (unsigned i = 0; i < event->fd_count; i++)
-        close(event->fds[i]);
-    if (dvk_control_reply(vos->dvk, event->id, answer))
-        log_warning("tty: control answer not sent");
-    return true;
-}
-
 const struct vos_module tty_module = {
     .name = "tty",
     .service = DVK_SERVICE_TTY,
     .start = tty_start,
     .request = tty_request,
     .cancelled = tty_cancelled,
-    .control = tty_control,
 };

@@ -107,12 +107,6 @@ void dvk_reply_status(struct dvk *d, struct dvk_request *req, int status) {
 }
 void dvk_release(struct dvk *d, struct dvk_request *req) { ((struct answer *)req)->answered = true; }
 const char *dvk_strerror(int error) { return strerror(-error); }
-static char control_answer[128];
-int dvk_control_reply(struct dvk *d, uint64_t id, const char *text) {
-    snprintf(control_answer, sizeof control_answer, "%s", text);
-    return 0;
-}
-
 static struct process *process_find(uint64_t pid) {
     for (size_t i = 0; i < ARRAY_LENGTH(processes); i++)
         if (processes[i].pid == pid)
@@ -500,18 +494,17 @@ static void test_window(void **state) {
     struct winsize size = {.ws_row = 50, .ws_col = 132}, got;
     assert_int_equal(ask_status(TTY_IOCTL, 100, TIOCSWINSZ, 0, 0, &size, sizeof size), 0);
     assert_true(was_raised(true, 100, SIGWINCH));
-    struct dvk_event event = {.type = DVK_EVENT_CONTROL, .text = "{\"op\": \"resize\", \"pid\": 100, \"rows\": 30, \"cols\": 90}"};
-    assert_true(tty_module.control(vos, "resize", &event));
-    assert_string_equal(control_answer, "{}");
+    raised_count = 0;
+    assert_int_equal(ask_status(TTY_S_RESIZE, 0, 30, 90, 0, NULL, 0), 0);
+    assert_true(was_raised(true, 100, SIGWINCH));
+    raised_count = 0;
+    assert_int_equal(ask_status(TTY_S_RESIZE, 0, 30, 90, 0, NULL, 0), 0); /* no change */
+    assert_int_equal(raised_count, 0);
     struct answer *answer = ask(TTY_IOCTL, 100, TIOCGWINSZ, 0, 0, NULL, 0);
     memcpy(&got, answer->reply_data, sizeof got);
     assert_int_equal(got.ws_row, 30);
     assert_int_equal(got.ws_col, 90);
     free(answer);
-    event.text = "{\"op\": \"resize\", \"pid\": 777, \"rows\": 30, \"cols\": 90}";
-    assert_true(tty_module.control(vos, "resize", &event));
-    assert_string_equal(control_answer, "{\"errno\": 6}");
-    assert_false(tty_module.control(vos, "ps", &event));
 }
 
 /* What was written just before the last close is still shown, then the stream ends. */
