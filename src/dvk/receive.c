@@ -36,10 +36,12 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
     uint32_t kind = flags & DVK_SLOT_KIND_MASK;
     unsigned fds = msg->flags & DVK_MSG_FDS ? msg->fds : 0;
     if (kind > DVK_SLOT_SEND || msg->data_len > view->data_bytes || fds > DVK_MESSAGE_FDS ||
-        (channel->proxy && fds) || msg->source == DVK_NONE || (msg->notify && kind != DVK_SLOT_SEND)) {
+        (channel->proxy && fds) || (msg->notify && kind != DVK_SLOT_SEND)) {
         request_free(dvk, request);
         return -1;
     }
+    if (msg->source == DVK_NONE && !channel->proxy && channel->peer_count == 1)
+        msg->source = channel->peers[0]; /* the channel says who it is */
     if (!channel->proxy && !channel_peer_known(channel, msg->source)) {
         broker_drain(dvk); /* dvkd tells of a new endpoint before its first message can be sent */
         if (channel->closed || !channel_peer_known(channel, msg->source)) {

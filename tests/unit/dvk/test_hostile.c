@@ -183,6 +183,12 @@ static void test_guest(void **state) {
     assert_int_equal(req->msg.notify, 6);
     assert_true(req->msg.source == good.endpoint);
     dvk_release(dvk, req);
+    /* it need not know its own endpoint: the channel tells */
+    hand_message(&good, 4)->source = DVK_NONE;
+    (void)hand_publish(&good, 4, DVK_SLOT_SENDREC);
+    assert_int_equal(dvk_receive(dvk, &req, 1000), 0);
+    assert_true(req->msg.source == good.endpoint);
+    dvk_reply_status(dvk, req, 0);
     /* cancellation, and the stale one that follows a reply */
     uint32_t sequence;
     (void)hand_message(&good, 1);
