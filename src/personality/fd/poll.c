@@ -202,7 +202,8 @@ static long wait_by_asking(struct wait *wait, int64_t timeout_ns, int64_t deadli
 static long wait_mixed(struct wait *wait, int64_t timeout_ns) {
     struct fd_table *table = task_fds(wait->task);
     int64_t deadline = timeout_ns > 0 ? clock_now() + timeout_ns : 0;
-    while (!table->poll_set_missing) {
+    bool fits = wait->remotes * sizeof(struct vos_poll) <= DVK_DATA_MAX; /* in one message */
+    while (fits && !table->poll_set_missing) {
         int64_t left = time_left(timeout_ns, deadline);
         if (wait->hosts) { /* what is ready now needs no wait */
             long hosts = hosts_poll(wait, 0);
