@@ -9,28 +9,42 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
-/* Make the chroot we are in the root of our mount namespace: setns to one's own namespace leads to its true root, on top
- * of which the chroot's tree is then mounted. Any failure leaves errno. */
+static bool same_directory(int a, int b) {
+    struct statx x, y;
+    return !statx(a, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &x) && !statx(b, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &y) &&
+           x.stx_ino == y.stx_ino && x.stx_mnt_id == y.stx_mnt_id;
+}
+
+/*
+ * Make our root the root of our mount namespace, if we are in a chroot. setns to one's own namespace leads to its true root; on
+ * top of that the chroot's tree is then mounted, so that paths stay what they were. Any failure leaves errno.
+ */
 static int chroot_leave(void) {
-    cleanup_close int tree = mount_open_tree(AT_FDCWD, "/", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+    cleanup_close int ours = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     cleanup_close int self = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-    if (tree < 0 || self < 0 || setns(self, CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+    if (ours < 0 || self < 0 || setns(self, CLONE_NEWNS))
+        return -1;
+    cleanup_close int top = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (top < 0)
+        return -1;
+    if (same_directory(ours, top))
+        return 0;
+    cleanup_close int tree = mount_open_tree(ours, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+    if (tree < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
         move_mount(tree, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) || fchdir(tree) || chroot("."))
         return -1;
     return 0;
 }
 
 int namespaces_prepare(struct failure *failure) {
-    int error = 0;
-    if (unshare(CLONE_NEWNS))
-        error = -errno;
-    else if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) && (errno != EINVAL || chroot_leave()))
-        error = -errno;
-    if (error)
-        return failure_set(failure, error, "unavailable", "dvs-cell must be root of the host",
+    if (unshare(CLONE_NEWNS) || chroot_leave() || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL)) {
+        int error = -errno;
+        return failure_set(failure, error, "unavailable", "dvs-cell must be root of the host, with /proc mounted",
                            "cannot make a mount namespace: %s", strerror(-error));
+    }
     return 0;
 }
 
