@@ -61,6 +61,9 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
         }
         pub->fd_count = (unsigned)got;
     }
+    uint32_t to = dvk_endpoint_slot(msg->destination);
+    if (channel->guest && dvk_slot_is_system(to) && dvk_system_slot_node(to) == 0) /* a guest's way to say: of this node */
+        msg->destination = dvk_service_endpoint(dvk->node, dvk_system_slot_service(to));
     dvk_endpoint full = msg->destination;
     if (!dvk->relay && !own_resolve(dvk, channel->dc, msg->destination, &full)) {
         request_error(dvk, channel, i, sequence, -DVK_ENOTBOUND);
