@@ -23,10 +23,10 @@ struct cell {
     int upper_fd;
     int dev_fd;
     int mount_fds[CELL_MOUNTS]; /* of this node's volumes */
-    int vos_fd;         /* the dvs-vos program */
-    int personality_fd; /* sealed copy of the personality */
-    int seccomp_fd;     /* the guests' filter */
-    int go[2];          /* socket pair: dvs-cell's end, init's end. One byte tells init that ids and cgroup are set */
+    int vos_fd;                 /* the dvs-vos program */
+    int personality_fd;         /* sealed copy of the personality */
+    int seccomp_fd;             /* the guests' filter */
+    int go[2]; /* socket pair: dvs-cell's end, init's end. One byte tells init that ids and cgroup are set */
     pid_t init;
     int init_pidfd;
 };
@@ -34,11 +34,12 @@ struct cell {
 /* --- namespaces.c, in dvs-cell --- */
 
 /*
- * A mount namespace of our own, private. If our root is not the namespace's root (a chroot), it is made so, since the kernel
- * refuses user namespaces to those in a chroot.
+ * A mount namespace of our own, private. If our root is not the namespace's root (a chroot), it is made so, since the
+ * kernel refuses user namespaces to those in a chroot.
  */
 int namespaces_prepare(struct failure *failure);
-/* clone3 cell init into new user, pid, mount, network, ipc and uts namespaces; it runs init_run. Fills in init, init_pidfd. */
+/* clone3 cell init into new user, pid, mount, network, ipc and uts namespaces; it runs init_run. Fills in init,
+ * init_pidfd. */
 int namespaces_clone(struct cell *cell, struct failure *failure);
 /* Map the ids of init's user namespace, and the trees that are to show them. */
 int namespaces_map(struct cell *cell, struct failure *failure);

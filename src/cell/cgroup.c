@@ -121,12 +121,13 @@ static int directory_make(const struct cgroup *group, const char *mount, const c
     return -ENOENT;
 }
 
-static int limit_write(const struct cgroup *group, enum cgroup_controller controller, const char *file, const char *value,
-                       struct failure *failure) {
+static int limit_write(const struct cgroup *group, enum cgroup_controller controller, const char *file,
+                       const char *value, struct failure *failure) {
     char path[PATH_MAX];
     if (!cgroup_path(group, controller, path))
         return failure_set(failure, -ENOSYS, "unavailable", "mount the cgroup controllers, or run without that limit",
-                           "this machine has no %s cgroup controller for the limit asked for", controller_names[controller]);
+                           "this machine has no %s cgroup controller for the limit asked for",
+                           controller_names[controller]);
     int error = file_write(path, file, value);
     if (error)
         return failure_set(failure, error, "unavailable", NULL, "cannot write %s to %s/%s: %s", value, path, file,
@@ -187,7 +188,8 @@ int cgroup_create(struct cgroup *group, const char *name, const struct cgroup_li
         }
         if (error) {
             (void)cgroup_remove(group, 0);
-            return failure_set(failure, error, "unavailable", NULL, "cannot make the cgroup %s: %s", path, strerror(-error));
+            return failure_set(failure, error, "unavailable", NULL, "cannot make the cgroup %s: %s", path,
+                               strerror(-error));
         }
     }
     int error = limits_apply(group, limits, failure);

@@ -18,7 +18,8 @@
 
 #define CGROUP_PERIOD_US 100000u
 
-/* Tasks of the cell itself (init, dvs-vos and its threads, the zygote), which a limit of the DC's tasks does not count. */
+/* Tasks of the cell itself (init, dvs-vos and its threads, the zygote), which a limit of the DC's tasks does not count.
+ */
 #define CGROUP_OWN_TASKS 16u
 
 enum cgroup_controller { CGROUP_MEMORY, CGROUP_CPU, CGROUP_PIDS, CGROUP_CPUACCT, CGROUP_CONTROLLERS };
@@ -52,15 +53,16 @@ bool cgroup_path(const struct cgroup *group, enum cgroup_controller controller, 
 
 /*
  * Make the group and set its limits. A group of that name that a killed dvs-cell left behind is emptied and used.
- * Fails (with *failure set) when a limit is asked for and the controller is not there; without limits it succeeds even where
- * no cgroup can be made. On failure nothing is left behind.
+ * Fails (with *failure set) when a limit is asked for and the controller is not there; without limits it succeeds even
+ * where no cgroup can be made. On failure nothing is left behind.
  */
 int cgroup_create(struct cgroup *group, const char *name, const struct cgroup_limits *limits, struct failure *failure);
 
 /* Move a process (and so its later children) into the group. 0 or negative errno. */
 int cgroup_add(const struct cgroup *group, pid_t pid);
 
-/* Kill what is in the group, wait until it is empty (at most timeout_ms), remove it. 0, or -EBUSY: it is left behind. */
+/* Kill what is in the group, wait until it is empty (at most timeout_ms), remove it. 0, or -EBUSY: it is left behind.
+ */
 int cgroup_remove(const struct cgroup *group, unsigned timeout_ms);
 
 #endif

@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which system calls guests have. Default: ENOSYS, so that a personality that is newer than the list degrades. A call of
- * another architecture (int 0x80, x32) kills.
+ * Which system calls guests have. Default: ENOSYS, so that a personality that is newer than the list degrades. A call
+ * of another architecture (int 0x80, x32) kills.
  *
  * Why what is here is safe: everything acts on the caller's own memory, threads, timers and on file descriptors that it
- * holds, and it holds only those that a server granted (never a directory, never a socket but its channel's). Plain numbers
- * are preferred: the kernel caches those. Checked by argument is what could reach beyond:
- *   fcntl      F_SETOWN, F_SETSIG, F_SETLEASE, F_NOTIFY and O_ASYNC send signals to other processes; locks and seals go by fs
- *   ioctl      only FIONREAD and FIONBIO: most others act on what the file is, not on the descriptor
- *   prctl      a few options; the rest set capabilities, other processes' memory maps or seccomp itself
- *   clone      no new namespaces. clone3 passes its flags in memory, where a filter cannot look: there, the user namespace
- *              limits that init sets to 0 refuse a new user namespace, and all others need CAP_SYS_ADMIN, which guests lack
- *   prlimit64, sched_set*   the caller itself only (pid 0): guests of one DC share a host uid
- * Syscall User Dispatch (prctl 59) stays allowed: each new thread and process must arm it, and switching it off gains
- * nothing, since interception is no wall.
+ * holds, and it holds only those that a server granted (never a directory, never a socket but its channel's). Plain
+ * numbers are preferred: the kernel caches those. Checked by argument is what could reach beyond: fcntl      F_SETOWN,
+ * F_SETSIG, F_SETLEASE, F_NOTIFY and O_ASYNC send signals to other processes; locks and seals go by fs ioctl      only
+ * FIONREAD and FIONBIO: most others act on what the file is, not on the descriptor prctl      a few options; the rest
+ * set capabilities, other processes' memory maps or seccomp itself clone      no new namespaces. clone3 passes its
+ * flags in memory, where a filter cannot look: there, the user namespace limits that init sets to 0 refuse a new user
+ * namespace, and all others need CAP_SYS_ADMIN, which guests lack prlimit64, sched_set*   the caller itself only (pid
+ * 0): guests of one DC share a host uid Syscall User Dispatch (prctl 59) stays allowed: each new thread and process
+ * must arm it, and switching it off gains nothing, since interception is no wall.
  *
- * Absent on purpose: all that takes a path or a directory; sockets; exec (the filter comes after the zygote's); kill, tgkill,
- * tkill, rt_sigqueueinfo, pidfd_send_signal (signals go by pm, which checks credentials); ptrace, process_vm_*, kcmp;
- * wait4 and waitid (a guest has no host children of its own); fork and vfork (children must be init's: clone3 with
- * CLONE_PARENT); seccomp; userfaultfd, io_uring, bpf, perf, keyctl; set_mempolicy and the like; set*id.
+ * Absent on purpose: all that takes a path or a directory; sockets; exec (the filter comes after the zygote's); kill,
+ * tgkill, tkill, rt_sigqueueinfo, pidfd_send_signal (signals go by pm, which checks credentials); ptrace, process_vm_*,
+ * kcmp; wait4 and waitid (a guest has no host children of its own); fork and vfork (children must be init's: clone3
+ * with CLONE_PARENT); seccomp; userfaultfd, io_uring, bpf, perf, keyctl; set_mempolicy and the like; set*id.
  */
 #include "cell/filter.h"
 #include "common/cleanup.h"
+#include <asm/prctl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/prctl.h>
@@ -30,7 +30,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <asm/prctl.h>
 
 #ifndef ARCH_GET_XCOMP_SUPP
 #define ARCH_GET_XCOMP_SUPP 0x1021
@@ -47,35 +46,128 @@ enum { NR_futex_wake = 454, NR_futex_wait = 455, NR_futex_requeue = 456 };
 /* By number alone, whatever the arguments. */
 static const int allowed[] = {
     /* memory */
-    SCMP_SYS(mmap), SCMP_SYS(munmap), SCMP_SYS(mprotect), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(brk), SCMP_SYS(msync),
-    SCMP_SYS(mincore), SCMP_SYS(mlock), SCMP_SYS(mlock2), SCMP_SYS(munlock), SCMP_SYS(mlockall), SCMP_SYS(munlockall),
-    SCMP_SYS(memfd_create), SCMP_SYS(membarrier),
+    SCMP_SYS(mmap),
+    SCMP_SYS(munmap),
+    SCMP_SYS(mprotect),
+    SCMP_SYS(mremap),
+    SCMP_SYS(madvise),
+    SCMP_SYS(brk),
+    SCMP_SYS(msync),
+    SCMP_SYS(mincore),
+    SCMP_SYS(mlock),
+    SCMP_SYS(mlock2),
+    SCMP_SYS(munlock),
+    SCMP_SYS(mlockall),
+    SCMP_SYS(munlockall),
+    SCMP_SYS(memfd_create),
+    SCMP_SYS(membarrier),
     /* threads, processes */
-    SCMP_SYS(clone3), SCMP_SYS(exit), SCMP_SYS(exit_group), SCMP_SYS(futex), SCMP_SYS(futex_waitv), NR_futex_wake, NR_futex_wait,
-    NR_futex_requeue, SCMP_SYS(set_robust_list), SCMP_SYS(set_tid_address), SCMP_SYS(rseq), SCMP_SYS(getpid), SCMP_SYS(gettid),
-    SCMP_SYS(getppid), SCMP_SYS(getuid), SCMP_SYS(geteuid), SCMP_SYS(getgid), SCMP_SYS(getegid), SCMP_SYS(sched_yield),
-    SCMP_SYS(sched_getaffinity), SCMP_SYS(sched_getparam), SCMP_SYS(sched_getscheduler), SCMP_SYS(sched_getattr),
-    SCMP_SYS(sched_get_priority_max), SCMP_SYS(sched_get_priority_min), SCMP_SYS(sched_rr_get_interval), SCMP_SYS(getcpu),
-    SCMP_SYS(getrusage), SCMP_SYS(times), SCMP_SYS(sysinfo), SCMP_SYS(uname), SCMP_SYS(getrandom), SCMP_SYS(restart_syscall),
+    SCMP_SYS(clone3),
+    SCMP_SYS(exit),
+    SCMP_SYS(exit_group),
+    SCMP_SYS(futex),
+    SCMP_SYS(futex_waitv),
+    NR_futex_wake,
+    NR_futex_wait,
+    NR_futex_requeue,
+    SCMP_SYS(set_robust_list),
+    SCMP_SYS(set_tid_address),
+    SCMP_SYS(rseq),
+    SCMP_SYS(getpid),
+    SCMP_SYS(gettid),
+    SCMP_SYS(getppid),
+    SCMP_SYS(getuid),
+    SCMP_SYS(geteuid),
+    SCMP_SYS(getgid),
+    SCMP_SYS(getegid),
+    SCMP_SYS(sched_yield),
+    SCMP_SYS(sched_getaffinity),
+    SCMP_SYS(sched_getparam),
+    SCMP_SYS(sched_getscheduler),
+    SCMP_SYS(sched_getattr),
+    SCMP_SYS(sched_get_priority_max),
+    SCMP_SYS(sched_get_priority_min),
+    SCMP_SYS(sched_rr_get_interval),
+    SCMP_SYS(getcpu),
+    SCMP_SYS(getrusage),
+    SCMP_SYS(times),
+    SCMP_SYS(sysinfo),
+    SCMP_SYS(uname),
+    SCMP_SYS(getrandom),
+    SCMP_SYS(restart_syscall),
     /* signals of the caller's own, and waiting for them */
-    SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigpending), SCMP_SYS(rt_sigsuspend),
-    SCMP_SYS(rt_sigtimedwait), SCMP_SYS(sigaltstack), SCMP_SYS(pause), SCMP_SYS(signalfd4),
+    SCMP_SYS(rt_sigaction),
+    SCMP_SYS(rt_sigprocmask),
+    SCMP_SYS(rt_sigreturn),
+    SCMP_SYS(rt_sigpending),
+    SCMP_SYS(rt_sigsuspend),
+    SCMP_SYS(rt_sigtimedwait),
+    SCMP_SYS(sigaltstack),
+    SCMP_SYS(pause),
+    SCMP_SYS(signalfd4),
     /* time. timer_create's SIGEV_THREAD_ID reaches only threads of the caller's own thread group: the kernel checks */
-    SCMP_SYS(time), SCMP_SYS(gettimeofday), SCMP_SYS(clock_gettime), SCMP_SYS(clock_getres), SCMP_SYS(clock_nanosleep),
-    SCMP_SYS(nanosleep), SCMP_SYS(alarm), SCMP_SYS(getitimer), SCMP_SYS(setitimer), SCMP_SYS(timer_create),
-    SCMP_SYS(timer_settime), SCMP_SYS(timer_gettime), SCMP_SYS(timer_getoverrun), SCMP_SYS(timer_delete),
-    SCMP_SYS(timerfd_create), SCMP_SYS(timerfd_settime), SCMP_SYS(timerfd_gettime),
+    SCMP_SYS(time),
+    SCMP_SYS(gettimeofday),
+    SCMP_SYS(clock_gettime),
+    SCMP_SYS(clock_getres),
+    SCMP_SYS(clock_nanosleep),
+    SCMP_SYS(nanosleep),
+    SCMP_SYS(alarm),
+    SCMP_SYS(getitimer),
+    SCMP_SYS(setitimer),
+    SCMP_SYS(timer_create),
+    SCMP_SYS(timer_settime),
+    SCMP_SYS(timer_gettime),
+    SCMP_SYS(timer_getoverrun),
+    SCMP_SYS(timer_delete),
+    SCMP_SYS(timerfd_create),
+    SCMP_SYS(timerfd_settime),
+    SCMP_SYS(timerfd_gettime),
     /* descriptors that are held */
-    SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(readv), SCMP_SYS(writev), SCMP_SYS(pread64), SCMP_SYS(pwrite64), SCMP_SYS(preadv),
-    SCMP_SYS(pwritev), SCMP_SYS(preadv2), SCMP_SYS(pwritev2), SCMP_SYS(lseek), SCMP_SYS(ftruncate), SCMP_SYS(fsync),
-    SCMP_SYS(fdatasync), SCMP_SYS(sync_file_range), SCMP_SYS(fallocate), SCMP_SYS(fadvise64), SCMP_SYS(readahead),
-    SCMP_SYS(copy_file_range), SCMP_SYS(splice), SCMP_SYS(tee), SCMP_SYS(sendfile), SCMP_SYS(close), SCMP_SYS(close_range),
-    SCMP_SYS(dup), SCMP_SYS(dup2), SCMP_SYS(dup3), SCMP_SYS(fstat), SCMP_SYS(pipe), SCMP_SYS(pipe2), SCMP_SYS(eventfd2),
+    SCMP_SYS(read),
+    SCMP_SYS(write),
+    SCMP_SYS(readv),
+    SCMP_SYS(writev),
+    SCMP_SYS(pread64),
+    SCMP_SYS(pwrite64),
+    SCMP_SYS(preadv),
+    SCMP_SYS(pwritev),
+    SCMP_SYS(preadv2),
+    SCMP_SYS(pwritev2),
+    SCMP_SYS(lseek),
+    SCMP_SYS(ftruncate),
+    SCMP_SYS(fsync),
+    SCMP_SYS(fdatasync),
+    SCMP_SYS(sync_file_range),
+    SCMP_SYS(fallocate),
+    SCMP_SYS(fadvise64),
+    SCMP_SYS(readahead),
+    SCMP_SYS(copy_file_range),
+    SCMP_SYS(splice),
+    SCMP_SYS(tee),
+    SCMP_SYS(sendfile),
+    SCMP_SYS(close),
+    SCMP_SYS(close_range),
+    SCMP_SYS(dup),
+    SCMP_SYS(dup2),
+    SCMP_SYS(dup3),
+    SCMP_SYS(fstat),
+    SCMP_SYS(pipe),
+    SCMP_SYS(pipe2),
+    SCMP_SYS(eventfd2),
     /* waiting on descriptors */
-    SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(select), SCMP_SYS(pselect6), SCMP_SYS(epoll_create1), SCMP_SYS(epoll_ctl),
-    SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_pwait2),
+    SCMP_SYS(poll),
+    SCMP_SYS(ppoll),
+    SCMP_SYS(select),
+    SCMP_SYS(pselect6),
+    SCMP_SYS(epoll_create1),
+    SCMP_SYS(epoll_ctl),
+    SCMP_SYS(epoll_wait),
+    SCMP_SYS(epoll_pwait),
+    SCMP_SYS(epoll_pwait2),
     /* the channel's socket */
-    SCMP_SYS(sendmsg), SCMP_SYS(recvmsg),
+    SCMP_SYS(sendmsg),
+    SCMP_SYS(recvmsg),
 };
 
 #define NAMESPACE_FLAGS                                                                                                \

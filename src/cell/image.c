@@ -21,11 +21,14 @@ int tree_open(const char *path, bool read_only, const char *what, int *out, stru
     if (!error && (fstat(tree, &stat) || !S_ISDIR(stat.st_mode)))
         error = -ENOTDIR;
     if (error)
-        return failure_set(failure, error, "no-such-image", NULL, "cannot open the %s %s: %s", what, path, strerror(-error));
-    struct mount_attr attributes = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (read_only ? MOUNT_ATTR_RDONLY : 0)};
+        return failure_set(failure, error, "no-such-image", NULL, "cannot open the %s %s: %s", what, path,
+                           strerror(-error));
+    struct mount_attr attributes = {.attr_set =
+                                        MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (read_only ? MOUNT_ATTR_RDONLY : 0)};
     if (mount_attributes(tree, &attributes)) {
         error = -errno;
-        return failure_set(failure, error, "internal", NULL, "cannot restrict the %s %s: %s", what, path, strerror(-error));
+        return failure_set(failure, error, "internal", NULL, "cannot restrict the %s %s: %s", what, path,
+                           strerror(-error));
     }
     *out = steal_fd(&tree);
     return 0;
@@ -45,7 +48,8 @@ static const struct {
 static int devices_fill(int dir, unsigned owner) {
     for (size_t i = 0; i < ARRAY_LENGTH(devices); i++)
         if (mknodat(dir, devices[i].name, S_IFCHR | 0666, makedev(1, devices[i].minor)) ||
-            fchmodat(dir, devices[i].name, 0666, 0) || fchownat(dir, devices[i].name, owner, owner, AT_SYMLINK_NOFOLLOW))
+            fchmodat(dir, devices[i].name, 0666, 0) ||
+            fchownat(dir, devices[i].name, owner, owner, AT_SYMLINK_NOFOLLOW))
             return -1;
     return fchownat(dir, "", owner, owner, AT_EMPTY_PATH);
 }
@@ -56,8 +60,8 @@ int devices_create(unsigned owner, int *out, struct failure *failure) {
                                          MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
     if (dir < 0 || devices_fill(dir, owner) || mount_attributes(dir, &attributes)) {
         int error = -errno;
-        return failure_set(failure, error, "unavailable", "dvs-cell must be root of the host", "cannot make the devices: %s",
-                           strerror(-error));
+        return failure_set(failure, error, "unavailable", "dvs-cell must be root of the host",
+                           "cannot make the devices: %s", strerror(-error));
     }
     *out = steal_fd(&dir);
     return 0;

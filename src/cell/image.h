@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The directory trees that a cell's servers hold: detached clones of mounts (open_tree(2)), so that they have flags of their
- * own and nothing else of the host can be reached from them, whatever a server does with the descriptor.
+ * The directory trees that a cell's servers hold: detached clones of mounts (open_tree(2)), so that they have flags of
+ * their own and nothing else of the host can be reached from them, whatever a server does with the descriptor.
  */
 #ifndef CELL_IMAGE_H
 #define CELL_IMAGE_H
@@ -17,8 +17,9 @@
 int tree_open(const char *path, bool read_only, const char *what, int *out, struct failure *failure);
 
 /*
- * Show the tree's files to the processes of a user namespace as its own: id n on disk appears as id n there, by an id-mapped
- * mount. Must be the first use of the tree. -EINVAL or -EPERM: the file system cannot do that; the tree is unchanged.
+ * Show the tree's files to the processes of a user namespace as its own: id n on disk appears as id n there, by an
+ * id-mapped mount. Must be the first use of the tree. -EINVAL or -EPERM: the file system cannot do that; the tree is
+ * unchanged.
  */
 int tree_id_map(int tree, int user_namespace);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Cell init: pid 1 of the cell. A fork of dvs-cell that never execs; single-threaded. It sets up what needs to be done from
- * inside the namespaces, starts dvs-vos and the zygote, and then only reaps and reports. Its end is the cell's end, since the
- * kernel kills everything in a pid namespace with its first process.
+ * Cell init: pid 1 of the cell. A fork of dvs-cell that never execs; single-threaded. It sets up what needs to be done
+ * from inside the namespaces, starts dvs-vos and the zygote, and then only reaps and reports. Its end is the cell's
+ * end, since the kernel kills everything in a pid namespace with its first process.
  */
 #include "cell/cell.h"
 #include "cell/init_protocol.h"
@@ -67,9 +67,10 @@ static void go_wait(struct cell *cell) {
 }
 
 /*
- * No process of the cell may make namespaces from here on. Seccomp cannot look into clone3's flags, and a user namespace
- * would give a guest capabilities, so the limits of our own user namespace, which bind all in it, are set to none. Done when
- * dvs-vos has confined itself (each detached mount counts as a mount namespace) and before there is any guest.
+ * No process of the cell may make namespaces from here on. Seccomp cannot look into clone3's flags, and a user
+ * namespace would give a guest capabilities, so the limits of our own user namespace, which bind all in it, are set to
+ * none. Done when dvs-vos has confined itself (each detached mount counts as a mount namespace) and before there is any
+ * guest.
  */
 static void namespaces_forbid(int proc) {
     static const char *const kinds[] = {"user", "pid", "mnt", "net", "ipc", "uts", "cgroup", "time"};
@@ -81,8 +82,8 @@ static void namespaces_forbid(int proc) {
     }
 }
 
-/* Pids of the cell are the DC's slots: as many as can be. Before Linux 6.14 pid_max is the host's, which is raised then too (as
- * systemd does at boot). dvs-vos reads what there is, so this comes before it starts. */
+/* Pids of the cell are the DC's slots: as many as can be. Before Linux 6.14 pid_max is the host's, which is raised then
+ * too (as systemd does at boot). dvs-vos reads what there is, so this comes before it starts. */
 static void pid_limit_raise(void) {
     cleanup_close int fd = open("/proc/sys/kernel/pid_max", O_RDWR | O_CLOEXEC);
     char text[32];
@@ -127,8 +128,8 @@ static void descriptors_drop(struct init *init) {
 }
 
 /* What init needs once the cell runs, and (the last) until then. */
-static const cap_value_t init_capabilities[] = {CAP_KILL, CAP_SETUID, CAP_SETGID, CAP_SETPCAP, CAP_CHECKPOINT_RESTORE,
-                                                CAP_SYS_RESOURCE};
+static const cap_value_t init_capabilities[] = {
+    CAP_KILL, CAP_SETUID, CAP_SETGID, CAP_SETPCAP, CAP_CHECKPOINT_RESTORE, CAP_SYS_RESOURCE};
 
 /* Everything up to the loop; any failure ends the cell. */
 static void init_setup(struct init *init) {
@@ -147,7 +148,8 @@ static void init_setup(struct init *init) {
     close(pair[1]);
     must(privileges_become(0, 0), "become the cell's root");
     lifeline_set(cell);
-    init->proc = mount_create("proc", (const char *const[]){NULL}, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+    init->proc =
+        mount_create("proc", (const char *const[]){NULL}, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
     must(init->proc < 0 ? -errno : 0, "mount /proc of the cell");
     must(mount_root_empty() ? -errno : 0, "make the empty root");
     descriptors_drop(init);
@@ -163,8 +165,12 @@ static noreturn void child_fatal(const char *who, int status) {
 }
 
 static void state_report(struct init *init, const siginfo_t *info, const struct init_rusage *rusage) {
-    struct init_packet packet = {.magic = INIT_PROTOCOL_MAGIC, .type = INIT_STATE, .pid = info->si_pid,
-                                 .code = info->si_code, .status = info->si_status, .rusage = *rusage};
+    struct init_packet packet = {.magic = INIT_PROTOCOL_MAGIC,
+                                 .type = INIT_STATE,
+                                 .pid = info->si_pid,
+                                 .code = info->si_code,
+                                 .status = info->si_status,
+                                 .rusage = *rusage};
     /* Blocks while dvs-vos is behind: states must not be lost. If it is gone, its own end is reaped next. */
     while (send(init->vos_socket, &packet, sizeof packet, MSG_NOSIGNAL) < 0 && errno == EINTR)
         ;
@@ -175,7 +181,8 @@ static void children_reap(struct init *init) {
         siginfo_t info = {0};
         struct init_rusage rusage = {0};
         /* glibc's waitid has no rusage. */
-        if (syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | WSTOPPED | WCONTINUED | WNOHANG | __WALL, &rusage) || !info.si_pid)
+        if (syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | WSTOPPED | WCONTINUED | WNOHANG | __WALL, &rusage) ||
+            !info.si_pid)
             return;
         bool ended = info.si_code == CLD_EXITED || info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED;
         int status = init_wait_status(info.si_code, info.si_status);
@@ -216,7 +223,8 @@ static void request_take(struct init *init) {
         struct cmsghdr align;
     } control;
     struct iovec part = {&packet, sizeof packet};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
     ssize_t count = recvmsg(init->vos_socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     if (count < 0 && (errno == EAGAIN || errno == EINTR))
         return;

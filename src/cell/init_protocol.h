@@ -5,18 +5,18 @@
  *
  * Reports (init -> dvs-vos), read by pm from vos->init_fd, in the order in which init reaped:
  *   INIT_STATE   a guest changed state: pid, code and status as waitid(2) gives in si_code (CLD_EXITED, CLD_KILLED,
- *                CLD_DUMPED, CLD_STOPPED, CLD_CONTINUED) and si_status, and its resource use. After CLD_EXITED, _KILLED and
- *                _DUMPED the host process is gone entirely and its pid may be used again. Only thread groups are
- *                reported, never single threads. Any pid may occur, since a hostile guest may clone what pm never heard of:
- *                a pid without a record is to be ignored. The zygote and dvs-vos itself are never reported.
- * End of file: init is gone (and dvs-vos with it, at once).
+ *                CLD_DUMPED, CLD_STOPPED, CLD_CONTINUED) and si_status, and its resource use. After CLD_EXITED, _KILLED
+ * and _DUMPED the host process is gone entirely and its pid may be used again. Only thread groups are reported, never
+ * single threads. Any pid may occur, since a hostile guest may clone what pm never heard of: a pid without a record is
+ * to be ignored. The zygote and dvs-vos itself are never reported. End of file: init is gone (and dvs-vos with it, at
+ * once).
  *
  * Requests (dvs-vos -> init):
  *   INIT_START_ZYGOTE  by the host, once: start the personality as the zygote, host pid INIT_ZYGOTE_PID; with the file
- *                descriptors [channel memfd, guest's end of the channel's socket, doorbell memfd] (cell/zygote.h). If that fails
- *                or the zygote ends later, init ends the cell with status 1 and a line on standard error.
- *   INIT_STOP    kill everything in the cell and end it; status: dvs-cell's exit code (0: orderly).
- * A packet of unknown type or wrong size is ignored by either side.
+ *                descriptors [channel memfd, guest's end of the channel's socket, doorbell memfd] (cell/zygote.h). If
+ * that fails or the zygote ends later, init ends the cell with status 1 and a line on standard error. INIT_STOP    kill
+ * everything in the cell and end it; status: dvs-cell's exit code (0: orderly). A packet of unknown type or wrong size
+ * is ignored by either side.
  */
 #ifndef CELL_INIT_PROTOCOL_H
 #define CELL_INIT_PROTOCOL_H
@@ -35,7 +35,8 @@ enum init_packet_type {
 /* struct rusage of x86-64 Linux, field for field. */
 struct init_rusage {
     int64_t utime_s, utime_us, stime_s, stime_us;
-    int64_t maxrss, ixrss, idrss, isrss, minflt, majflt, nswap, inblock, oublock, msgsnd, msgrcv, nsignals, nvcsw, nivcsw;
+    int64_t maxrss, ixrss, idrss, isrss, minflt, majflt, nswap, inblock, oublock, msgsnd, msgrcv, nsignals, nvcsw,
+        nivcsw;
 };
 _Static_assert(sizeof(struct init_rusage) == 144, "layout of struct rusage");
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dvs-cell: prepares a cell as the host's root, clones its init, waits for its end and cleans up. See README.md. */
 #include "cell/cell.h"
-#include "cell/image.h"
 #include "cell/filter.h"
+#include "cell/image.h"
 #include "common/cleanup.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -18,15 +18,15 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define STOP_TIMEOUT_MS 5000  /* for init to end after SIGTERM */
+#define STOP_TIMEOUT_MS 5000   /* for init to end after SIGTERM */
 #define EMPTY_TIMEOUT_MS 10000 /* for the cgroup to empty afterwards */
 
 /* A clean process: no terminal, no umask, no stray descriptors, much room for descriptors. */
 static int process_prepare(struct cell *cell, struct failure *failure) {
     struct stat stat;
     if (fstat(CELL_BROKER_FD, &stat) || !S_ISSOCK(stat.st_mode))
-        return failure_set(failure, -EBADF, "bad-request", "dvs-cell is started by dvkd", "descriptor %d is not a socket",
-                           CELL_BROKER_FD);
+        return failure_set(failure, -EBADF, "bad-request", "dvs-cell is started by dvkd",
+                           "descriptor %d is not a socket", CELL_BROKER_FD);
     for (int fd = 0; fd < 3; fd++) /* an absent one would be taken by the next open */
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
             return failure_set(failure, -EBADF, "internal", NULL, "cannot open /dev/null");
@@ -59,7 +59,8 @@ static int program_open(const char *libexec, const char *name, int *out, struct 
     return 0;
 }
 
-/* The image, twice for the host's own root: files are opened as a stranger to the host would, attributes shown as they are. */
+/* The image, twice for the host's own root: files are opened as a stranger to the host would, attributes shown as they
+ * are. */
 static int image_prepare(struct cell *cell, struct failure *failure) {
     bool host = !strcmp(cell->options.image, "host");
     const char *path = host ? "/" : cell->options.image;
@@ -81,7 +82,8 @@ static int files_prepare(struct cell *cell, struct failure *failure) {
         error = tree_open(options->upper, false, "writable layer", &cell->upper_fd, failure);
     for (unsigned i = 0; !error && i < options->mount_count; i++)
         if (options->mounts[i].node == options->node)
-            error = tree_open(options->mounts[i].source, options->mounts[i].read_only, "volume", &cell->mount_fds[i], failure);
+            error = tree_open(options->mounts[i].source, options->mounts[i].read_only, "volume", &cell->mount_fds[i],
+                              failure);
     if (!error)
         error = devices_create(options->uid_base, &cell->dev_fd, failure);
     if (!error)
@@ -113,7 +115,8 @@ static int cell_start(struct cell *cell, struct failure *failure) {
         return error;
     error = cgroup_add(&cell->cgroup, cell->init);
     if (error)
-        return failure_set(failure, error, "unavailable", NULL, "cannot put the cell into its cgroup: %s", strerror(-error));
+        return failure_set(failure, error, "unavailable", NULL, "cannot put the cell into its cgroup: %s",
+                           strerror(-error));
     if (send(cell->go[0], "", 1, MSG_NOSIGNAL) != 1)
         return failure_set(failure, -errno, "internal", NULL, "cell init ended early");
     return 0;
@@ -155,8 +158,16 @@ static void failure_print(const struct failure *failure) {
 
 int main(int argc, char **argv) {
     struct failure failure = {0};
-    struct cell cell = {.broker_fd = -1, .image_fd = -1, .attr_fd = -1, .upper_fd = -1, .dev_fd = -1, .vos_fd = -1,
-                        .personality_fd = -1, .seccomp_fd = -1, .go = {-1, -1}, .init_pidfd = -1};
+    struct cell cell = {.broker_fd = -1,
+                        .image_fd = -1,
+                        .attr_fd = -1,
+                        .upper_fd = -1,
+                        .dev_fd = -1,
+                        .vos_fd = -1,
+                        .personality_fd = -1,
+                        .seccomp_fd = -1,
+                        .go = {-1, -1},
+                        .init_pidfd = -1};
     for (unsigned i = 0; i < CELL_MOUNTS; i++)
         cell.mount_fds[i] = -1;
     sigset_t stops;

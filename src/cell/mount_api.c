@@ -19,8 +19,9 @@ int mount_create(const char *type, const char *const *options, unsigned attribut
 int mount_root_empty(void) {
     cleanup_close int root = mount_create("tmpfs", (const char *const[]){"size", "4k", "mode", "0555", NULL},
                                           MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-    if (root < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) || move_mount(root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) ||
-        fchdir(root) || syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/"))
+    if (root < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+        move_mount(root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) || fchdir(root) ||
+        syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/"))
         return -1;
     return 0;
 }

@@ -8,7 +8,9 @@
 #include <stdint.h>
 #include <sys/mount.h>
 
-static inline int mount_open_tree(int dir, const char *path, unsigned flags) { return open_tree(dir, path, flags); }
+static inline int mount_open_tree(int dir, const char *path, unsigned flags) {
+    return open_tree(dir, path, flags);
+}
 
 /* Change a mount's attributes, not those below it. */
 static inline int mount_attributes(int mount, struct mount_attr *attributes) {
@@ -22,8 +24,8 @@ static inline int mount_attributes(int mount, struct mount_attr *attributes) {
 int mount_create(const char *type, const char *const *options, unsigned attributes);
 
 /*
- * Replace this mount namespace's tree by an empty read-only tmpfs and go there; what was the root is unmounted from this
- * namespace. Needs CAP_SYS_ADMIN in the namespace's owner and a root that is a mount.
+ * Replace this mount namespace's tree by an empty read-only tmpfs and go there; what was the root is unmounted from
+ * this namespace. Needs CAP_SYS_ADMIN in the namespace's owner and a root that is a mount.
  */
 int mount_root_empty(void);
 

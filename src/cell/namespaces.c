@@ -14,13 +14,14 @@
 
 static bool same_directory(int a, int b) {
     struct statx x, y;
-    return !statx(a, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &x) && !statx(b, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &y) &&
-           x.stx_ino == y.stx_ino && x.stx_mnt_id == y.stx_mnt_id;
+    return !statx(a, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &x) &&
+           !statx(b, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &y) && x.stx_ino == y.stx_ino &&
+           x.stx_mnt_id == y.stx_mnt_id;
 }
 
 /*
- * Make our root the root of our mount namespace, if we are in a chroot. setns to one's own namespace leads to its true root; on
- * top of that the chroot's tree is then mounted, so that paths stay what they were. Any failure leaves errno.
+ * Make our root the root of our mount namespace, if we are in a chroot. setns to one's own namespace leads to its true
+ * root; on top of that the chroot's tree is then mounted, so that paths stay what they were. Any failure leaves errno.
  */
 static int chroot_leave(void) {
     cleanup_close int ours = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -32,7 +33,8 @@ static int chroot_leave(void) {
         return -1;
     if (same_directory(ours, top))
         return 0;
-    cleanup_close int tree = mount_open_tree(ours, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+    cleanup_close int tree =
+        mount_open_tree(ours, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
     if (tree < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
         move_mount(tree, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) || fchdir(tree) || chroot("."))
         return -1;
@@ -59,7 +61,8 @@ int namespaces_clone(struct cell *cell, struct failure *failure) {
     if (pid < 0) {
         int error = -errno;
         return failure_set(failure, error, "unavailable",
-                           error == -ENOSPC ? "see /proc/sys/user/max_user_namespaces" : "dvs-cell must be root of the host",
+                           error == -ENOSPC ? "see /proc/sys/user/max_user_namespaces"
+                                            : "dvs-cell must be root of the host",
                            "cannot make the namespaces: %s", strerror(-error));
     }
     if (!pid)
@@ -90,8 +93,8 @@ int namespaces_map(struct cell *cell, struct failure *failure) {
     if (!error && space < 0)
         error = -errno;
     if (error)
-        return failure_set(failure, error, "unavailable", NULL, "cannot map the ids %u to %u: %s", base, base + CELL_IDS - 1,
-                           strerror(-error));
+        return failure_set(failure, error, "unavailable", NULL, "cannot map the ids %u to %u: %s", base,
+                           base + CELL_IDS - 1, strerror(-error));
     /* Where the file system cannot be id-mapped, files appear to belong to nobody; the servers know of that. */
     (void)tree_id_map(cell->attr_fd, space);
     for (unsigned i = 0; i < cell->options.mount_count; i++)

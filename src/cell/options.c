@@ -82,7 +82,9 @@ int options_nodes_check(const char *text, uint32_t want, bool *found) {
     }
 }
 
-static bool path_valid(const char *path, size_t len) { return path[0] == '/' && len < 1024; }
+static bool path_valid(const char *path, size_t len) {
+    return path[0] == '/' && len < 1024;
+}
 
 /* node=N,src=DIR,dst=PATH[,ro]: a directory name cannot hold a comma here. */
 static int mount_parse(const char *text, struct cell_mount *mount) {
@@ -126,8 +128,22 @@ void options_free(struct cell_options *options) {
 }
 
 enum option_id {
-    OPTION_DC = 256, OPTION_NAME, OPTION_NODE, OPTION_NODES, OPTION_PRIMARY, OPTION_IMAGE, OPTION_UPPER, OPTION_UID_BASE,
-    OPTION_MOUNT, OPTION_MEMORY, OPTION_CPUS, OPTION_PIDS, OPTION_PLACE, OPTION_CGROUP, OPTION_STRICT, OPTION_TRACE,
+    OPTION_DC = 256,
+    OPTION_NAME,
+    OPTION_NODE,
+    OPTION_NODES,
+    OPTION_PRIMARY,
+    OPTION_IMAGE,
+    OPTION_UPPER,
+    OPTION_UID_BASE,
+    OPTION_MOUNT,
+    OPTION_MEMORY,
+    OPTION_CPUS,
+    OPTION_PIDS,
+    OPTION_PLACE,
+    OPTION_CGROUP,
+    OPTION_STRICT,
+    OPTION_TRACE,
     OPTION_LIBEXEC
 };
 
@@ -144,7 +160,8 @@ static const struct option long_options[] = {
 };
 
 static int limit_refuse(struct failure *failure, const char *option, const char *value, const char *range) {
-    return failure_set(failure, -EINVAL, "limit-out-of-range", range, "option --%s: '%s' is out of range", option, value);
+    return failure_set(failure, -EINVAL, "limit-out-of-range", range, "option --%s: '%s' is out of range", option,
+                       value);
 }
 
 static int option_take(struct cell_options *o, int id, const char *name, const char *value, struct failure *failure) {
@@ -225,19 +242,22 @@ static int options_check(const struct cell_options *o, struct failure *failure) 
     const struct {
         const char *name;
         bool given;
-    } needed[] = {{"dc", o->dc},           {"name", o->name},     {"node", o->node},     {"nodes", o->nodes},
-                  {"primary", o->primary}, {"image", o->image},   {"uid-base", o->uid_base}, {"cgroup", o->cgroup},
+    } needed[] = {{"dc", o->dc},           {"name", o->name},   {"node", o->node},         {"nodes", o->nodes},
+                  {"primary", o->primary}, {"image", o->image}, {"uid-base", o->uid_base}, {"cgroup", o->cgroup},
                   {"libexec", o->libexec}};
     for (size_t i = 0; i < ARRAY_LENGTH(needed); i++)
         if (!needed[i].given)
             return failure_set(failure, -EINVAL, "bad-request", NULL, "option --%s is missing", needed[i].name);
     bool has_node, has_primary;
-    if (options_nodes_check(o->nodes, o->node, &has_node) < 0 || options_nodes_check(o->nodes, o->primary, &has_primary) < 0)
+    if (options_nodes_check(o->nodes, o->node, &has_node) < 0 ||
+        options_nodes_check(o->nodes, o->primary, &has_primary) < 0)
         return refuse(failure, "nodes", o->nodes);
     if (!has_node || !has_primary)
-        return failure_set(failure, -EINVAL, "bad-request", NULL, "this node or the primary is not among --nodes %s", o->nodes);
+        return failure_set(failure, -EINVAL, "bad-request", NULL, "this node or the primary is not among --nodes %s",
+                           o->nodes);
     if ((o->node == o->primary) != (o->upper != NULL))
-        return failure_set(failure, -EINVAL, "bad-request", NULL, "--upper belongs to the primary node, and only there");
+        return failure_set(failure, -EINVAL, "bad-request", NULL,
+                           "--upper belongs to the primary node, and only there");
     return 0;
 }
 

@@ -31,7 +31,8 @@ int privileges_keep_over_exec(void) {
 }
 
 int privileges_become(uid_t uid, gid_t gid) {
-    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) || setgroups(0, NULL) || setresgid(gid, gid, gid) || setresuid(uid, uid, uid))
+    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) || setgroups(0, NULL) || setresgid(gid, gid, gid) ||
+        setresuid(uid, uid, uid))
         return -errno;
     /* setresuid cleared the effective set if the old user was root. */
     cleanup_cap cap_t set = cap_get_proc();

@@ -101,8 +101,8 @@ static noreturn void vos_exec(const struct cell *cell, int init_socket) {
     descriptor_add(&command, "--upper-fd", cell->upper_fd);
     descriptor_add(&command, "--dev-fd", cell->dev_fd);
     mounts_add(&command, cell);
-    /* Still as the host's root by uid (without any right but to the files it owns): so the program's libraries are found
-     * wherever DVS is installed. It becomes the cell's root at once. */
+    /* Still as the host's root by uid (without any right but to the files it owns): so the program's libraries are
+     * found wherever DVS is installed. It becomes the cell's root at once. */
     int error = privileges_keep_over_exec();
     if (error) {
         errno = -error;
@@ -177,7 +177,8 @@ static noreturn void zygote_exec(const struct cell *cell, const int fds[3], int 
     what = "make its process group";
     if (!error) {
         what = "arrange its descriptors";
-        error = descriptors_arrange((const int[]){fds[0], fds[1], fds[2], cell->seccomp_fd}, 4, &program, &error_output);
+        error =
+            descriptors_arrange((const int[]){fds[0], fds[1], fds[2], cell->seccomp_fd}, 4, &program, &error_output);
     }
     if (!error) {
         what = "set its limits";

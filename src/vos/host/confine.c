@@ -9,13 +9,14 @@
 #include <sys/stat.h>
 
 /*
- * SETUID, SETGID: file operations with a caller's ids (setfsuid). DAC_OVERRIDE, DAC_READ_SEARCH, CHOWN, FOWNER, FSETID, MKNOD: the
- * same as virtual root, on files of the DC's ids (and FIFOs; device nodes need the host's CAP_MKNOD). KILL: signals to guests. SYS_PTRACE:
- * their /proc files. SYS_NICE: their priorities. All of them count in the cell's user namespace only.
+ * SETUID, SETGID: file operations with a caller's ids (setfsuid). DAC_OVERRIDE, DAC_READ_SEARCH, CHOWN, FOWNER, FSETID,
+ * MKNOD: the same as virtual root, on files of the DC's ids (and FIFOs; device nodes need the host's CAP_MKNOD). KILL:
+ * signals to guests. SYS_PTRACE: their /proc files. SYS_NICE: their priorities. All of them count in the cell's user
+ * namespace only.
  */
 static const cap_value_t capabilities[] = {
-    CAP_SETUID, CAP_SETGID, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_CHOWN, CAP_FOWNER, CAP_FSETID, CAP_MKNOD, CAP_KILL,
-    CAP_SYS_PTRACE, CAP_SYS_NICE,
+    CAP_SETUID, CAP_SETGID, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_CHOWN,    CAP_FOWNER,
+    CAP_FSETID, CAP_MKNOD,  CAP_KILL,         CAP_SYS_PTRACE,      CAP_SYS_NICE,
 };
 
 static int slot_limit_read(struct vos *vos) {
@@ -40,7 +41,8 @@ int confine_enter(struct vos *vos, struct failure *failure) {
     int error = privileges_become(0, 0);
     if (!error) {
         what = "mount /proc";
-        vos->proc_fd = mount_create("proc", (const char *const[]){NULL}, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+        vos->proc_fd =
+            mount_create("proc", (const char *const[]){NULL}, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
         error = vos->proc_fd < 0 ? -errno : slot_limit_read(vos);
     }
     if (!error) {

@@ -7,8 +7,9 @@
 #include "vos/host/module.h"
 
 /*
- * Run the modules until the cell is told to stop. vos: filled in, with vos->dvk open. modules: NULL-terminated, in order of start.
- * Returns only on failure (a negative error, *failure set), since an orderly stop ends in cell init killing us.
+ * Run the modules until the cell is told to stop. vos: filled in, with vos->dvk open. modules: NULL-terminated, in
+ * order of start. Returns only on failure (a negative error, *failure set), since an orderly stop ends in cell init
+ * killing us.
  */
 int host_run(struct vos *vos, const struct vos_module *const *modules, struct failure *failure);
 

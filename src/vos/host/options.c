@@ -82,43 +82,85 @@ static int mount_parse(struct vos *vos, const char *text) {
     return 0;
 }
 
-enum { O_DC = 256, O_NAME, O_NODE, O_NODES, O_PRIMARY, O_PLACE, O_STRICT, O_TRACE, O_BROKER, O_INIT, O_IMAGE, O_ATTR, O_UPPER,
-       O_DEV, O_MOUNT };
+enum {
+    O_DC = 256,
+    O_NAME,
+    O_NODE,
+    O_NODES,
+    O_PRIMARY,
+    O_PLACE,
+    O_STRICT,
+    O_TRACE,
+    O_BROKER,
+    O_INIT,
+    O_IMAGE,
+    O_ATTR,
+    O_UPPER,
+    O_DEV,
+    O_MOUNT
+};
 
 static const struct option long_options[] = {
-    {"dc", required_argument, NULL, O_DC},           {"name", required_argument, NULL, O_NAME},
-    {"node", required_argument, NULL, O_NODE},       {"nodes", required_argument, NULL, O_NODES},
-    {"primary", required_argument, NULL, O_PRIMARY}, {"place", required_argument, NULL, O_PLACE},
-    {"strict", no_argument, NULL, O_STRICT},         {"trace", no_argument, NULL, O_TRACE},
-    {"broker-fd", required_argument, NULL, O_BROKER}, {"init-fd", required_argument, NULL, O_INIT},
-    {"image-fd", required_argument, NULL, O_IMAGE},  {"attr-fd", required_argument, NULL, O_ATTR},
-    {"upper-fd", required_argument, NULL, O_UPPER},  {"dev-fd", required_argument, NULL, O_DEV},
-    {"mount", required_argument, NULL, O_MOUNT},     {0},
+    {"dc", required_argument, NULL, O_DC},
+    {"name", required_argument, NULL, O_NAME},
+    {"node", required_argument, NULL, O_NODE},
+    {"nodes", required_argument, NULL, O_NODES},
+    {"primary", required_argument, NULL, O_PRIMARY},
+    {"place", required_argument, NULL, O_PLACE},
+    {"strict", no_argument, NULL, O_STRICT},
+    {"trace", no_argument, NULL, O_TRACE},
+    {"broker-fd", required_argument, NULL, O_BROKER},
+    {"init-fd", required_argument, NULL, O_INIT},
+    {"image-fd", required_argument, NULL, O_IMAGE},
+    {"attr-fd", required_argument, NULL, O_ATTR},
+    {"upper-fd", required_argument, NULL, O_UPPER},
+    {"dev-fd", required_argument, NULL, O_DEV},
+    {"mount", required_argument, NULL, O_MOUNT},
+    {0},
 };
 
 static int option_take(struct vos *vos, int *broker_fd, int id, const char *value) {
     switch (id) {
-    case O_DC: return number_parse(value, 1, DVK_MAX_DC, &vos->dc);
-    case O_NAME: return text_copy(vos->dc_name, sizeof vos->dc_name, value);
-    case O_NODE: return number_parse(value, 1, DVK_MAX_NODE, &vos->node);
-    case O_NODES: return nodes_parse(vos, value);
-    case O_PRIMARY: return number_parse(value, 1, DVK_MAX_NODE, &vos->primary);
-    case O_PLACE: return text_copy(vos->place, sizeof vos->place, value);
-    case O_STRICT: vos->strict = true; return 0;
-    case O_TRACE: vos->trace = true; return 0;
-    case O_BROKER: return fd_parse(value, broker_fd);
-    case O_INIT: return fd_parse(value, &vos->init_fd);
-    case O_IMAGE: return fd_parse(value, &vos->image_fd);
-    case O_ATTR: return fd_parse(value, &vos->attr_fd);
-    case O_UPPER: return fd_parse(value, &vos->upper_fd);
-    case O_DEV: return fd_parse(value, &vos->dev_fd);
-    case O_MOUNT: return mount_parse(vos, value);
-    default: return -EINVAL;
+    case O_DC:
+        return number_parse(value, 1, DVK_MAX_DC, &vos->dc);
+    case O_NAME:
+        return text_copy(vos->dc_name, sizeof vos->dc_name, value);
+    case O_NODE:
+        return number_parse(value, 1, DVK_MAX_NODE, &vos->node);
+    case O_NODES:
+        return nodes_parse(vos, value);
+    case O_PRIMARY:
+        return number_parse(value, 1, DVK_MAX_NODE, &vos->primary);
+    case O_PLACE:
+        return text_copy(vos->place, sizeof vos->place, value);
+    case O_STRICT:
+        vos->strict = true;
+        return 0;
+    case O_TRACE:
+        vos->trace = true;
+        return 0;
+    case O_BROKER:
+        return fd_parse(value, broker_fd);
+    case O_INIT:
+        return fd_parse(value, &vos->init_fd);
+    case O_IMAGE:
+        return fd_parse(value, &vos->image_fd);
+    case O_ATTR:
+        return fd_parse(value, &vos->attr_fd);
+    case O_UPPER:
+        return fd_parse(value, &vos->upper_fd);
+    case O_DEV:
+        return fd_parse(value, &vos->dev_fd);
+    case O_MOUNT:
+        return mount_parse(vos, value);
+    default:
+        return -EINVAL;
     }
 }
 
 int host_options_parse(int argc, char **argv, struct vos *vos, int *broker_fd, struct failure *failure) {
-    *broker_fd = vos->init_fd = vos->image_fd = vos->attr_fd = vos->upper_fd = vos->dev_fd = vos->proc_fd = vos->pts_fd = -1;
+    *broker_fd = vos->init_fd = vos->image_fd = vos->attr_fd = vos->upper_fd = vos->dev_fd = vos->proc_fd =
+        vos->pts_fd = -1;
     optind = 0;
     opterr = 0;
     int id, index = 0;
@@ -131,9 +173,10 @@ int host_options_parse(int argc, char **argv, struct vos *vos, int *broker_fd, s
         has_primary |= vos->nodes[i].id == vos->primary;
         vos->nodes[i].up = vos->nodes[i].id == vos->node;
     }
-    if (optind < argc || !vos->dc || !vos->dc_name[0] || !has_primary || !vos_node_by_id(vos, vos->node) || !vos->place[0] ||
-        *broker_fd < 0 || vos->init_fd < 0 || vos->image_fd < 0 || vos->attr_fd < 0 || vos->dev_fd < 0 ||
-        (vos->upper_fd >= 0) != (vos->node == vos->primary))
-        return failure_set(failure, -EINVAL, "bad-request", "dvs-vos is started by dvs-cell", "options are missing or contradict");
+    if (optind < argc || !vos->dc || !vos->dc_name[0] || !has_primary || !vos_node_by_id(vos, vos->node) ||
+        !vos->place[0] || *broker_fd < 0 || vos->init_fd < 0 || vos->image_fd < 0 || vos->attr_fd < 0 ||
+        vos->dev_fd < 0 || (vos->upper_fd >= 0) != (vos->node == vos->primary))
+        return failure_set(failure, -EINVAL, "bad-request", "dvs-vos is started by dvs-cell",
+                           "options are missing or contradict");
     return 0;
 }

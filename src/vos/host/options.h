@@ -3,7 +3,8 @@
  * dvs-vos's command line, written by dvs-cell (cell/spawn.c):
  *
  *   dvs-vos --dc ID --name NAME --node N --nodes 1=a,2=b --primary N --place POLICY [--strict] [--trace]
- *           --broker-fd F --init-fd F --image-fd F --attr-fd F [--upper-fd F] --dev-fd F [--mount node=N,fd=F,dst=PATH[,ro]]...
+ *           --broker-fd F --init-fd F --image-fd F --attr-fd F [--upper-fd F] --dev-fd F [--mount
+ * node=N,fd=F,dst=PATH[,ro]]...
  *
  * Standard error takes log lines. proc_fd, pts_fd and slot_limit come later, from confine_enter.
  */

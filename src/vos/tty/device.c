@@ -13,7 +13,8 @@
 
 struct tty *tty_find(struct tty_server *server, uint32_t number) {
     uint32_t index = tty_number_index(number);
-    if (tty_number_node(number) != server->vos->node || index >= TTY_MAX || !server->ttys[index] || server->ttys[index]->closing)
+    if (tty_number_node(number) != server->vos->node || index >= TTY_MAX || !server->ttys[index] ||
+        server->ttys[index]->closing)
         return NULL;
     return server->ttys[index];
 }
@@ -107,7 +108,9 @@ void tty_reference_drop(struct tty *tty, unsigned count) {
 
 /* ---- the person's side ---- */
 
-void tty_input_discard(struct tty *tty) { tty->input_at = tty->input_len = 0; }
+void tty_input_discard(struct tty *tty) {
+    tty->input_at = tty->input_len = 0;
+}
 
 /* Give what was typed to the line discipline, as far as it takes it, and raise the signals that are in it. */
 static void input_feed(struct tty *tty) {
@@ -136,7 +139,8 @@ static void input_feed(struct tty *tty) {
 
 static void output_flush(struct tty *tty) {
     while (tty->output_at < tty->output_len) {
-        ssize_t count = send(tty->stream, tty->output + tty->output_at, tty->output_len - tty->output_at, MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t count = send(tty->stream, tty->output + tty->output_at, tty->output_len - tty->output_at,
+                             MSG_DONTWAIT | MSG_NOSIGNAL);
         if (count < 0)
             return; /* an end shows as an event */
         tty->output_at += (size_t)count;

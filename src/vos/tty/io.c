@@ -33,7 +33,8 @@ static bool waiting_before(const struct tty *tty, enum op_kind kind) {
 }
 
 static uint32_t poll_events(const struct op *op) {
-    return (uint32_t)op->req->msg.payload.words[1] & (POLLIN | POLLOUT | POLLPRI | POLLRDNORM | POLLWRNORM | POLLRDBAND | POLLWRBAND);
+    return (uint32_t)op->req->msg.payload.words[1] &
+           (POLLIN | POLLOUT | POLLPRI | POLLRDNORM | POLLWRNORM | POLLRDBAND | POLLWRBAND);
 }
 
 uint32_t io_wanted(const struct tty *tty) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ioctl on a tty. What touches the line discipline is the kernel's, on our slave; sessions are ours. See ioctl_tty(2). */
+/* ioctl on a tty. What touches the line discipline is the kernel's, on our slave; sessions are ours. See ioctl_tty(2).
+ */
 #include "common/cleanup.h"
 #include "vos/tty/server.h"
 #include <errno.h>

@@ -12,7 +12,8 @@
 #include <sys/epoll.h>
 
 /* A call of pm on behalf of an op. If it cannot be made, `done` is called at once with the error. */
-static void pm_call(struct tty_server *server, uint32_t type, uint64_t w0, uint64_t w1, uint64_t w2, dvk_done *done, void *context) {
+static void pm_call(struct tty_server *server, uint32_t type, uint64_t w0, uint64_t w1, uint64_t w2, dvk_done *done,
+                    void *context) {
     struct dvk_message message = {.destination = server->pm, .type = type, .payload.words = {w0, w1, w2}};
     int error = dvk_call(server->vos->dvk, server->self, &message, NULL, 0, NULL, 0, done, context, NULL);
     if (error) {
@@ -67,8 +68,8 @@ void job_ask(struct op *op, void (*then)(struct op *op, struct tty *tty)) {
 
 /* ---- signals to groups ---- */
 
-static void raised(void *context, int status, const struct dvk_message *reply, const void *data, size_t data_len, const int *fds,
-                   unsigned fd_count) {
+static void raised(void *context, int status, const struct dvk_message *reply, const void *data, size_t data_len,
+                   const int *fds, unsigned fd_count) {
     fds_close(fds, fd_count);
     if (status)
         log_warning("tty: pm did not take a signal: %s", dvk_strerror(status));
@@ -117,16 +118,16 @@ static bool signal_off(const struct op *op, int signal) {
     return mask >> (signal - 1) & 1;
 }
 
-static void stopped(void *context, int status, const struct dvk_message *reply, const void *data, size_t data_len, const int *fds,
-                    unsigned fd_count) {
+static void stopped(void *context, int status, const struct dvk_message *reply, const void *data, size_t data_len,
+                    const int *fds, unsigned fd_count) {
     struct op *op = context;
     fds_close(fds, fd_count);
     if (asked_tty(op))
         op_status(op, status || reply->status <= 0 ? -EIO : -TTY_RESTART);
 }
 
-static void stop_group(void *context, int status, const struct dvk_message *reply, const void *data, size_t data_len, const int *fds,
-                       unsigned fd_count) {
+static void stop_group(void *context, int status, const struct dvk_message *reply, const void *data, size_t data_len,
+                       const int *fds, unsigned fd_count) {
     struct op *op = context;
     fds_close(fds, fd_count);
     if (!asked_tty(op))
@@ -156,8 +157,8 @@ bool job_check(struct op *op, struct tty *tty, int signal) {
 
 /* ---- foreground ---- */
 
-static void foreground_known(void *context, int status, const struct dvk_message *reply, const void *data, size_t data_len,
-                             const int *fds, unsigned fd_count) {
+static void foreground_known(void *context, int status, const struct dvk_message *reply, const void *data,
+                             size_t data_len, const int *fds, unsigned fd_count) {
     struct op *op = context;
     fds_close(fds, fd_count);
     struct tty *tty = asked_tty(op);
@@ -183,8 +184,8 @@ struct tty *job_session_find(struct tty_server *server, uint32_t sid) {
     return NULL;
 }
 
-static void found(void *context, int status, const struct dvk_message *reply, const void *data, size_t data_len, const int *fds,
-                  unsigned fd_count) {
+static void found(void *context, int status, const struct dvk_message *reply, const void *data, size_t data_len,
+                  const int *fds, unsigned fd_count) {
     struct op *op = context; /* op->done: how many have not answered yet; op->outcome: the answer, 0: none */
     fds_close(fds, fd_count);
     if (!status && reply->status == 0 && reply->payload.words[0] <= INT32_MAX && !op->outcome)
@@ -209,8 +210,8 @@ void job_find(struct op *op) {
         const struct vos_node *node = &server->vos->nodes[i];
         if (!node->up || node->id == server->vos->node)
             continue;
-        struct dvk_message message = {.destination = vos_service(node->id, DVK_SERVICE_TTY), .type = TTY_S_FIND,
-                                      .payload.words = {sid, 1}};
+        struct dvk_message message = {
+            .destination = vos_service(node->id, DVK_SERVICE_TTY), .type = TTY_S_FIND, .payload.words = {sid, 1}};
         if (!dvk_call(server->vos->dvk, server->self, &message, NULL, 0, NULL, 0, found, op, NULL))
             op->done++;
     }

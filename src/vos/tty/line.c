@@ -15,7 +15,8 @@ static int signal_of(const struct termios *settings, uint8_t c) {
     return is_control(settings, VSUSP, c) ? SIGTSTP : 0;
 }
 
-size_t tty_line_scan(struct tty_line *line, const struct termios *settings, const uint8_t *data, size_t len, int *signal) {
+size_t tty_line_scan(struct tty_line *line, const struct termios *settings, const uint8_t *data, size_t len,
+                     int *signal) {
     bool canonical = settings->c_lflag & ICANON, extended = settings->c_lflag & IEXTEN;
     *signal = 0;
     if (settings->c_lflag & EXTPROC) {
@@ -44,8 +45,8 @@ size_t tty_line_scan(struct tty_line *line, const struct termios *settings, cons
     return len;
 }
 
-enum tty_read_step tty_read_decide(const struct termios *settings, size_t have, size_t wanted, bool read_zero, bool expired,
-                                   unsigned *wait_ms) {
+enum tty_read_step tty_read_decide(const struct termios *settings, size_t have, size_t wanted, bool read_zero,
+                                   bool expired, unsigned *wait_ms) {
     unsigned min = settings->c_cc[VMIN], time_ms = settings->c_cc[VTIME] * 100u;
     *wait_ms = 0;
     if (have >= wanted || expired)

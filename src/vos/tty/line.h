@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the tty server must know of the line discipline beside the kernel: which input characters raise signals, and when a read
- * is complete. Pure functions of the terminal's settings (the kernel's struct termios); after the kernel's n_tty.c.
+ * What the tty server must know of the line discipline beside the kernel: which input characters raise signals, and
+ * when a read is complete. Pure functions of the terminal's settings (the kernel's struct termios); after the kernel's
+ * n_tty.c.
  */
 #ifndef TTY_LINE_H
 #define TTY_LINE_H
@@ -16,11 +17,12 @@ struct tty_line {
 };
 
 /*
- * Look through input for the first character that raises a signal. Returns how many bytes there are up to and with it and sets
- * *signal to SIGINT, SIGQUIT or SIGTSTP; or len and 0. The bytes are then given to the kernel's line discipline, which echoes the
- * character and flushes the queues as NOFLSH says.
+ * Look through input for the first character that raises a signal. Returns how many bytes there are up to and with it
+ * and sets *signal to SIGINT, SIGQUIT or SIGTSTP; or len and 0. The bytes are then given to the kernel's line
+ * discipline, which echoes the character and flushes the queues as NOFLSH says.
  */
-size_t tty_line_scan(struct tty_line *line, const struct termios *settings, const uint8_t *data, size_t len, int *signal);
+size_t tty_line_scan(struct tty_line *line, const struct termios *settings, const uint8_t *data, size_t len,
+                     int *signal);
 
 /* What a read does with the bytes it has so far. */
 enum tty_read_step {
@@ -30,10 +32,10 @@ enum tty_read_step {
 };
 
 /*
- * have: bytes collected; wanted: bytes asked for (> 0); read_zero: the kernel just answered 0 (end of file); expired: the wait given
- * out before has passed. Not for reads that do not block.
+ * have: bytes collected; wanted: bytes asked for (> 0); read_zero: the kernel just answered 0 (end of file); expired:
+ * the wait given out before has passed. Not for reads that do not block.
  */
-enum tty_read_step tty_read_decide(const struct termios *settings, size_t have, size_t wanted, bool read_zero, bool expired,
-                                   unsigned *wait_ms);
+enum tty_read_step tty_read_decide(const struct termios *settings, size_t have, size_t wanted, bool read_zero,
+                                   bool expired, unsigned *wait_ms);
 
 #endif

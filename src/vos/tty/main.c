@@ -9,7 +9,9 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-static struct tty_server *server_of(struct vos *vos) { return vos->state[DVK_SERVICE_TTY]; }
+static struct tty_server *server_of(struct vos *vos) {
+    return vos->state[DVK_SERVICE_TTY];
+}
 
 void op_answer(struct op *op, int status, uint64_t word, uint32_t data_len) {
     struct dvk_message reply = {.status = status, .data_len = data_len, .payload.words = {word}};
@@ -26,7 +28,9 @@ void op_answer(struct op *op, int status, uint64_t word, uint32_t data_len) {
     free(op);
 }
 
-static uint64_t word(const struct op *op, unsigned index) { return op->req->msg.payload.words[index]; }
+static uint64_t word(const struct op *op, unsigned index) {
+    return op->req->msg.payload.words[index];
+}
 
 /* ---- from pm ---- */
 
@@ -73,8 +77,14 @@ static void resize(struct op *op, struct tty *tty) {
 static uint32_t stat_fill(const struct op *op, const struct tty *tty) {
     uint32_t index = tty_number_index(tty->number);
     struct vos_stat stat = {
-        .st_nlink = 1, .st_mode = S_IFCHR | 0620, .st_gid = 5, .st_rdev = makedev(136, index), .st_blksize = 1024,
-        .st_atime_s = tty->used_s, .st_mtime_s = tty->used_s, .st_ctime_s = tty->created_s,
+        .st_nlink = 1,
+        .st_mode = S_IFCHR | 0620,
+        .st_gid = 5,
+        .st_rdev = makedev(136, index),
+        .st_blksize = 1024,
+        .st_atime_s = tty->used_s,
+        .st_mtime_s = tty->used_s,
+        .st_ctime_s = tty->created_s,
     };
     if (op->req->reply_cap < sizeof stat)
         return 0;
@@ -110,7 +120,9 @@ static void close_tty(struct op *op, struct tty *tty) {
     op_status(op, 0);
 }
 
-static void stat_tty(struct op *op, struct tty *tty) { op_answer(op, 0, 0, stat_fill(op, tty)); }
+static void stat_tty(struct op *op, struct tty *tty) {
+    op_answer(op, 0, 0, stat_fill(op, tty));
+}
 
 static void list(struct op *op) {
     uint32_t count = 0;
@@ -131,18 +143,10 @@ static const struct row {
     void (*general)(struct op *op);
     void (*of_tty)(struct op *op, struct tty *tty); /* w0 is a tty's number */
 } table[] = {
-    {TTY_S_CREATE, create, NULL},
-    {TTY_S_DROP, NULL, drop},
-    {TTY_S_SESSION_END, session_end, NULL},
-    {TTY_S_RESIZE, NULL, resize},
-    {TTY_S_FIND, job_find, NULL},
-    {TTY_OPEN, NULL, open_tty},
-    {TTY_CLOSE, NULL, close_tty},
-    {TTY_READ, NULL, io_read},
-    {TTY_WRITE, NULL, io_write},
-    {TTY_IOCTL, NULL, ioctl_start},
-    {TTY_POLL, NULL, io_poll},
-    {TTY_STAT, NULL, stat_tty},
+    {TTY_S_CREATE, create, NULL},   {TTY_S_DROP, NULL, drop},     {TTY_S_SESSION_END, session_end, NULL},
+    {TTY_S_RESIZE, NULL, resize},   {TTY_S_FIND, job_find, NULL}, {TTY_OPEN, NULL, open_tty},
+    {TTY_CLOSE, NULL, close_tty},   {TTY_READ, NULL, io_read},    {TTY_WRITE, NULL, io_write},
+    {TTY_IOCTL, NULL, ioctl_start}, {TTY_POLL, NULL, io_poll},    {TTY_STAT, NULL, stat_tty},
     {TTY_LIST, list, NULL},
 };
 

@@ -9,8 +9,8 @@
  *   ioctl.c   ioctl
  *   line.c    pure logic of the line discipline
  *
- * One thread, the event loop's. An op is a request under way; it is in its tty's list of waits, or it waits for pm's answer and then
- * holds no pointer to the tty, only its number, since the tty may go meanwhile.
+ * One thread, the event loop's. An op is a request under way; it is in its tty's list of waits, or it waits for pm's
+ * answer and then holds no pointer to the tty, only its number, since the tty may go meanwhile.
  */
 #ifndef TTY_SERVER_H
 #define TTY_SERVER_H
@@ -33,11 +33,11 @@ struct tty {
     uint32_t number;
     int master, slave, stream; /* -1 once gone */
     unsigned references;
-    bool hung;    /* the stream is gone: reads give end of file, everything else EIO */
-    bool closing; /* the last reference is gone: what was written is still being shown */
+    bool hung;                    /* the stream is gone: reads give end of file, everything else EIO */
+    bool closing;                 /* the last reference is gone: what was written is still being shown */
     uint32_t session, foreground; /* 0: none */
     struct tty_line line;
-    struct op *waits; /* oldest first */
+    struct op *waits;                                    /* oldest first */
     uint32_t master_events, slave_events, stream_events; /* watched now */
     uint8_t input[TTY_INPUT];
     size_t input_at, input_len;
@@ -62,19 +62,21 @@ struct op {
     uint32_t number; /* of the tty */
     bool asking;     /* waits for pm; not in the tty's list */
     bool cancelled;
-    size_t done;     /* bytes read or written */
+    size_t done; /* bytes read or written */
     bool timer_set, expired;
     uint64_t timer;
-    uint32_t pid, flags; /* the caller */
-    uint32_t pgid, sid;  /* once job_ask has answered */
+    uint32_t pid, flags;                          /* the caller */
+    uint32_t pgid, sid;                           /* once job_ask has answered */
     void (*then)(struct op *op, struct tty *tty); /* goes on after pm's answer */
-    int outcome;         /* status to answer with after a signal was sent */
+    int outcome;                                  /* status to answer with after a signal was sent */
 };
 
 /* ---- main.c ---- */
 /* End an op: answer and free. data_len bytes must be in req->reply_data. words: w0 of the reply. */
 void op_answer(struct op *op, int status, uint64_t word, uint32_t data_len);
-static inline void op_status(struct op *op, int status) { op_answer(op, status, 0, 0); }
+static inline void op_status(struct op *op, int status) {
+    op_answer(op, status, 0, 0);
+}
 
 /* ---- device.c ---- */
 struct tty *tty_find(struct tty_server *server, uint32_t number); /* NULL: none, or closing */
@@ -104,8 +106,8 @@ void io_cancel(struct op *op, struct tty *tty);
 /* ---- job.c ---- */
 /* Have op->pgid and sid filled in, then call op->then; a failure answers the op. */
 void job_ask(struct op *op, void (*then)(struct op *op, struct tty *tty));
-/* May the caller (pgid, sid known) do what a background group may not? true: go on. false: SIGTTIN or SIGTTOU was sent or is
- * being sent and op is answered, or will be. */
+/* May the caller (pgid, sid known) do what a background group may not? true: go on. false: SIGTTIN or SIGTTOU was sent
+ * or is being sent and op is answered, or will be. */
 bool job_check(struct op *op, struct tty *tty, int signal);
 /* Signal a process group (0: nobody). Nobody waits for the outcome. */
 void job_raise(struct tty_server *server, uint32_t pgid, int signal);

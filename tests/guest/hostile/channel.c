@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Attacks on the DVK and the servers, through our own channel. They may cost us the channel, and nobody else anything. */
+/* Attacks on the DVK and the servers, through our own channel. They may cost us the channel, and nobody else anything.
+ */
 #include "hostile.h"
 #include "personality/personality.h"
 #include <dvk/error.h>
@@ -37,8 +38,10 @@ static struct dvk_message message_to(uint32_t node, uint32_t service, uint32_t t
     return message;
 }
 
-/* This node's id is not told to guests in a way that does not need the personality: the right one is whichever answers. */
-static int request_any_node(const struct dvk_channel_view *view, struct dvk_message *message, uint32_t service, struct dvk_message *reply) {
+/* This node's id is not told to guests in a way that does not need the personality: the right one is whichever answers.
+ */
+static int request_any_node(const struct dvk_channel_view *view, struct dvk_message *message, uint32_t service,
+                            struct dvk_message *reply) {
     for (uint32_t node = 1; node <= 8; node++) {
         message->destination = dvk_service_endpoint(node, service);
         if (!request(view, message, reply))
@@ -67,8 +70,17 @@ enum outcome attack_forge(long argument) {
 enum outcome attack_forge_server(long argument) {
     struct dvk_channel_view view;
     struct dvk_message reply;
-    static const uint32_t types[] = {FS_S_EXIT, FS_S_CREDS, FS_S_FORK, FS_S_EXPORTS, PM_S_RAISE, PM_S_SIGNAL, PM_S_MOVED, PM_S_CHILD_STATE,
-                                     VOS_TYPE(DVK_SERVICE_TTY, 3), VOS_TYPE(DVK_SERVICE_TTY, 16), VOS_TYPE(DVK_SERVICE_TTY, 18)};
+    static const uint32_t types[] = {FS_S_EXIT,
+                                     FS_S_CREDS,
+                                     FS_S_FORK,
+                                     FS_S_EXPORTS,
+                                     PM_S_RAISE,
+                                     PM_S_SIGNAL,
+                                     PM_S_MOVED,
+                                     PM_S_CHILD_STATE,
+                                     VOS_TYPE(DVK_SERVICE_TTY, 3),
+                                     VOS_TYPE(DVK_SERVICE_TTY, 16),
+                                     VOS_TYPE(DVK_SERVICE_TTY, 18)};
     long parent = GUEST(__NR_getppid);
     if (channel_find(&view))
         return UNTRIED;
@@ -177,8 +189,8 @@ enum outcome attack_unmap(long argument) {
     return result < 0 ? REFUSED : SUCCEEDED;
 }
 
-/* The servers' doorbell page, which all guests of the cell share, holds hints only: keep it clear for a second. The test sees that
- * others are served meanwhile. It is the page whose first word moves when we ask something. */
+/* The servers' doorbell page, which all guests of the cell share, holds hints only: keep it clear for a second. The
+ * test sees that others are served meanwhile. It is the page whose first word moves when we ask something. */
 enum outcome attack_doorbell(long argument) {
     struct dvk_channel_view view;
     uint8_t resident;

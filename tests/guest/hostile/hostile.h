@@ -21,7 +21,7 @@ long guest_call(long number, long a, long b, long c, long d, long e, long f);
 long bypass_call(long number, long a, long b, long c, long d, long e, long f);
 #define GUEST(...) CALL_PADDED(guest_call, __VA_ARGS__, 0, 0, 0, 0, 0, 0)
 #define HOST(...) CALL_PADDED(bypass_call, __VA_ARGS__, 0, 0, 0, 0, 0, 0)
-#define CALL_PADDED(fn, n, a, b, c, d, e, f, ...) \
+#define CALL_PADDED(fn, n, a, b, c, d, e, f, ...)                                                                      \
     fn((long)(n), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
 /* End without the personality's help, in whatever state it is. */
@@ -37,8 +37,10 @@ int channel_find(struct dvk_channel_view *view);
 
 /* One attack. argument: number given on the command line, or 0. */
 typedef enum outcome attack_function(long argument);
-attack_function attack_open, attack_socket, attack_ptrace, attack_mount, attack_kill, attack_kill_host, attack_memory, attack_memory_host,
-    attack_exec, attack_namespace, attack_signal_by_fd, attack_timer, attack_undispatch, attack_x32, attack_int80, attack_privilege;
-attack_function attack_forge, attack_forge_server, attack_garbage, attack_bad_slot, attack_dead_flag, attack_unmap, attack_doorbell, attack_stray;
+attack_function attack_open, attack_socket, attack_ptrace, attack_mount, attack_kill, attack_kill_host, attack_memory,
+    attack_memory_host, attack_exec, attack_namespace, attack_signal_by_fd, attack_timer, attack_undispatch, attack_x32,
+    attack_int80, attack_privilege;
+attack_function attack_forge, attack_forge_server, attack_garbage, attack_bad_slot, attack_dead_flag, attack_unmap,
+    attack_doorbell, attack_stray;
 
 #endif

@@ -4,9 +4,9 @@
  *
  *   hostile [NAME [NUMBER]]     try one attack, or all that end; each in a child process
  *
- * prints "NAME: refused", "NAME: SUCCEEDED", "NAME: untried" or "NAME: died of signal N" (also a refusal: it harmed only itself) for each
- * attack. Exit status: 0 none succeeded and all were tried, 1 some succeeded, 2 some could not be tried or bad usage.
- * NUMBER: a pid of the host for kill-host and memory-host.
+ * prints "NAME: refused", "NAME: SUCCEEDED", "NAME: untried" or "NAME: died of signal N" (also a refusal: it harmed
+ * only itself) for each attack. Exit status: 0 none succeeded and all were tried, 1 some succeeded, 2 some could not be
+ * tried or bad usage. NUMBER: a pid of the host for kill-host and memory-host.
  */
 #include "hostile.h"
 #include "personality/personality.h"
@@ -47,10 +47,12 @@ static const struct attack {
 
 __asm__(".text\n"
         ".globl guest_call\nguest_call:\n"
-        " mov %rdi, %rax\n mov %rsi, %rdi\n mov %rdx, %rsi\n mov %rcx, %rdx\n mov %r8, %r10\n mov %r9, %r8\n mov 8(%rsp), %r9\n"
+        " mov %rdi, %rax\n mov %rsi, %rdi\n mov %rdx, %rsi\n mov %rcx, %rdx\n mov %r8, %r10\n mov %r9, %r8\n mov "
+        "8(%rsp), %r9\n"
         " syscall\n ret\n"
         ".globl gadget_call\ngadget_call:\n" /* the same, but the return address of the gadget's ret is our caller's */
-        " mov %rdi, %rax\n mov %rsi, %rdi\n mov %rdx, %rsi\n mov %rcx, %rdx\n mov %r8, %r10\n mov %r9, %r8\n mov 8(%rsp), %r9\n"
+        " mov %rdi, %rax\n mov %rsi, %rdi\n mov %rdx, %rsi\n mov %rcx, %rdx\n mov %r8, %r10\n mov %r9, %r8\n mov "
+        "8(%rsp), %r9\n"
         " jmp *gadget_address(%rip)\n"
         ".globl _start\n_start: mov %rsp, %rdi\n and $-16, %rsp\n call hostile_main\n hlt\n");
 extern long gadget_call(long number, long a, long b, long c, long d, long e, long f);
@@ -65,7 +67,9 @@ static void gadget_find(void) {
         }
 }
 
-long bypass_call(long number, long a, long b, long c, long d, long e, long f) { return gadget_call(number, a, b, c, d, e, f); }
+long bypass_call(long number, long a, long b, long c, long d, long e, long f) {
+    return gadget_call(number, a, b, c, d, e, f);
+}
 
 _Noreturn void finish(enum outcome outcome) {
     for (;;)
@@ -110,7 +114,9 @@ static int equal(const char *a, const char *b) {
         a++, b++;
     return *a == *b;
 }
-static void print(const char *text) { GUEST(__NR_write, 1, text, length(text)); }
+static void print(const char *text) {
+    GUEST(__NR_write, 1, text, length(text));
+}
 static void print_number(long number) {
     char text[24], *at = text + sizeof text - 1;
     *at = 0;

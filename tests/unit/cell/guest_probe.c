@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Plays the personality for the test of dvs-cell: a zygote that checks what cell/zygote.h promises, installs the filter, and makes
- * pid 64, which tries what guests must not do and exits with 42 or the number of the check that failed (100 + for refusals
- * that were none), and pid 70, which sleeps. Freestanding.
+ * Plays the personality for the test of dvs-cell: a zygote that checks what cell/zygote.h promises, installs the
+ * filter, and makes pid 64, which tries what guests must not do and exits with 42 or the number of the check that
+ * failed (100 + for refusals that were none), and pid 70, which sleeps. Freestanding.
  */
 #include "cell/zygote.h"
 #include "dvk/channel.h"
@@ -18,7 +18,10 @@ static long host(long number, long a, long b, long c, long d, long e) {
     register long r10 __asm__("r10") = d;
     register long r8 __asm__("r8") = e;
     register long r9 __asm__("r9") = 0;
-    __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
     return result;
 }
 
@@ -68,8 +71,8 @@ static void check_start(long argc, char **argv, char **environment) {
     check(10, !host(__NR_prlimit64, 0, 7, 0, (long)files, 0) && files[0] == files[1] && files[0] <= ZYGOTE_NOFILE);
     char name[16];
     check(11, host(__NR_open, (long)"/", 0x10000 /* O_DIRECTORY */, 0, 0, 0) >= 0); /* the empty root ... */
-    check(12, host(__NR_getdents64, 0, (long)name, 1, 0, 0) == -22);                /* (it is there, with room for nothing) */
-    check(13, host(__NR_mkdir, (long)"/x", 0700, 0, 0, 0) == -30);                  /* ... is read-only */
+    check(12, host(__NR_getdents64, 0, (long)name, 1, 0, 0) == -22); /* (it is there, with room for nothing) */
+    check(13, host(__NR_mkdir, (long)"/x", 0700, 0, 0, 0) == -30);   /* ... is read-only */
     check(14, host(__NR_open, (long)"/etc", 0, 0, 0, 0) == -2);
     check(15, host(__NR_open, (long)"/proc", 0, 0, 0, 0) == -2);
     host(__NR_close, 0, 0, 0, 0, 0);
@@ -90,19 +93,32 @@ static void check_refusals(void) {
     static const char path[] = "/dev/null";
     const long p = (long)path;
     const long calls[][6] = {
-        {__NR_open, p, 0}, {__NR_openat, -100, p, 0}, {__NR_socket, 1, 1, 0}, {__NR_ptrace, 16, 1, 0}, {__NR_mount, p, p, p},
-        {__NR_kill, 1, 9}, {__NR_process_vm_readv, 1, p, 1, p, 1}, {__NR_execve, p, 0, 0}, {__NR_unshare, 0x10000000},
-        {__NR_seccomp, 0, 0, 0}, {__NR_capset, p, p}, {__NR_setuid, 0}, {__NR_fork}, {__NR_wait4, -1, 0, 1, 0},
+        {__NR_open, p, 0},
+        {__NR_openat, -100, p, 0},
+        {__NR_socket, 1, 1, 0},
+        {__NR_ptrace, 16, 1, 0},
+        {__NR_mount, p, p, p},
+        {__NR_kill, 1, 9},
+        {__NR_process_vm_readv, 1, p, 1, p, 1},
+        {__NR_execve, p, 0, 0},
+        {__NR_unshare, 0x10000000},
+        {__NR_seccomp, 0, 0, 0},
+        {__NR_capset, p, p},
+        {__NR_setuid, 0},
+        {__NR_fork},
+        {__NR_wait4, -1, 0, 1, 0},
     };
     for (unsigned i = 0; i < sizeof calls / sizeof calls[0]; i++)
-        check((int)(100 + i), host(calls[i][0], calls[i][1], calls[i][2], calls[i][3], calls[i][4], calls[i][5]) == -38);
-    static const uint64_t spaces[] = {CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS,
+        check((int)(100 + i),
+              host(calls[i][0], calls[i][1], calls[i][2], calls[i][3], calls[i][4], calls[i][5]) == -38);
+    static const uint64_t spaces[] = {CLONE_NEWUSER,   CLONE_NEWNS,   CLONE_NEWPID,
+                                      CLONE_NEWNET,    CLONE_NEWIPC,  CLONE_NEWUTS,
                                       CLONE_NEWCGROUP, CLONE_NEWTIME, CLONE_NEWUSER | CLONE_NEWNS};
     for (unsigned i = 0; i < sizeof spaces / sizeof spaces[0]; i++) {
         long pid = make_process(spaces[i], 0);
         check((int)(120 + i), pid < 0);
     }
-    check(130, make_process(CLONE_PARENT, 63) == -17);                                /* EEXIST: a pid in use */
+    check(130, make_process(CLONE_PARENT, 63) == -17); /* EEXIST: a pid in use */
     check(131, host(__NR_getppid, 0, 0, 0, 0, 0) == 1 && host(__NR_getpid, 0, 0, 0, 0, 0) == 64);
 }
 

@@ -32,7 +32,9 @@ struct run {
     char cgroup[64];
 };
 
-static void pause_ms(unsigned ms) { (void)nanosleep(&(struct timespec){ms / 1000, (long)(ms % 1000) * 1000000}, NULL); }
+static void pause_ms(unsigned ms) {
+    (void)nanosleep(&(struct timespec){ms / 1000, (long)(ms % 1000) * 1000000}, NULL);
+}
 
 static int setup(void **state) {
     static struct run run;
@@ -95,9 +97,10 @@ static void cell_start(struct run *run, const char *image, const char *cgroup) {
             fcntl(3, F_SETFD, 0);
         else
             dup2(broker, 3);
-        execl(CELL_PROGRAM, "dvs-cell", "--dc", "7", "--name", "probe", "--node", "1", "--nodes", "1=a,2=b", "--primary", "1",
-              "--image", image, "--upper", upper, "--uid-base", UID_BASE, "--mount", volume, "--mount",
-              "node=2,src=/elsewhere,dst=/more", "--cgroup", cgroup, "--strict", "--libexec", run->dir, (char *)NULL);
+        execl(CELL_PROGRAM, "dvs-cell", "--dc", "7", "--name", "probe", "--node", "1", "--nodes", "1=a,2=b",
+              "--primary", "1", "--image", image, "--upper", upper, "--uid-base", UID_BASE, "--mount", volume,
+              "--mount", "node=2,src=/elsewhere,dst=/more", "--cgroup", cgroup, "--strict", "--libexec", run->dir,
+              (char *)NULL);
         _exit(126);
     }
     close(broker);
@@ -254,7 +257,8 @@ static void test_killed(void **state) {
     cell_start(run, "host", run->cgroup);
     await_ready(run);
     kill(run->pid, SIGKILL);
-    assert_int_equal(cell_end(run, text), 1000 + SIGKILL); /* ends only when no process of the cell holds standard error */
+    assert_int_equal(cell_end(run, text),
+                     1000 + SIGKILL); /* ends only when no process of the cell holds standard error */
     assert_true(group_exists(run));
     char path[256];
     snprintf(path, sizeof path, "rm %s/upper/made %s/upper/fifo", run->dir, run->dir);
@@ -282,7 +286,8 @@ static void test_bad_image(void **state) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void) {
-    const struct CMUnitTest tests[] = {TEST(test_life),        TEST(test_stop_by_servers), TEST(test_servers_die), TEST(test_dvkd_dies),
-                                       TEST(test_zygote_dies), TEST(test_killed),          TEST(test_bad_image)};
+    const struct CMUnitTest tests[] = {TEST(test_life),      TEST(test_stop_by_servers), TEST(test_servers_die),
+                                       TEST(test_dvkd_dies), TEST(test_zygote_dies),     TEST(test_killed),
+                                       TEST(test_bad_image)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

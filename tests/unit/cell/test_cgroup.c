@@ -43,7 +43,8 @@ static void test_layout_version1(void **state) {
               "cgroup /cg/cpu,cpuacct cgroup rw,cpu,cpuacct 0 0\n"
               "cgroup /cg/cpuset cgroup rw,cpuset 0 0\n"
               "cgroup /cg/mem cgroup rw,memory 0 0\n"
-              "cgroup2 /nonexistent/unified cgroup2 rw 0 0\n", &layout);
+              "cgroup2 /nonexistent/unified cgroup2 rw 0 0\n",
+              &layout);
     assert_false(layout.version2);
     group.layout = layout;
     assert_true(cgroup_path(&group, CGROUP_MEMORY, path));
@@ -91,7 +92,8 @@ static void test_real(void **state) {
     struct failure failure = {0};
     char name[64], path[PATH_MAX], value[64];
     snprintf(name, sizeof name, "unit-test/%d", getpid());
-    int error = cgroup_create(&group, name, &(struct cgroup_limits){.pids = 10, .memory_bytes = 64u << 20, .cpu_milli = 500}, &failure);
+    int error = cgroup_create(
+        &group, name, &(struct cgroup_limits){.pids = 10, .memory_bytes = 64u << 20, .cpu_milli = 500}, &failure);
     if (error == -ENOSYS || geteuid() != 0)
         skip(); /* no controllers here */
     if (error)

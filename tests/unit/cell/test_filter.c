@@ -36,7 +36,8 @@ static void filter_install(void) {
         _exit(100);
     struct sock_filter *code = mmap(NULL, (size_t)stat.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     struct sock_fprog program = {(unsigned short)(stat.st_size / 8), code};
-    if (code == MAP_FAILED || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))
+    if (code == MAP_FAILED || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+        syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))
         _exit(101);
 }
 
@@ -185,7 +186,9 @@ static void test_allowed(void **state) {
     }
 }
 
-static void call_x32(void *context) { syscall(0x40000000 | SYS_getpid); }
+static void call_x32(void *context) {
+    syscall(0x40000000 | SYS_getpid);
+}
 static void call_i386(void *context) {
     long result;
     __asm__ volatile("int $0x80" : "=a"(result) : "a"(20L) : "memory");
@@ -211,6 +214,7 @@ static void test_clone3(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_refused), cmocka_unit_test(test_allowed),
-                                       cmocka_unit_test(test_foreign_architectures_kill), cmocka_unit_test(test_clone3)};
+                                       cmocka_unit_test(test_foreign_architectures_kill),
+                                       cmocka_unit_test(test_clone3)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

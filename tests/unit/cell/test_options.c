@@ -15,7 +15,8 @@ static int parse(struct cell_options *options, struct failure *failure, const ch
     char text[1024];
     snprintf(text, sizeof text,
              "dvs-cell --dc 7 --name web --node 2 --nodes 1=a,2=b,9=c.d --primary 1 --image host --uid-base 1879048192 "
-             "--cgroup b-7 --libexec /usr/libexec/dvs %s", extra);
+             "--cgroup b-7 --libexec /usr/libexec/dvs %s",
+             extra);
     static char copy[1024];
     memcpy(copy, text, sizeof copy);
     char *argv[64], *rest = copy;
@@ -31,8 +32,10 @@ static int parse(struct cell_options *options, struct failure *failure, const ch
 static void test_all(void **state) {
     struct cell_options o;
     struct failure f;
-    assert_int_equal(parse(&o, &f, "--mount node=2,src=/srv/x,dst=/data,ro --mount node=1,src=/y,dst=/y --memory 268435456 "
-                                   "--cpus 1.5 --pids 100 --place spread --strict --trace"), 0);
+    assert_int_equal(parse(&o, &f,
+                           "--mount node=2,src=/srv/x,dst=/data,ro --mount node=1,src=/y,dst=/y --memory 268435456 "
+                           "--cpus 1.5 --pids 100 --place spread --strict --trace"),
+                     0);
     assert_int_equal(o.dc, 7);
     assert_string_equal(o.name, "web");
     assert_int_equal(o.uid_base, 1879048192);
@@ -72,7 +75,7 @@ static void test_refused(void **state) {
         {"--nodes 1=a,,2=b", "bad-request"},
         {"--nodes 1=a,2=", "bad-request"},
         {"--image etc", "bad-request"},
-        {"--upper /x", "bad-request"}, /* not the primary */
+        {"--upper /x", "bad-request"},  /* not the primary */
         {"--primary 2", "bad-request"}, /* the primary needs one */
         {"--uid-base 0", "bad-request"},
         {"--uid-base 4294901760", "bad-request"},
@@ -102,6 +105,7 @@ static void test_refused(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_all), cmocka_unit_test(test_defaults), cmocka_unit_test(test_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_all), cmocka_unit_test(test_defaults),
+                                       cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Plays dvs-vos for the test of dvs-cell: the real host with one module in place of all servers, which writes down what it finds
- * of its own confinement and what init reports, and answers these control requests:
+ * Plays dvs-vos for the test of dvs-cell: the real host with one module in place of all servers, which writes down what
+ * it finds of its own confinement and what init reports, and answers these control requests:
  *   {"op": "log"}                     {"log": text}
  *   {"op": "kill", "pid", "signal"}   {"errno": n}
  *   {"op": "crash"}                   no answer
@@ -75,14 +75,17 @@ static void confinement_check(struct vos *vos) {
     fd = openat(vos->dev_fd, "null", O_RDWR);
     expect(fd >= 0 && write(fd, "x", 1) == 1 && !fstat(fd, &stat) && S_ISCHR(stat.st_mode) && stat.st_uid == 0, "null");
     close(fd);
-    expect(readable(vos->dev_fd, "zero") && readable(vos->dev_fd, "urandom") && readable(vos->dev_fd, "random"), "devices");
-    expect(readable(vos->proc_fd, "1/stat") && readable(vos->proc_fd, "self/stat") && readable(vos->proc_fd, "2/maps"), "proc");
+    expect(readable(vos->dev_fd, "zero") && readable(vos->dev_fd, "urandom") && readable(vos->dev_fd, "random"),
+           "devices");
+    expect(readable(vos->proc_fd, "1/stat") && readable(vos->proc_fd, "self/stat") && readable(vos->proc_fd, "2/maps"),
+           "proc");
     fd = openat(vos->pts_fd, "ptmx", O_RDWR | O_NOCTTY);
     int unlocked = 0;
     expect(fd >= 0 && !ioctl(fd, TIOCSPTLCK, &unlocked) && ioctl(fd, TIOCGPTPEER, O_RDWR | O_NOCTTY) >= 0, "ptmx");
     close(fd);
-    expect(vos->mount_count == 2 && vos->mounts[0].dir_fd >= 0 && vos->mounts[1].dir_fd < 0 && vos->mounts[0].read_only &&
-           !strcmp(vos->mounts[0].path, "/data"), "mounts");
+    expect(vos->mount_count == 2 && vos->mounts[0].dir_fd >= 0 && vos->mounts[1].dir_fd < 0 &&
+               vos->mounts[0].read_only && !strcmp(vos->mounts[0].path, "/data"),
+           "mounts");
     fd = openat(vos->mounts[0].dir_fd, "mine", O_RDONLY);
     expect(fd >= 0 && !fstat(fd, &stat), "volume");
     note("volume uid %u; ", stat.st_uid);
@@ -107,7 +110,10 @@ static int probe_start(struct vos *vos) {
     return dvk_watch_fd(vos->dvk, vos->init_fd, EPOLLIN, init_event, vos);
 }
 
-static void probe_request(struct vos *vos, struct dvk_request *req) { dvk_reply_status(vos->dvk, req, -ENOSYS); }
+static void probe_request(struct vos *vos, struct dvk_request *req) {
+    note("request %x of slot %x; ", req->msg.type, dvk_endpoint_slot(req->msg.source));
+    dvk_reply_status(vos->dvk, req, -ENOSYS);
+}
 
 /* When there are guests, there are no namespaces to be had. */
 static void limit_check(struct vos *vos) {
@@ -122,8 +128,11 @@ static bool probe_control(struct vos *vos, const char *op, const struct dvk_even
     if (!strcmp(op, "crash"))
         abort();
     if (!strcmp(op, "kill"))
-        answer = json_pack("{s:i}", "errno", kill((pid_t)field_integer_or(request, "pid", 1, 1 << 20, 0),
-                                                  (int)field_integer_or(request, "signal", 0, 64, 0)) ? errno : 0);
+        answer = json_pack("{s:i}", "errno",
+                           kill((pid_t)field_integer_or(request, "pid", 1, 1 << 20, 0),
+                                (int)field_integer_or(request, "signal", 0, 64, 0))
+                               ? errno
+                               : 0);
     else if (!strcmp(op, "log") && (limit_check(vos), true))
         answer = json_pack("{s:s}", "log", text);
     else
@@ -132,8 +141,11 @@ static bool probe_control(struct vos *vos, const char *op, const struct dvk_even
     return !dvk_control_reply(vos->dvk, event->id, dump);
 }
 
-static const struct vos_module probe_module = {
-    .name = "probe", .service = DVK_SERVICE_PM, .start = probe_start, .request = probe_request, .control = probe_control};
+static const struct vos_module probe_module = {.name = "probe",
+                                               .service = DVK_SERVICE_PM,
+                                               .start = probe_start,
+                                               .request = probe_request,
+                                               .control = probe_control};
 static const struct vos_module *const modules[] = {&probe_module, NULL};
 
 int main(int argc, char **argv) {

@@ -14,7 +14,15 @@
 static const struct termios usual = {
     .c_iflag = ICRNL | IXON,
     .c_lflag = ISIG | ICANON | ECHO | IEXTEN,
-    .c_cc = {[VINTR] = 3, [VQUIT] = 28, [VERASE] = 127, [VEOF] = 4, [VMIN] = 1, [VSTART] = 17, [VSTOP] = 19, [VSUSP] = 26, [VLNEXT] = 22},
+    .c_cc = {[VINTR] = 3,
+             [VQUIT] = 28,
+             [VERASE] = 127,
+             [VEOF] = 4,
+             [VMIN] = 1,
+             [VSTART] = 17,
+             [VSTOP] = 19,
+             [VSUSP] = 26,
+             [VLNEXT] = 22},
 };
 
 static size_t scan(const struct termios *settings, const char *text, int *signal) {
@@ -120,7 +128,7 @@ static void test_reads(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_signals), cmocka_unit_test(test_modes), cmocka_unit_test(test_literal),
-                                       cmocka_unit_test(test_reads)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_signals), cmocka_unit_test(test_modes),
+                                       cmocka_unit_test(test_literal), cmocka_unit_test(test_reads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

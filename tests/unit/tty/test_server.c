@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The tty module over a fake libdvk: watches are polled by the test, calls of pm are answered from a table of processes, replies
- * are recorded. The ptys are real.
+ * The tty module over a fake libdvk: watches are polled by the test, calls of pm are answered from a table of
+ * processes, replies are recorded. The ptys are real.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -87,7 +87,9 @@ int dvk_timer(struct dvk *d, uint64_t delay_ms, void (*fn)(void *), void *contex
         }
     return -ENOMEM;
 }
-void dvk_timer_cancel(struct dvk *d, uint64_t id) { d->timers[id].fn = NULL; }
+void dvk_timer_cancel(struct dvk *d, uint64_t id) {
+    d->timers[id].fn = NULL;
+}
 
 struct answer {
     struct dvk_request req;
@@ -96,7 +98,8 @@ struct answer {
     bool answered;
 };
 
-void dvk_reply(struct dvk *d, struct dvk_request *req, const struct dvk_message *reply, const int *fds, unsigned fd_count) {
+void dvk_reply(struct dvk *d, struct dvk_request *req, const struct dvk_message *reply, const int *fds,
+               unsigned fd_count) {
     struct answer *answer = (struct answer *)req;
     assert_false(answer->answered);
     answer->answered = true;
@@ -105,8 +108,12 @@ void dvk_reply(struct dvk *d, struct dvk_request *req, const struct dvk_message 
 void dvk_reply_status(struct dvk *d, struct dvk_request *req, int status) {
     dvk_reply(d, req, &(struct dvk_message){.status = status}, NULL, 0);
 }
-void dvk_release(struct dvk *d, struct dvk_request *req) { ((struct answer *)req)->answered = true; }
-const char *dvk_strerror(int error) { return strerror(-error); }
+void dvk_release(struct dvk *d, struct dvk_request *req) {
+    ((struct answer *)req)->answered = true;
+}
+const char *dvk_strerror(int error) {
+    return strerror(-error);
+}
 static struct process *process_find(uint64_t pid) {
     for (size_t i = 0; i < ARRAY_LENGTH(processes); i++)
         if (processes[i].pid == pid)
@@ -167,7 +174,8 @@ static bool turn(void) {
         return some;
     for (nfds_t i = 0; i < count; i++)
         for (size_t k = 0; fds[i].revents && k < ARRAY_LENGTH(dvk.watches); k++)
-            if (dvk.watches[k].events && dvk.watches[k].fd == copies[i].fd && dvk.watches[k].context == copies[i].context) {
+            if (dvk.watches[k].events && dvk.watches[k].fd == copies[i].fd &&
+                dvk.watches[k].context == copies[i].context) {
                 copies[i].fn(copies[i].context, copies[i].fd, (uint32_t)fds[i].revents);
                 break;
             }
@@ -205,11 +213,13 @@ static struct answer *ask_with(uint32_t type, uint32_t pid, const uint64_t w[4],
     tty_module.request(vos, &answer->req);
     return answer;
 }
-static struct answer *ask(uint32_t type, uint32_t pid, uint64_t w1, uint64_t w2, uint64_t w3, const void *data, size_t len) {
+static struct answer *ask(uint32_t type, uint32_t pid, uint64_t w1, uint64_t w2, uint64_t w3, const void *data,
+                          size_t len) {
     return ask_with(type, pid, (const uint64_t[4]){number, w1, w2, w3}, data, len, -1);
 }
 /* Ask, settle, expect an answer; its status. */
-static int ask_status(uint32_t type, uint32_t pid, uint64_t w1, uint64_t w2, uint64_t w3, const void *data, size_t len) {
+static int ask_status(uint32_t type, uint32_t pid, uint64_t w1, uint64_t w2, uint64_t w3, const void *data,
+                      size_t len) {
     struct answer *answer = ask(type, pid, w1, w2, w3, data, len);
     settle();
     assert_true(answer->answered);
@@ -353,8 +363,10 @@ static void test_background(void **state) {
     assert_true(was_raised(true, 100, SIGTTOU));
     /* With SIGTTOU off it may take the terminal back. */
     struct answer *answer = calloc(1, sizeof *answer);
-    *answer = (struct answer){.req = {.msg = {.type = TTY_IOCTL, .source = dvk_service_endpoint(1, DVK_SERVICE_FS),
-                                              .data_len = sizeof group, .payload.words = {number, TIOCSPGRP}},
+    *answer = (struct answer){.req = {.msg = {.type = TTY_IOCTL,
+                                              .source = dvk_service_endpoint(1, DVK_SERVICE_FS),
+                                              .data_len = sizeof group,
+                                              .payload.words = {number, TIOCSPGRP}},
                                       .wants_reply = true}};
     answer->req.msg.payload.words[TTY_WORD_PID] = 100;
     answer->req.msg.payload.words[TTY_WORD_FLAGS] = VOS_TTY_KNOWN | VOS_TTY_TTOU_OFF;
@@ -524,8 +536,9 @@ static void test_close_drains(void **state) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void) {
-    const struct CMUnitTest tests[] = {TEST(test_canonical), TEST(test_output),  TEST(test_backpressure), TEST(test_interrupt),
-                                       TEST(test_background), TEST(test_strangers), TEST(test_session), TEST(test_hang_up),
-                                       TEST(test_cancel),    TEST(test_raw),     TEST(test_window),       TEST(test_close_drains)};
+    const struct CMUnitTest tests[] = {TEST(test_canonical), TEST(test_output),     TEST(test_backpressure),
+                                       TEST(test_interrupt), TEST(test_background), TEST(test_strangers),
+                                       TEST(test_session),   TEST(test_hang_up),    TEST(test_cancel),
+                                       TEST(test_raw),       TEST(test_window),     TEST(test_close_drains)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
