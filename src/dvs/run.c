@@ -143,9 +143,9 @@ static char *path_absolute(const char *path) {
     return here && asprintf(&absolute, "%s/%s", here, path) >= 0 ? absolute : NULL;
 }
 
-/* An image that looks like a path is one; names are the daemon's business. */
+/* host, or a directory, which the nodes see under the same path. */
 static int image_set(struct program *program, const char *image) {
-    if (image[0] != '.' && !strchr(image, '/'))
+    if (strcmp(image, "host") == 0)
         return json_object_set_new(program->request, "image", json_string(image));
     cleanup_free char *path = path_absolute(image);
     char resolved[PATH_MAX];

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A lab with everything real: nodes, versions, a lab of one, and nothing left behind after work."""
+from dvslab import DVS, run
+
+
+def test_node_ls(lab):
+    nodes = lab.json("node", "ls")
+    assert [(n["name"], n["id"], n["state"], n["quorate"]) for n in nodes] == [("a", 1, "up", True), ("b", 2, "up", True), ("c", 3, "up", True)]
+    assert [n["name"] for n in nodes if n.get("this")] == ["a"]
+    assert len({n["version"] for n in nodes}) == 1
+    table = lab.ok("node", "ls").splitlines()
+    assert table[0].split()[:4] == ["NAME", "ID", "STATE", "QUORATE"] and len(table) == 4
+
+
+def test_every_node_answers_the_same(lab):
+    for node in "abc":
+        assert [n["name"] for n in lab.json("--node", node, "node", "ls")] == ["a", "b", "c"]
+
+
+def test_status(lab):
+    for node in lab.json("lab", "status")["nodes"]:
+        assert (node["state"], node["link"], node["quorate"], node["sees"]) == ("up", "up", True, 3)
+
+
+def test_version(lab):
+    assert lab.json("version")["dvkd"]["version"] == lab.json("version")["dvs"]
+    assert run([DVS, "--version"]).out.startswith("dvs ")
+
+
+def test_kill_start_cut_heal(own_lab):
+    own_lab.up(3)
+    own_lab.ok("lab", "kill", "b")
+    own_lab.ok("lab", "start", "b")
+    assert own_lab.node_states() == {"a": "up", "b": "up", "c": "up"}
+
+
+def test_lab_of_one(own_lab):
+    own_lab.up(1)
+    assert own_lab.ok("run", "--rm", "--image", "host", "--", "sh", "-c", "echo one | cat") == "one\n"
+
+
+def test_down_while_containers_run(own_lab):
+    own_lab.up(3)
+    own_lab.ok("run", "-d", "--image", "host", "--place", "spread", "--", "sh", "-c", "for i in 1 2 3 4 5 6; do sleep 1000 & done; wait")
+    process = own_lab.start("run", "--image", "host", "sleep", "1000")
+    own_lab.down()
+    process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert not own_lab.leftovers()
+
+
+def test_down_after_power_loss_while_containers_run(own_lab):
+    own_lab.up(3)
+    own_lab.ok("run", "-d", "--image", "host", "--memory", "512m", "--place", "spread", "--", "sh", "-c", "sleep 1000 & sleep 1000")
+    for node in "abc":
+        own_lab.ok("lab", "kill", node)
+    own_lab.down()
+    assert not own_lab.leftovers()
+
+
+def test_records_survive_a_restart(own_lab):
+    own_lab.up(1)
+    own_lab.ok("run", "--name", "x", "--image", "host", "true")
+    own_lab.ok("lab", "kill", "a")
+    own_lab.ok("lab", "start", "a")
+    assert own_lab.containers()["x"]["state"] == "exited"
