@@ -81,6 +81,20 @@ void sleep_ms(long ms) {
     HOST(__NR_nanosleep, time, 0);
 }
 
+/* The compiler may call these for assignments. */
+void *memcpy(void *to, const void *from, size_t len);
+void *memset(void *to, int value, size_t len);
+void *memcpy(void *to, const void *from, size_t len) {
+    for (size_t i = 0; i < len; i++)
+        ((volatile char *)to)[i] = ((const char *)from)[i];
+    return to;
+}
+void *memset(void *to, int value, size_t len) {
+    for (size_t i = 0; i < len; i++)
+        ((volatile char *)to)[i] = (char)value;
+    return to;
+}
+
 /* ---- the channel ---- */
 
 /* Read 8 bytes where there may be nothing. */
