@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The pump. Each direction is a buffer between a source and a sink. We never block on our own standard output or error: their
- * modes are shared with other programs and left alone, so we write only after poll(2) said so and at most PIPE_BUF
- * bytes, which a pipe then takes at once (pipe(7)).
+ * The pump. Each direction is a buffer between a source and a sink. We never block on our own standard output or error:
+ * their modes are shared with other programs and left alone, so we write only after poll(2) said so and at most
+ * PIPE_BUF bytes, which a pipe then takes at once (pipe(7)).
  */
 #include "dvs/attach.h"
 
@@ -177,7 +177,8 @@ static void answer_take(struct session *session) {
     const char *lost = field_string(answer, "lost");
     if (field_integer(answer, "exited", &status)) {
         int wait_status = (int)status;
-        session_end(session, WIFSIGNALED(wait_status) ? EXIT_SIGNAL_BASE + WTERMSIG(wait_status) : WEXITSTATUS(wait_status));
+        session_end(session,
+                    WIFSIGNALED(wait_status) ? EXIT_SIGNAL_BASE + WTERMSIG(wait_status) : WEXITSTATUS(wait_status));
     } else if (lost) {
         char why[300];
         snprintf(why, sizeof why, "the program is lost: %s", lost);
@@ -211,7 +212,8 @@ static void signal_take(struct session *session) {
         return;
     }
     if (++session->forwarded >= SIGNALS_TO_GIVE_UP) {
-        failure_set(&session->command->failure, 0, "lost", "dvs kill ends it for certain", "gave up waiting; the program was told to hang up");
+        failure_set(&session->command->failure, 0, "lost", "dvs kill ends it for certain",
+                    "gave up waiting; the program was told to hang up");
         session_end(session, EXIT_SIGNAL_BASE + number);
         session->linger_until = 0;
         return;
@@ -289,11 +291,16 @@ int attach_run(struct command *command, struct attach *attach, struct client *cl
             attach->theirs[i] = -1;
         }
     int out = attach->tty ? attach->ours[0] : attach->ours[1];
-    session.input = (struct pump){.source = attach->interactive ? STDIN_FILENO : -1, .sink = attach->ours[0],
-                                  .sink_socket = true, .buffer = room};
-    session.output = (struct pump){.source = out, .sink = STDOUT_FILENO, .source_socket = true, .buffer = room + BUFFER_SIZE};
-    session.error = (struct pump){.source = attach->tty ? -1 : attach->ours[2], .sink = STDERR_FILENO,
-                                  .source_socket = true, .buffer = room + 2 * BUFFER_SIZE};
+    session.input = (struct pump){.source = attach->interactive ? STDIN_FILENO : -1,
+                                  .sink = attach->ours[0],
+                                  .sink_socket = true,
+                                  .buffer = room};
+    session.output =
+        (struct pump){.source = out, .sink = STDOUT_FILENO, .source_socket = true, .buffer = room + BUFFER_SIZE};
+    session.error = (struct pump){.source = attach->tty ? -1 : attach->ours[2],
+                                  .sink = STDERR_FILENO,
+                                  .source_socket = true,
+                                  .buffer = room + 2 * BUFFER_SIZE};
     if (!attach->interactive && !attach->tty)
         sink_finish(&session.input);
     if (attach->tty && attach->interactive)

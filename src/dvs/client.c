@@ -172,7 +172,8 @@ static int run_request(const char *run, const char *text, const int *fds, unsign
     if (result == -EACCES || result == -EPERM)
         return failure_set(failure, result, "unavailable", "run dvs as root", "may not talk to the daemon at %s", run);
     if (result < 0)
-        return failure_set(failure, -ECONNREFUSED, "unavailable", "start one by: dvs lab up 3", "no dvkd answers at %s", run);
+        return failure_set(failure, -ECONNREFUSED, "unavailable", "start one by: dvs lab up 3", "no dvkd answers at %s",
+                           run);
     snprintf(client->run, sizeof client->run, "%s", run);
     result = send_all(client->fd, text, strlen(text), fds, fd_count);
     if (result == 0)
@@ -181,8 +182,8 @@ static int run_request(const char *run, const char *text, const int *fds, unsign
         return failure_set(failure, -ETIMEDOUT, "unavailable", "see its log, or: dvs lab status",
                            "dvkd at %s did not answer within %d s", run, timeout_ms / 1000);
     if (result < 0)
-        return failure_set(failure, result == -EPROTO ? -EPROTO : -ECONNREFUSED, "unavailable", "see its log, or: dvs lab status",
-                           "dvkd at %s went away before it answered", run);
+        return failure_set(failure, result == -EPROTO ? -EPROTO : -ECONNREFUSED, "unavailable",
+                           "see its log, or: dvs lab status", "dvkd at %s went away before it answered", run);
     return 0;
 }
 
@@ -238,7 +239,8 @@ int client_locate(const struct client_target *target, char run[static PATH_MAX],
                                target->node, lab_name);
         lab_node_run_path(lab, node, run);
         if (!client_reachable(run))
-            return failure_set(failure, -ECONNREFUSED, "node-down", "dvs lab start starts it", "node %s is down", target->node);
+            return failure_set(failure, -ECONNREFUSED, "node-down", "dvs lab start starts it", "node %s is down",
+                               target->node);
         return 0;
     }
     /* With one node reachable there is no choice to make; else look for one that may change things. */
@@ -253,8 +255,9 @@ int client_locate(const struct client_target *target, char run[static PATH_MAX],
             reachable = &lab->nodes[i];
     }
     if (!reachable)
-        return failure_set(failure, -ECONNREFUSED, "unavailable", "dvs lab status shows them; dvs lab start NODE starts one",
-                           "no node of lab %s is up", lab_name);
+        return failure_set(failure, -ECONNREFUSED, "unavailable",
+                           "dvs lab status shows them; dvs lab start NODE starts one", "no node of lab %s is up",
+                           lab_name);
     lab_node_run_path(lab, reachable, run);
     return 0;
 }
@@ -278,8 +281,8 @@ static int redirect_resolve(const struct client *client, const json_t *redirect,
     return 0;
 }
 
-int client_request(const struct client_target *target, json_t *request, const int *fds, unsigned fd_count, int timeout_ms,
-                   struct client *client, json_t **answer, struct failure *failure) {
+int client_request(const struct client_target *target, json_t *request, const int *fds, unsigned fd_count,
+                   int timeout_ms, struct client *client, json_t **answer, struct failure *failure) {
     cleanup_json json_t *owned = request;
     char run[PATH_MAX];
     *client = (struct client)CLIENT_INIT;

@@ -24,7 +24,8 @@ struct client {
     char *buffer;       /* bytes read and not yet taken: start..end */
     size_t start, end, capacity;
 };
-#define CLIENT_INIT {.fd = -1}
+#define CLIENT_INIT                                                                                                    \
+    { .fd = -1 }
 
 /*
  * client_locate: the run directory of the daemon to ask: --node (in the lab), else $DVS_RUN, else the first node of
@@ -35,13 +36,13 @@ struct client {
 int client_locate(const struct client_target *target, char run[static PATH_MAX], struct failure *failure);
 
 /*
- * client_request: connect to the daemon, send `request` (its reference is taken over) with fds (kept by the caller), and
- * read the first answer into *answer. Follows redirects. timeout_ms: for the answer; -1: for ever.
- * On success *client stays open for more answers and must be closed.
- * Errors: -ECONNREFUSED (code unavailable), -ETIMEDOUT, -EPROTO, -EREMOTEIO (the daemon's own error, in failure).
+ * client_request: connect to the daemon, send `request` (its reference is taken over) with fds (kept by the caller),
+ * and read the first answer into *answer. Follows redirects. timeout_ms: for the answer; -1: for ever. On success
+ * *client stays open for more answers and must be closed. Errors: -ECONNREFUSED (code unavailable), -ETIMEDOUT,
+ * -EPROTO, -EREMOTEIO (the daemon's own error, in failure).
  */
-int client_request(const struct client_target *target, json_t *request, const int *fds, unsigned fd_count, int timeout_ms,
-                   struct client *client, json_t **answer, struct failure *failure);
+int client_request(const struct client_target *target, json_t *request, const int *fds, unsigned fd_count,
+                   int timeout_ms, struct client *client, json_t **answer, struct failure *failure);
 
 /* The same with the connection closed afterwards: for requests with one answer. */
 int client_ask(const struct client_target *target, json_t *request, int timeout_ms, json_t **answer,

@@ -28,10 +28,10 @@ enum exit_code {
 
 /* One invocation. */
 struct command {
-    const char *verb;    /* for messages, e.g. "lab up" */
+    const char *verb; /* for messages, e.g. "lab up" */
     struct client_target target;
-    bool json;           /* --format json */
-    const char *usage;   /* the verb's help text */
+    bool json;         /* --format json */
+    const char *usage; /* the verb's help text */
     struct failure failure;
 };
 
@@ -52,7 +52,9 @@ int verb_dispatch(struct command *command, const struct verb *verbs, const char 
 enum { OPTION_NODE = 1000, OPTION_LAB, OPTION_FORMAT, OPTION_OWN /* the verbs' own long-only options from here */ };
 #define COMMON_OPTIONS                                                                                                 \
     {"node", required_argument, NULL, OPTION_NODE}, {"lab", required_argument, NULL, OPTION_LAB},                      \
-        {"format", required_argument, NULL, OPTION_FORMAT}, { "help", no_argument, NULL, 'h' }
+        {"format", required_argument, NULL, OPTION_FORMAT}, {                                                          \
+        "help", no_argument, NULL, 'h'                                                                                 \
+    }
 
 /*
  * option_next: getopt_long with the common options dealt with. short_options begins with "+:" if the verb's operands

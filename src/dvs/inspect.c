@@ -14,8 +14,8 @@ int verb_inspect(struct command *command, int argc, char **argv) {
     cleanup_json json_t *all = json_array();
     for (; optind < argc; optind++) {
         cleanup_json json_t *answer = NULL;
-        if (client_ask(&command->target, json_pack("{s:s, s:s}", "op", "dc.inspect", "dc", argv[optind]), CLIENT_LOOK_MS,
-                       &answer, &command->failure) < 0) {
+        if (client_ask(&command->target, json_pack("{s:s, s:s}", "op", "dc.inspect", "dc", argv[optind]),
+                       CLIENT_LOOK_MS, &answer, &command->failure) < 0) {
             int failed = failure_report(command);
             if (exit_code == EXIT_OK)
                 exit_code = failed;

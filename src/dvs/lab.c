@@ -63,11 +63,13 @@ static int node_verb(struct command *command, int argc, char **argv, node_action
     cleanup_lab struct lab *lab = NULL;
     cleanup_close int lock = -1;
     struct failure *failure = &command->failure;
-    if (lab_need_root(failure) < 0 || lab_choose(command->target.lab, name, failure) < 0 || lab_load(name, &lab, failure) < 0)
+    if (lab_need_root(failure) < 0 || lab_choose(command->target.lab, name, failure) < 0 ||
+        lab_load(name, &lab, failure) < 0)
         return failure_report(command);
     const struct lab_node *node = lab_node_by_name(lab, argv[optind]);
     if (!node) {
-        failure_set(failure, 0, "no-such-node", "dvs lab status lists them", "no node named %s in lab %s", argv[optind], name);
+        failure_set(failure, 0, "no-such-node", "dvs lab status lists them", "no node named %s in lab %s", argv[optind],
+                    name);
         return failure_report(command);
     }
     if (lab_lock(name, &lock, failure) < 0 || action(command, lab, node) < 0)
@@ -77,7 +79,8 @@ static int node_verb(struct command *command, int argc, char **argv, node_action
 
 static int node_kill(struct command *command, const struct lab *lab, const struct lab_node *node) {
     if (!lab_node_find(lab->name, node->name))
-        return failure_set(&command->failure, -ESRCH, "node-down", "dvs lab start starts it", "node %s is down already", node->name);
+        return failure_set(&command->failure, -ESRCH, "node-down", "dvs lab start starts it", "node %s is down already",
+                           node->name);
     return lab_node_kill(lab->name, node->name, &command->failure);
 }
 
@@ -91,7 +94,8 @@ static unsigned nodes_connected(const struct lab *lab) {
 
 static int node_start(struct command *command, const struct lab *lab, const struct lab_node *node) {
     if (lab_node_find(lab->name, node->name))
-        return failure_set(&command->failure, -EEXIST, "node-running", "dvs lab kill ends it", "node %s is running", node->name);
+        return failure_set(&command->failure, -EEXIST, "node-running", "dvs lab kill ends it", "node %s is running",
+                           node->name);
     int result = lab_node_start(lab, node, &command->failure);
     if (result < 0)
         return result;
@@ -108,10 +112,18 @@ static int node_heal(struct command *command, const struct lab *lab, const struc
     return lab_network_link(lab, node, true, &command->failure);
 }
 
-static int lab_kill(struct command *command, int argc, char **argv) { return node_verb(command, argc, argv, node_kill); }
-static int lab_start(struct command *command, int argc, char **argv) { return node_verb(command, argc, argv, node_start); }
-static int lab_cut(struct command *command, int argc, char **argv) { return node_verb(command, argc, argv, node_cut); }
-static int lab_heal(struct command *command, int argc, char **argv) { return node_verb(command, argc, argv, node_heal); }
+static int lab_kill(struct command *command, int argc, char **argv) {
+    return node_verb(command, argc, argv, node_kill);
+}
+static int lab_start(struct command *command, int argc, char **argv) {
+    return node_verb(command, argc, argv, node_start);
+}
+static int lab_cut(struct command *command, int argc, char **argv) {
+    return node_verb(command, argc, argv, node_cut);
+}
+static int lab_heal(struct command *command, int argc, char **argv) {
+    return node_verb(command, argc, argv, node_heal);
+}
 
 /* ---- down ---- */
 
@@ -168,7 +180,8 @@ static const struct verb verbs[] = {
      "usage: dvs lab up N [options]\n"
      "  --nodes-named A,B  names of the nodes (default: a, b, c ...)\n"
      "  --lab NAME         name of the lab (default: $DVS_LAB, else lab)\n"
-     "  --token MS         corosync's token timeout (default: 1000); a lost node is noticed after about 2.2 times that\n"},
+     "  --token MS         corosync's token timeout (default: 1000); a lost node is noticed after about 2.2 times "
+     "that\n"},
     {"status", verb_lab_status, "show each node, and what it sees",
      "usage: dvs lab status [options]\n"
      "  --format FORMAT    table (default) or json\n" LAB_HELP},

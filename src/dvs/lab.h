@@ -41,7 +41,9 @@ struct lab {
 };
 
 void lab_free(struct lab *lab);
-static inline void cleanup_lab_fn(struct lab **lab) { lab_free(*lab); }
+static inline void cleanup_lab_fn(struct lab **lab) {
+    lab_free(*lab);
+}
 #define cleanup_lab __attribute__((cleanup(cleanup_lab_fn)))
 
 /* ---- lab_config.c: names, paths, lab.json ---- */
@@ -95,8 +97,8 @@ int lab_node_start(const struct lab *lab, const struct lab_node *node, struct fa
 pid_t lab_node_find(const char *lab, const char *node);
 /* SIGKILL node init and wait until all of the node is gone, at most 10 s; then remove its cgroups. */
 int lab_node_kill(const char *lab, const char *node, struct failure *failure);
-/* SIGTERM node inits of all of a lab's nodes, wait for them at most timeout_ms, then SIGKILL what is left, and any other
- * process in the lab's network namespaces. */
+/* SIGTERM node inits of all of a lab's nodes, wait for them at most timeout_ms, then SIGKILL what is left, and any
+ * other process in the lab's network namespaces. */
 int lab_nodes_end(const char *lab, int timeout_ms, struct failure *failure);
 /* Remove what cgroups of the lab, or of one node (not NULL), are left. */
 void lab_cgroups_remove(const char *lab, const char *node);

@@ -14,7 +14,9 @@
 #define NETNS_ROOT "/run/netns"
 #define SUBNETS 256u
 
-void lab_free(struct lab *lab) { free(lab); }
+void lab_free(struct lab *lab) {
+    free(lab);
+}
 
 bool lab_name_valid(const char *name) {
     size_t len = strlen(name);
@@ -27,9 +29,13 @@ bool lab_name_valid(const char *name) {
 
 /* ---- paths ---- */
 
-void lab_state_path(const char *lab, char path[static PATH_MAX]) { snprintf(path, PATH_MAX, STATE_ROOT "/%s", lab); }
+void lab_state_path(const char *lab, char path[static PATH_MAX]) {
+    snprintf(path, PATH_MAX, STATE_ROOT "/%s", lab);
+}
 
-void lab_run_path(const char *lab, char path[static PATH_MAX]) { snprintf(path, PATH_MAX, RUN_ROOT "/%s", lab); }
+void lab_run_path(const char *lab, char path[static PATH_MAX]) {
+    snprintf(path, PATH_MAX, RUN_ROOT "/%s", lab);
+}
 
 void lab_node_run_path(const struct lab *lab, const struct lab_node *node, char path[static PATH_MAX]) {
     snprintf(path, PATH_MAX, RUN_ROOT "/%s/%s", lab->name, node->name);
@@ -52,7 +58,9 @@ const struct lab_node *lab_node_by_name(const struct lab *lab, const char *name)
 
 /* ---- which lab ---- */
 
-static int name_compare(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+static int name_compare(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
 
 long lab_list(char ***out) {
     *out = NULL;
@@ -91,8 +99,8 @@ int lab_choose(const char *name, char chosen[static LAB_NAME_MAX + 1], struct fa
         char path[PATH_MAX];
         lab_state_path(name, path);
         if (access(path, F_OK) < 0)
-            return failure_set(failure, -ENOENT, "no-such-lab", "dvs lab ls lists them; dvs lab up makes one", "no lab named %s",
-                               name);
+            return failure_set(failure, -ENOENT, "no-such-lab", "dvs lab ls lists them; dvs lab up makes one",
+                               "no lab named %s", name);
         snprintf(chosen, LAB_NAME_MAX + 1, "%s", name);
         return 0;
     }
@@ -104,10 +112,11 @@ int lab_choose(const char *name, char chosen[static LAB_NAME_MAX + 1], struct fa
     else if (count == 0)
         result = failure_set(failure, -ENOENT, "no-such-lab", "dvs lab up 3 makes one", "there is no lab");
     else if (count > 1)
-        result = failure_set(failure, -EINVAL, "usage", "say --lab NAME, or set DVS_LAB", "there are %ld labs, among them %s and %s",
-                             count, names[0], names[1]);
+        result = failure_set(failure, -EINVAL, "usage", "say --lab NAME, or set DVS_LAB",
+                             "there are %ld labs, among them %s and %s", count, names[0], names[1]);
     else
-        result = failure_set(failure, (int)count, "internal", NULL, "cannot read %s: %s", STATE_ROOT, strerror((int)-count));
+        result =
+            failure_set(failure, (int)count, "internal", NULL, "cannot read %s: %s", STATE_ROOT, strerror((int)-count));
     for (long i = 0; i < count; i++)
         free(names[i]);
     free(names);
@@ -151,8 +160,8 @@ int lab_load(const char *name, struct lab **out, struct failure *failure) {
         return 0;
     if (access(directory, F_OK) < 0)
         return failure_set(failure, -ENOENT, "no-such-lab", "dvs lab ls lists them", "no lab named %s", name);
-    return failure_set(failure, -EBADMSG, "internal", "dvs lab down removes it", "lab %s is half made or broken: %s", name,
-                       json ? "lab.json makes no sense" : error.text);
+    return failure_set(failure, -EBADMSG, "internal", "dvs lab down removes it", "lab %s is half made or broken: %s",
+                       name, json ? "lab.json makes no sense" : error.text);
 }
 
 int lab_save(const struct lab *lab, struct failure *failure) {
@@ -224,7 +233,8 @@ int lab_lock(const char *name, int *out, struct failure *failure) {
         return failure_set(failure, -errno, errno == ENOENT ? "no-such-lab" : "internal", "dvs lab ls lists them",
                            errno == ENOENT ? "no lab named %s" : "cannot lock lab %s", name);
     if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-        return failure_set(failure, -EBUSY, "busy", "try again when it is done", "another dvs is changing lab %s", name);
+        return failure_set(failure, -EBUSY, "busy", "try again when it is done", "another dvs is changing lab %s",
+                           name);
     *out = steal_fd(&fd);
     return 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * corosync's configuration for a lab (corosync.conf(5)). token_coefficient 0: detection does not slow down with more nodes. No real-time
- * scheduling and no move to the root cgroup: several nodes share this machine. Each node has its own file, since
- * state_dir and log differ.
+ * corosync's configuration for a lab (corosync.conf(5)). token_coefficient 0: detection does not slow down with more
+ * nodes. No real-time scheduling and no move to the root cgroup: several nodes share this machine. Each node has its
+ * own file, since state_dir and log differ.
  */
 #include "common/cleanup.h"
 #include "dvs/lab.h"
@@ -83,6 +83,7 @@ int lab_corosync_configure(const struct lab *lab, struct failure *failure) {
         result = mkdir(path, 0755) < 0 && errno != EEXIST ? -errno : conf_write(lab, state, &lab->nodes[i]);
     }
     if (result < 0)
-        return failure_set(failure, result, "internal", NULL, "cannot write corosync's configuration: %s", strerror(-result));
+        return failure_set(failure, result, "internal", NULL, "cannot write corosync's configuration: %s",
+                           strerror(-result));
     return 0;
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Node init: the first process of a node's pid namespace. It makes the node's own /proc and /dev/shm, starts corosync
- * and dvkd, reaps, and ends when dvkd does: a node without its dvkd is down. It restarts nothing. SIGTERM is an orderly stop; SIGKILL is a
- * loss of power: the kernel ends all of the namespace with us (pid_namespaces(7)).
+ * and dvkd, reaps, and ends when dvkd does: a node without its dvkd is down. It restarts nothing. SIGTERM is an orderly
+ * stop; SIGKILL is a loss of power: the kernel ends all of the namespace with us (pid_namespaces(7)).
  *
  * corosync wants a /run of its own (its pid file and lock) and gets a tmpfs there in a mount namespace of its own; its
- * sockets are abstract, hence the node's own by the network namespace; libqb's shared memory lies in the node's /dev/shm.
+ * sockets are abstract, hence the node's own by the network namespace; libqb's shared memory lies in the node's
+ * /dev/shm.
  */
 #include "common/cleanup.h"
 #include "common/log.h"
@@ -80,7 +81,8 @@ static int log_open(const struct node_init *init, const char *name) {
 }
 
 /* Start a program with its output in a log of that name. Its pid or negative errno. */
-static pid_t program_start(const struct node_init *init, const char *name, const char *path, const char *const *args, bool own_run) {
+static pid_t program_start(const struct node_init *init, const char *name, const char *path, const char *const *args,
+                           bool own_run) {
     cleanup_close int log = log_open(init, name);
     if (log < 0)
         return -errno;
@@ -110,7 +112,8 @@ static int corosync_start(struct node_init *init) {
 }
 
 static int dvkd_start(struct node_init *init) {
-    char run[PATH_MAX], state[PATH_MAX + 32], libexec[PATH_MAX + 32], path[PATH_MAX + 64], id[16], listen[64], address[32];
+    char run[PATH_MAX], state[PATH_MAX + 32], libexec[PATH_MAX + 32], path[PATH_MAX + 64], id[16], listen[64],
+        address[32];
     lab_node_run_path(init->lab, init->node, run);
     snprintf(state, sizeof state, "%s/%s", init->state, init->node->name);
     snprintf(libexec, sizeof libexec, "%s/libexec", init->state);
@@ -118,8 +121,8 @@ static int dvkd_start(struct node_init *init) {
     snprintf(id, sizeof id, "%u", init->node->id);
     lab_node_address(init->lab, init->node, address);
     snprintf(listen, sizeof listen, "%s:%d", address, LAB_PORT);
-    const char *args[24] = {"dvkd",      "--node",  init->node->name, "--id", id, "--run", run, "--state", state,
-                            "--libexec", libexec, "--listen",       listen};
+    const char *args[24] = {"dvkd",    "--node", init->node->name, "--id",  id,         "--run", run,
+                            "--state", state,    "--libexec",      libexec, "--listen", listen};
     if (init->lab->node_count > 1)
         args[13] = "--cluster";
     pid_t pid = program_start(init, "dvkd", path, args, false);
@@ -185,7 +188,8 @@ static int node_run(struct node_init *init) {
     sigaddset(&mask, SIGCHLD);
     sigaddset(&mask, SIGTERM);
     sigaddset(&mask, SIGINT);
-    /* A blocked signal is queued even for the first process of a namespace, which else ignores what it has no handler for. */
+    /* A blocked signal is queued even for the first process of a namespace, which else ignores what it has no handler
+     * for. */
     sigprocmask(SIG_BLOCK, &mask, NULL);
     init->signals = signalfd(-1, &mask, SFD_CLOEXEC);
     int result = init->signals < 0 ? -errno : mounts_make();
@@ -211,7 +215,8 @@ static int node_run(struct node_init *init) {
 }
 
 int lab_node_main(int argc, char **argv) {
-    if (argc != 5 || strcmp(argv[1], "--lab") != 0 || strcmp(argv[3], "--node") != 0 || !lab_name_valid(argv[2]) || getpid() != 1) {
+    if (argc != 5 || strcmp(argv[1], "--lab") != 0 || strcmp(argv[3], "--node") != 0 || !lab_name_valid(argv[2]) ||
+        getpid() != 1) {
         fprintf(stderr, "dvs: lab-node: this is for dvs lab up only\n");
         return 2;
     }

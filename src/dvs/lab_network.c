@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A lab's network: one namespace with a bridge ("the switch") and one for each node, a veth pair between. The switch's
- * end of node i is v<i>, the node's is eth0. Links are made by ip(8) in batch mode, run inside the namespace. Namespaces have names
- * in /run/netns, so that `ip netns exec dvs-LAB-NODE` works (ip-netns(8)).
+ * end of node i is v<i>, the node's is eth0. Links are made by ip(8) in batch mode, run inside the namespace.
+ * Namespaces have names in /run/netns, so that `ip netns exec dvs-LAB-NODE` works (ip-netns(8)).
  */
 #include "common/cleanup.h"
 #include "dvs/lab.h"
@@ -35,7 +35,8 @@ static int netns_create(const char *path, struct failure *failure) {
         return failure_set(failure, -errno, "internal", NULL, "cannot make %s: %s", NETNS_ROOT, strerror(errno));
     int fd = open(path, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0);
     if (fd < 0)
-        return failure_set(failure, -errno, "internal", "dvs lab down removes it", "cannot make %s: %s", path, strerror(errno));
+        return failure_set(failure, -errno, "internal", "dvs lab down removes it", "cannot make %s: %s", path,
+                           strerror(errno));
     close(fd);
     pid_t child = fork();
     if (child < 0)
@@ -59,8 +60,10 @@ static int netns_enter(const char *path) {
     return 0;
 }
 
-/* Run ip(8) in a namespace with `batch` as its commands; output, if not NULL, gets what it prints (freed by the caller). */
-static int ip_run(const char *netns, const char *const *args, const char *batch, char **output, struct failure *failure) {
+/* Run ip(8) in a namespace with `batch` as its commands; output, if not NULL, gets what it prints (freed by the
+ * caller). */
+static int ip_run(const char *netns, const char *const *args, const char *batch, char **output,
+                  struct failure *failure) {
     int in[2], out[2];
     if (pipe2(in, O_CLOEXEC) < 0)
         return failure_set(failure, -errno, "internal", NULL, "cannot make a pipe: %s", strerror(errno));
@@ -184,7 +187,9 @@ int lab_network_link_state(const struct lab *lab, const struct lab_node *node) {
 int lab_network_down(const char *lab, struct failure *failure) {
     cleanup_dir DIR *dir = opendir(NETNS_ROOT);
     if (!dir)
-        return errno == ENOENT ? 0 : failure_set(failure, -errno, "internal", NULL, "cannot read %s: %s", NETNS_ROOT, strerror(errno));
+        return errno == ENOENT
+                   ? 0
+                   : failure_set(failure, -errno, "internal", NULL, "cannot read %s: %s", NETNS_ROOT, strerror(errno));
     char prefix[LAB_NAME_MAX + 8];
     snprintf(prefix, sizeof prefix, "dvs-%s-", lab);
     int result = 0;

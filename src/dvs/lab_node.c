@@ -40,8 +40,8 @@ static void node_enter(const struct lab *lab, const struct lab_node *node, int n
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     int error = 0;
     if (null < 0 || setsid() < 0 || setns(netns, CLONE_NEWNET) < 0 ||
-        unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID) < 0 || dup2(null, 0) < 0 || dup2(log, 1) < 0 ||
-        dup2(log, 2) < 0)
+        unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID) < 0 || dup2(null, 0) < 0 ||
+        dup2(log, 1) < 0 || dup2(log, 2) < 0)
         error = errno;
     pid_t init = error ? -1 : fork();
     if (init == 0)
@@ -64,7 +64,8 @@ int lab_node_start(const struct lab *lab, const struct lab_node *node, struct fa
     lab_netns_path(lab->name, node->name, path);
     cleanup_close int netns = open(path, O_RDONLY | O_CLOEXEC);
     if (netns < 0)
-        return failure_set(failure, -errno, "internal", "dvs lab down, then up again", "cannot open %s: %s", path, strerror(errno));
+        return failure_set(failure, -errno, "internal", "dvs lab down, then up again", "cannot open %s: %s", path,
+                           strerror(errno));
     cleanup_close int self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
     int ends[2];
     if (self < 0 || pipe2(ends, O_CLOEXEC) < 0)
@@ -85,8 +86,8 @@ int lab_node_start(const struct lab *lab, const struct lab_node *node, struct fa
     while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
         ;
     if (n != 0)
-        return failure_set(failure, -EIO, "internal", "are namespaces enabled in this kernel?", "cannot start node %s: %s",
-                           node->name, strerror(n == sizeof error ? error : EIO));
+        return failure_set(failure, -EIO, "internal", "are namespaces enabled in this kernel?",
+                           "cannot start node %s: %s", node->name, strerror(n == sizeof error ? error : EIO));
     return 0;
 }
 
@@ -220,7 +221,8 @@ static int processes_kill(const struct search *search, struct failure *failure) 
         size_t left = processes_wait(pidfds, count, now < deadline ? (int)(deadline - now) : 0);
         processes_close(pidfds, left);
         if (left > 0)
-            return failure_set(failure, -ETIMEDOUT, "internal", NULL, "%zu processes do not end, even when killed", left);
+            return failure_set(failure, -ETIMEDOUT, "internal", NULL, "%zu processes do not end, even when killed",
+                               left);
     }
 }
 
@@ -275,7 +277,8 @@ static void cgroup_remove(int parent, const char *name) {
         usleep(10000);
 }
 
-/* The cells' cgroups in one hierarchy: dvs/NAME with the prefix that dvkd makes of its run directory; and dvs if it is empty then. */
+/* The cells' cgroups in one hierarchy: dvs/NAME with the prefix that dvkd makes of its run directory; and dvs if it is
+ * empty then. */
 static void cgroup_hierarchy_clean(int root, const char *prefix) {
     int fd = openat(root, "dvs", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);

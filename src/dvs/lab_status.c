@@ -13,14 +13,21 @@ static json_t *node_status(const struct lab *lab, const struct lab_node *node) {
     int link = lab_network_link_state(lab, node);
     lab_view_ask(lab, node, 3000, &view);
     lab_node_address(lab, node, address);
-    return json_pack("{s:s, s:i, s:s, s:s, s:s, s:b, s:i, s:s, s:i}", "name", node->name, "id", (int)node->id, "address", address,
-                     "state", view.reachable ? "up" : init ? "not answering" : "down", "link",
-                     link > 0 ? "up" : link == 0 ? "cut" : "missing", "quorate", view.quorate, "sees", (int)view.up, "version",
-                     view.version, "pid", (int)init);
+    return json_pack("{s:s, s:i, s:s, s:s, s:s, s:b, s:i, s:s, s:i}", "name", node->name, "id", (int)node->id,
+                     "address", address, "state",
+                     view.reachable ? "up"
+                     : init         ? "not answering"
+                                    : "down",
+                     "link",
+                     link > 0    ? "up"
+                     : link == 0 ? "cut"
+                                 : "missing",
+                     "quorate", view.quorate, "sees", (int)view.up, "version", view.version, "pid", (int)init);
 }
 
 static int status_print(const json_t *nodes) {
-    static const char *const titles[] = {"NODE", ">ID", "ADDRESS", "STATE", "LINK", "QUORATE", ">SEES", "VERSION", ">PID", NULL};
+    static const char *const titles[] = {"NODE",    ">ID",   "ADDRESS", "STATE", "LINK",
+                                         "QUORATE", ">SEES", "VERSION", ">PID",  NULL};
     struct table *table = table_create(titles);
     for (size_t i = 0; i < json_array_size(nodes); i++) {
         const json_t *node = json_array_get(nodes, i);

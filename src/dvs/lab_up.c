@@ -20,12 +20,15 @@ enum { OPTION_NODES_NAMED = OPTION_OWN, OPTION_TOKEN };
 
 static volatile sig_atomic_t interrupted;
 
-static void interrupt(int number) { interrupted = number; }
+static void interrupt(int number) {
+    interrupted = number;
+}
 
 int lab_need_root(struct failure *failure) {
     if (geteuid() == 0)
         return 0;
-    return failure_set(failure, -EPERM, "not-root", "try: sudo dvs lab ...", "a lab makes namespaces and mounts: this needs root");
+    return failure_set(failure, -EPERM, "not-root", "try: sudo dvs lab ...",
+                       "a lab makes namespaces and mounts: this needs root");
 }
 
 /* ---- waiting ---- */
@@ -67,12 +70,14 @@ static void log_last_line(const struct lab *lab, const struct lab_node *node, co
     snprintf(line, 256, "%.255s", newline ? newline + 1 : tail);
 }
 
-static int node_failed(const struct lab *lab, const struct lab_node *node, int result, const char *what, struct failure *failure) {
+static int node_failed(const struct lab *lab, const struct lab_node *node, int result, const char *what,
+                       struct failure *failure) {
     char line[256];
     log_last_line(lab, node, "dvkd.log", line);
     if (!line[0])
         log_last_line(lab, node, "node.log", line);
-    return failure_set(failure, result, "unavailable", NULL, "node %s %s%s%s", node->name, what, line[0] ? "; its log ends: " : "", line);
+    return failure_set(failure, result, "unavailable", NULL, "node %s %s%s%s", node->name, what,
+                       line[0] ? "; its log ends: " : "", line);
 }
 
 static bool view_is_ready(const struct lab_view *view, unsigned want_up) {
@@ -97,8 +102,10 @@ int lab_wait_ready(const struct lab *lab, const struct lab_node *who, unsigned w
                 return node_failed(lab, node, -ESRCH, "ended", failure);
             if (loop_now_ms() >= deadline)
                 return node_failed(lab, node, -ETIMEDOUT,
-                                   !view.reachable ? "does not answer in time" :
-                                   !view.quorate   ? "has no quorum in time" : "does not see the others in time", failure);
+                                   !view.reachable ? "does not answer in time"
+                                   : !view.quorate ? "has no quorum in time"
+                                                   : "does not see the others in time",
+                                   failure);
             usleep(POLL_MS * 1000);
         }
     }
@@ -206,7 +213,8 @@ static int lab_check(const struct lab *lab, struct failure *failure) {
     if (result == 0 && !program_in_path("ip"))
         result = failure_set(failure, -ENOENT, "internal", "apt-get install iproute2", "the program ip is missing");
     if (result == 0 && lab->node_count > 1 && !program_in_path("corosync"))
-        result = failure_set(failure, -ENOENT, "internal", "apt-get install corosync", "the program corosync is missing");
+        result =
+            failure_set(failure, -ENOENT, "internal", "apt-get install corosync", "the program corosync is missing");
     return result;
 }
 
@@ -231,7 +239,8 @@ static int lab_up(struct command *command, struct lab *lab) {
         struct failure removal = {0};
         int exit_code = failure_report(command);
         if (lab_remove(lab->name, &removal) < 0)
-            fprintf(stderr, "dvs: lab up: taking down what was made: %s (dvs lab down --lab %s tries again)\n", removal.message, lab->name);
+            fprintf(stderr, "dvs: lab up: taking down what was made: %s (dvs lab down --lab %s tries again)\n",
+                    removal.message, lab->name);
         return interrupted ? EXIT_SIGNAL_BASE + (int)interrupted : exit_code;
     }
     double seconds = (double)(loop_now_ms() - begin) / 1000;
@@ -271,7 +280,8 @@ int verb_lab_up(struct command *command, int argc, char **argv) {
     if (!name || !*name)
         name = LAB_DEFAULT_NAME;
     if (!lab_name_valid(name))
-        return usage_error(command, "%s is no name for a lab: want 1 to %d of a-z 0-9 _, beginning with a letter", name, LAB_NAME_MAX);
+        return usage_error(command, "%s is no name for a lab: want 1 to %d of a-z 0-9 _, beginning with a letter", name,
+                           LAB_NAME_MAX);
     cleanup_lab struct lab *lab = calloc(1, sizeof *lab);
     if (!lab)
         return EXIT_FAILED;

@@ -21,9 +21,9 @@ struct lab_view {
 void lab_view_ask(const struct lab *lab, const struct lab_node *node, int timeout_ms, struct lab_view *view);
 
 /*
- * Wait until each of the nodes in `who` (NULL: all) answers and, if want_up > 0, is quorate and sees at least want_up nodes.
- * *stop (may be NULL) becoming true ends the wait: -EINTR. Errors: -ETIMEDOUT, -ESRCH (a node ended), with a message that
- * names the node and the last line of its log.
+ * Wait until each of the nodes in `who` (NULL: all) answers and, if want_up > 0, is quorate and sees at least want_up
+ * nodes. *stop (may be NULL) becoming true ends the wait: -EINTR. Errors: -ETIMEDOUT, -ESRCH (a node ended), with a
+ * message that names the node and the last line of its log.
  */
 int lab_wait_ready(const struct lab *lab, const struct lab_node *who, unsigned want_up, int timeout_ms,
                    const volatile sig_atomic_t *stop, struct failure *failure);

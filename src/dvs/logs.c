@@ -32,8 +32,8 @@ int verb_logs(struct command *command, int argc, char **argv) {
     struct client client = CLIENT_INIT;
     cleanup_json json_t *answer = NULL;
     long n = client_request(&command->target,
-                            json_pack("{s:s, s:s, s:b}", "op", "dc.logs", "dc", argv[optind], "follow", follow), NULL, 0,
-                            CLIENT_LOOK_MS, &client, &answer, &command->failure);
+                            json_pack("{s:s, s:s, s:b}", "op", "dc.logs", "dc", argv[optind], "follow", follow), NULL,
+                            0, CLIENT_LOOK_MS, &client, &answer, &command->failure);
     if (n < 0) {
         client_close(&client);
         return failure_report(command);

@@ -35,11 +35,13 @@ static void state_text(const json_t *container, char out[static 64]) {
 }
 
 static int containers_print(const json_t *containers) {
-    static const char *const titles[] = {"NAME", ">ID", "IMAGE", "STATE", "NODES", "PRIMARY", ">PROCS", "CREATED", NULL};
+    static const char *const titles[] = {"NAME",    ">ID",    "IMAGE",   "STATE", "NODES",
+                                         "PRIMARY", ">PROCS", "CREATED", NULL};
     struct table *table = table_create(titles);
     for (size_t i = 0; i < json_array_size(containers); i++) {
         const json_t *c = json_array_get(containers, i);
-        const char *name = field_string(c, "name"), *image = field_string(c, "image"), *primary = field_string(c, "primary");
+        const char *name = field_string(c, "name"), *image = field_string(c, "image"),
+                   *primary = field_string(c, "primary");
         char nodes[2048], state[64], date[32];
         names_join(json_object_get(c, "nodes"), nodes, sizeof nodes);
         state_text(c, state);

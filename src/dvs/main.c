@@ -57,7 +57,8 @@ static const struct verb verbs[] = {
      "usage: dvs node ls [options]\n" FORMAT_HELP TARGET_HELP},
     {"lab", verb_lab, "a cluster on this machine: lab up, status, kill, start, cut, heal, ls, down",
      "usage: dvs lab up|status|kill|start|cut|heal|ls|down [options]   (dvs lab VERB --help)\n"},
-    {"version", verb_version, "versions of dvs and of the daemon", "usage: dvs version [options]\n" FORMAT_HELP TARGET_HELP},
+    {"version", verb_version, "versions of dvs and of the daemon",
+     "usage: dvs version [options]\n" FORMAT_HELP TARGET_HELP},
     {NULL, NULL, NULL, NULL},
 };
 

@@ -8,7 +8,8 @@
 #include <string.h>
 
 static int nodes_print(const json_t *nodes) {
-    static const char *const titles[] = {"NAME", ">ID", "STATE", "QUORATE", "ADDRESS", "VERSION", ">CELLS", ">CPUS", ">LOAD", NULL};
+    static const char *const titles[] = {"NAME",    ">ID",    "STATE", "QUORATE", "ADDRESS",
+                                         "VERSION", ">CELLS", ">CPUS", ">LOAD",   NULL};
     struct table *table = table_create(titles);
     for (size_t i = 0; i < json_array_size(nodes); i++) {
         const json_t *node = json_array_get(nodes, i);
@@ -43,7 +44,8 @@ static int node_ls(struct command *command, int argc, char **argv) {
     if (optind < argc)
         return usage_error(command, "%s: takes no arguments", argv[optind]);
     cleanup_json json_t *answer = NULL;
-    if (client_ask(&command->target, json_pack("{s:s}", "op", "node.ls"), CLIENT_LOOK_MS, &answer, &command->failure) < 0)
+    if (client_ask(&command->target, json_pack("{s:s}", "op", "node.ls"), CLIENT_LOOK_MS, &answer, &command->failure) <
+        0)
         return failure_report(command);
     const json_t *nodes = json_object_get(answer, "nodes");
     return (command->json ? json_print(nodes) : nodes_print(nodes)) < 0;

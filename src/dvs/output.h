@@ -14,7 +14,8 @@ struct table *table_create(const char *const *titles);
 /* Add a cell to the current row, or begin the next one; printf format. The text may come from anywhere: control
  * characters are shown as '?'. */
 void table_cell(struct table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Print with two spaces between columns. On a terminal the last column is cut to its width. Frees the table. 0 or -EIO. */
+/* Print with two spaces between columns. On a terminal the last column is cut to its width. Frees the table. 0 or -EIO.
+ */
 int table_print(struct table *table);
 
 /* Print indented JSON and a newline. 0 or -EIO. */

@@ -12,9 +12,16 @@
 static const char *const program_names[] = {"dvkd", "dvs-cell", "dvs-proxy", "dvs-vos", "dvs-personality"};
 
 /* Where they are, as seen from the directory of this program: installed beside us, in the build tree, installed. */
-static const char *const places[] = {"",           "../dvkd/",        "../cell/",        "../proxy/",
-                                     "../vos/",    "../vos/host/",    "../personality/", "../personality/entry/",
-                                     "../libexec/dvs/", "../sbin/"};
+static const char *const places[] = {"",
+                                     "../dvkd/",
+                                     "../cell/",
+                                     "../proxy/",
+                                     "../vos/",
+                                     "../vos/host/",
+                                     "../personality/",
+                                     "../personality/entry/",
+                                     "../libexec/dvs/",
+                                     "../sbin/"};
 
 static bool is_program(const char *path) {
     struct stat st;
@@ -42,7 +49,8 @@ int program_find(const char *name, char path[static PATH_MAX], struct failure *f
     snprintf(candidate, sizeof candidate, "%s/%s", DVS_LIBEXECDIR, name);
     if (is_program(candidate) && realpath(candidate, path))
         return 0;
-    return failure_set(failure, -ENOENT, "internal", "build all of DVS, or set DVS_LIBEXEC", "the program %s is missing", name);
+    return failure_set(failure, -ENOENT, "internal", "build all of DVS, or set DVS_LIBEXEC",
+                       "the program %s is missing", name);
 }
 
 int programs_link(const char *directory, struct failure *failure) {

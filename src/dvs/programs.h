@@ -8,8 +8,8 @@
 #include <limits.h>
 
 /*
- * program_find: the path of one of our programs. Looked for in $DVS_LIBEXEC; beside this program; in the build tree that
- * this program lies in; in ../libexec/dvs; where it was configured to be installed. -ENOENT if it is nowhere.
+ * program_find: the path of one of our programs. Looked for in $DVS_LIBEXEC; beside this program; in the build tree
+ * that this program lies in; in ../libexec/dvs; where it was configured to be installed. -ENOENT if it is nowhere.
  */
 int program_find(const char *name, char path[static PATH_MAX], struct failure *failure);
 

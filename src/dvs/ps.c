@@ -7,7 +7,8 @@
 #include <stdint.h>
 
 static int processes_print(const json_t *processes, bool with_dc) {
-    static const char *const titles[] = {"CONTAINER", ">PID", ">PPID", "NODE", "USER", ">TIME", "STATE", "COMMAND", NULL};
+    static const char *const titles[] = {"CONTAINER", ">PID",  ">PPID",   "NODE", "USER",
+                                         ">TIME",     "STATE", "COMMAND", NULL};
     struct table *table = table_create(titles + !with_dc);
     for (size_t i = 0; i < json_array_size(processes); i++) {
         const json_t *p = json_array_get(processes, i);

@@ -18,7 +18,8 @@ int verb_rm(struct command *command, int argc, char **argv) {
     for (; optind < argc; optind++) {
         cleanup_json json_t *answer = NULL;
         command->failure = (struct failure){0};
-        if (client_ask(&command->target, json_pack("{s:s, s:s, s:b}", "op", "dc.rm", "dc", argv[optind], "force", force),
+        if (client_ask(&command->target,
+                       json_pack("{s:s, s:s, s:b}", "op", "dc.rm", "dc", argv[optind], "force", force),
                        CLIENT_CHANGE_MS, &answer, &command->failure) == 0)
             continue;
         if (force && strcmp(command->failure.code, "no-such-dc") == 0)

@@ -12,8 +12,15 @@
 #include <string.h>
 
 enum {
-    OPTION_IMAGE = OPTION_OWN, OPTION_NAME, OPTION_NODES, OPTION_PLACE, OPTION_MEMORY, OPTION_CPUS, OPTION_PIDS,
-    OPTION_RM, OPTION_STRICT
+    OPTION_IMAGE = OPTION_OWN,
+    OPTION_NAME,
+    OPTION_NODES,
+    OPTION_PLACE,
+    OPTION_MEMORY,
+    OPTION_CPUS,
+    OPTION_PIDS,
+    OPTION_RM,
+    OPTION_STRICT
 };
 
 struct program {
@@ -87,13 +94,15 @@ static int program_finish(struct command *command, struct program *program, char
         result = -1;
     json_object_foreach(program->env, key, value) {
         cleanup_free char *pair = NULL;
-        if (asprintf(&pair, "%s=%s", key, json_string_value(value)) < 0 || json_array_append_new(env, json_string(pair)) < 0)
+        if (asprintf(&pair, "%s=%s", key, json_string_value(value)) < 0 ||
+            json_array_append_new(env, json_string(pair)) < 0)
             result = -1;
     }
     int rows = 0, cols = 0;
     if (program->tty)
         terminal_size(&rows, &cols);
-    if (json_object_set_new(program->request, "argv", args) < 0 || json_object_set_new(program->request, "env", env) < 0 ||
+    if (json_object_set_new(program->request, "argv", args) < 0 ||
+        json_object_set_new(program->request, "env", env) < 0 ||
         json_object_set_new(program->request, "tty", json_boolean(program->tty)) < 0 ||
         json_object_set_new(program->request, "rows", json_integer(rows)) < 0 ||
         json_object_set_new(program->request, "cols", json_integer(cols)) < 0 ||
@@ -149,7 +158,9 @@ static int image_set(struct program *program, const char *image) {
         return json_object_set_new(program->request, "image", json_string(image));
     cleanup_free char *path = path_absolute(image);
     char resolved[PATH_MAX];
-    return path ? json_object_set_new(program->request, "image", json_string(realpath(path, resolved) ? resolved : path)) : -1;
+    return path
+               ? json_object_set_new(program->request, "image", json_string(realpath(path, resolved) ? resolved : path))
+               : -1;
 }
 
 static int nodes_set(struct program *program, const char *list) {
@@ -201,7 +212,8 @@ static int volumes_complete(struct command *command, struct program *program) {
             continue;
         if (!name) {
             cleanup_json json_t *answer = NULL;
-            result = client_ask(&command->target, json_pack("{s:s}", "op", "version"), CLIENT_LOOK_MS, &answer, &command->failure);
+            result = client_ask(&command->target, json_pack("{s:s}", "op", "version"), CLIENT_LOOK_MS, &answer,
+                                &command->failure);
             if (result < 0)
                 break;
             name = strdup(field_string(answer, "node") ? field_string(answer, "node") : "");
@@ -219,12 +231,17 @@ static int run_option(struct command *command, struct program *program, int opti
     char *end;
     switch (option) {
     case OPTION_IMAGE:
-        return *optarg && image_set(program, optarg) == 0 ? 0 : usage_error(command, "--image %s: not a path in UTF-8", optarg);
+        return *optarg && image_set(program, optarg) == 0
+                   ? 0
+                   : usage_error(command, "--image %s: not a path in UTF-8", optarg);
     case OPTION_NAME:
-        return *optarg && json_object_set_new(request, "name", json_string(optarg)) == 0 ? 0
-                                                                                : usage_error(command, "--name is empty or not UTF-8");
+        return *optarg && json_object_set_new(request, "name", json_string(optarg)) == 0
+                   ? 0
+                   : usage_error(command, "--name is empty or not UTF-8");
     case OPTION_NODES:
-        return nodes_set(program, optarg) == 0 ? 0 : usage_error(command, "--nodes %s: want names with commas between", optarg);
+        return nodes_set(program, optarg) == 0
+                   ? 0
+                   : usage_error(command, "--nodes %s: want names with commas between", optarg);
     case OPTION_PLACE:
         if (strcmp(optarg, "local") != 0 && strcmp(optarg, "spread") != 0 && strcmp(optarg, "balance") != 0 &&
             (strncmp(optarg, "node=", 5) != 0 || !optarg[5]))
@@ -232,7 +249,8 @@ static int run_option(struct command *command, struct program *program, int opti
         json_object_set_new(request, "place", json_string(optarg));
         return 0;
     case 'v':
-        return volume_add(program, optarg) == 0 ? 0 : usage_error(command, "-v %s: want HOSTDIR[@NODE]:/PATH[:ro]", optarg);
+        return volume_add(program, optarg) == 0 ? 0
+                                                : usage_error(command, "-v %s: want HOSTDIR[@NODE]:/PATH[:ro]", optarg);
     case OPTION_MEMORY:
         if (!parse_size(optarg, &number) || number <= 0)
             return usage_error(command, "--memory %s: want a size such as 512m or 2g", optarg);

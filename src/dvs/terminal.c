@@ -36,8 +36,8 @@ static void fatal_signal(int number) {
 }
 
 static void guards_install(void) {
-    static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS, SIGTRAP, SIGUSR1, SIGUSR2,
-                                SIGALRM, SIGVTALRM, SIGPROF, SIGXCPU, SIGXFSZ, SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+    static const int fatal[] = {SIGSEGV, SIGBUS,    SIGFPE,  SIGILL,  SIGABRT, SIGSYS, SIGTRAP, SIGUSR1, SIGUSR2,
+                                SIGALRM, SIGVTALRM, SIGPROF, SIGXCPU, SIGXFSZ, SIGINT, SIGTERM, SIGHUP,  SIGQUIT};
     struct sigaction action = {.sa_handler = fatal_signal, .sa_flags = (int)SA_RESETHAND};
     for (size_t i = 0; i < ARRAY_LENGTH(fatal); i++)
         sigaction(fatal[i], &action, NULL);

@@ -13,7 +13,8 @@ int verb_version(struct command *command, int argc, char **argv) {
     if (option_next(command, argc, argv, ":h", options, &exit_code) == OPTIONS_STOP)
         return exit_code;
     cleanup_json json_t *answer = NULL;
-    int result = client_ask(&command->target, json_pack("{s:s}", "op", "version"), CLIENT_LOOK_MS, &answer, &command->failure);
+    int result =
+        client_ask(&command->target, json_pack("{s:s}", "op", "version"), CLIENT_LOOK_MS, &answer, &command->failure);
     /* No daemon is an answer too, unless one was asked for by name. */
     if (result < 0 && command->target.node)
         return failure_report(command);
@@ -21,8 +22,9 @@ int verb_version(struct command *command, int argc, char **argv) {
     json_int_t id = field_integer_or(answer, "id", 0, INT32_MAX, 0);
     if (command->json) {
         cleanup_json json_t *out = json_pack("{s:s}", "dvs", DVS_VERSION);
-        json_object_set_new(out, "dvkd", result == 0 ? json_pack("{s:s?, s:s?, s:I}", "version", version, "node", node, "id", id)
-                                                     : json_null());
+        json_object_set_new(out, "dvkd",
+                            result == 0 ? json_pack("{s:s?, s:s?, s:I}", "version", version, "node", node, "id", id)
+                                        : json_null());
         return json_print(out) < 0;
     }
     printf("dvs   " DVS_VERSION "\n");
