@@ -45,6 +45,7 @@ struct dvkd {
     bool stopping;
     bool quorate;
     unsigned stop_requests;
+    unsigned launches; /* dc.run whose dc-create is on its way: their DCs have no run yet */
 };
 
 static inline struct config *dvkd_config(struct dvkd *dvkd) { return replica_config(dvkd->replica); }

@@ -92,7 +92,8 @@ static void cell_ended(void *context, struct cell *cell, bool expected, const ch
     sessions_lost(dvkd, cell->dc, text);
     if (!expected || cell->terminated)
         files_remove_cgroup(dvkd, cell->dc);
-    if (!expected && dc && dc->serial == cell->serial)
+    const struct run *run = dvkd->runs[cell->dc]; /* one that could not be started is being removed already */
+    if (!expected && dc && dc->serial == cell->serial && !(run && run->aborted))
         dvkd_fail_dc(dvkd, dc, "%s", text);
     reconcile_soon(dvkd);
 }

@@ -85,7 +85,8 @@ static void check_end(struct dvkd *dvkd, const struct config_dc *dc) {
         run = NULL;
     if (dc->primary == dvkd->options.id) {
         /* its cell here is its heart; while a run gets it going or takes it away there may be none */
-        if (!cells_find(&dvkd->cells, dc->id) && !(run && (run->aborted || run->removing)))
+        if (!cells_find(&dvkd->cells, dc->id) && !(run && (run->aborted || run->removing)) &&
+            !(dc->state == DC_CREATED && dvkd->launches))
             dvkd_fail_dc(dvkd, dc, run ? "its cell on node %s ended" : "node %s, which holds its files, was restarted",
                          dvkd->options.node);
     } else if (!replica_node_is_up(dvkd->replica, dc->primary) &&

@@ -19,6 +19,7 @@ struct member {
     bool greeted;  /* its hello of this view came */
     bool excluded; /* it was put out for being silent */
     uint64_t view, epoch, digest;
+    uint64_t applied; /* epoch up to which it has told that it applied (and wrote) */
     json_t *node; /* how it announces itself */
 };
 
@@ -28,6 +29,8 @@ struct proposal {
     json_t *change;
     replica_done *done;
     void *context;
+    uint64_t epoch; /* in which it was applied; 0: not yet */
+    struct config_effect effect;
 };
 
 struct replica {
@@ -42,6 +45,9 @@ struct replica {
     struct member *members;
     size_t member_count;
     struct replica_member us;   /* ourselves among the members */
+    char round[64];             /* the start that was delivered in this view; empty: none yet */
+    uint64_t last_round;        /* starts that we sent */
+    unsigned silences;          /* times that hello_timer found someone silent in this view */
     uint32_t snapshot_from;     /* node whose snapshot is awaited; 0: none */
     json_t *snapshot;           /* what came of it so far */
     struct loop_timer *hello_timer;
@@ -50,6 +56,7 @@ struct replica {
     uint64_t last_sequence;
     struct list proposals;
     struct loop_timer *fail_timer; /* proposals that cannot be sent are answered from the loop */
+    struct loop_timer *confirm_timer; /* runs while one of ours is applied here and not known to be everywhere */
 };
 
 int replica_create(struct loop *loop, struct store *store, struct config *config, const struct config_node *self,
@@ -84,6 +91,7 @@ void replica_destroy(struct replica *replica) {
     list_for_each(proposal, &replica->proposals, link) proposal_free(proposal);
     loop_timer_cancel(replica->hello_timer);
     loop_timer_cancel(replica->fail_timer);
+    loop_timer_cancel(replica->confirm_timer);
     members_clear(replica);
     json_decref(replica->snapshot);
     config_free(replica->config);
@@ -133,13 +141,13 @@ static void send_proposal(struct replica *replica, const struct proposal *propos
                                  "sequence", (json_int_t)proposal->sequence, "change", proposal->change));
 }
 
-static void proposal_end(struct proposal *proposal, int status, const struct config_effect *effect,
-                         const struct failure *failure) {
+static void proposal_end(struct proposal *proposal, int status, const struct failure *failure) {
     replica_done *done = proposal->done;
     void *context = proposal->context;
+    struct config_effect effect = proposal->effect;
     proposal_free(proposal);
     if (done)
-        done(context, status, effect, failure);
+        done(context, status, &effect, failure);
 }
 
 static void fail_timer_fn(void *context) {
@@ -158,7 +166,7 @@ static void fail_timer_fn(void *context) {
         list_append(&failed, &proposal->link);
     }
     while ((proposal = list_first(&failed, struct proposal, link)))
-        proposal_end(proposal, -EAGAIN, NULL, &failure);
+        proposal_end(proposal, -EAGAIN, &failure);
 }
 
 static void fail_proposals_soon(struct replica *replica) {
@@ -213,7 +221,10 @@ static void drop_lost_nodes(struct replica *replica, bool all) {
     }
 }
 
+static void stop_confirming(struct replica *replica);
+
 static void go_alone(struct replica *replica) {
+    stop_confirming(replica);
     loop_timer_cancel(replica->hello_timer);
     replica->hello_timer = NULL;
     replica->state = REPLICA_ALONE;
@@ -232,37 +243,70 @@ static json_t *member_list(const struct replica *replica) {
     return list;
 }
 
+/* The lowest of the members: it opens the rounds of hellos. NULL: all are excluded. */
+static const struct member *coordinator(const struct replica *replica) {
+    for (size_t i = 0; i < replica->member_count; i++)
+        if (!replica->members[i].excluded)
+            return &replica->members[i];
+    return NULL;
+}
+
+static bool is_silent(const struct replica *replica, const struct member *member) {
+    return !member->excluded && (replica->round[0] ? !member->greeted : member == coordinator(replica));
+}
+
+/*
+ * Someone keeps the others waiting: put it out. The first of those who are not silent says so; if that one hangs as
+ * well, the second, and so on.
+ */
 static void hello_timer_fn(void *context) {
     struct replica *replica = context;
     replica->hello_timer = NULL;
     cleanup_json json_t *silent = json_array();
-    uint32_t lowest = 0;
+    unsigned others = 0;
+    bool our_turn = false;
     for (size_t i = 0; i < replica->member_count; i++) {
         const struct member *member = &replica->members[i];
-        if (!member->greeted && !member->excluded)
+        if (is_silent(replica, member))
             json_array_append_new(silent, json_integer(member->id.node));
-        else if (!member->excluded && (!lowest || member->id.node < lowest))
-            lowest = member->id.node;
+        else if (!member->excluded && others++ == replica->silences)
+            our_turn = member->id.node == replica->us.node;
     }
-    if (json_array_size(silent) && lowest == replica->us.node)
+    replica->silences++;
+    if (json_array_size(silent) && our_turn)
         send_json(replica, json_pack("{s:s, s:o, s:O}", "type", "exclude", "members", member_list(replica), "nodes",
                                      silent));
     loop_timer_add(replica->loop, REPLICA_HELLO_MS, hello_timer_fn, replica, &replica->hello_timer);
 }
 
+static void send_start(struct replica *replica) {
+    const struct member *first = coordinator(replica);
+    if (!first || first->id.node != replica->us.node)
+        return;
+    char round[64];
+    snprintf(round, sizeof round, "%u.%u.%" PRIu64 ".%" PRIu64, replica->us.node, replica->us.pid,
+             ++replica->last_round, loop_now_ms());
+    send_json(replica, json_pack("{s:s, s:o, s:s}", "type", "start", "members", member_list(replica), "round", round));
+}
+
+static void stop_confirming(struct replica *replica) {
+    loop_timer_cancel(replica->confirm_timer);
+    replica->confirm_timer = NULL;
+}
+
 static void start_sync(struct replica *replica) {
+    stop_confirming(replica);
     replica->state = REPLICA_SYNCING;
     replica->snapshot_from = 0;
     json_decref(replica->snapshot);
     replica->snapshot = NULL;
-    for (size_t i = 0; i < replica->member_count; i++)
+    replica->round[0] = 0;
+    replica->silences = 0;
+    for (size_t i = 0; i < replica->member_count; i++) {
         replica->members[i].greeted = false;
-    char digest[20];
-    snprintf(digest, sizeof digest, "%016" PRIx64, config_digest(replica->config));
-    send_json(replica, json_pack("{s:s, s:o, s:I, s:I, s:s, s:o}", "type", "hello", "members", member_list(replica),
-                                 "view", (json_int_t)replica->config->view, "epoch",
-                                 (json_int_t)replica->config->epoch, "digest", digest, "node",
-                                 config_node_to_json(&replica->self)));
+        replica->members[i].applied = 0;
+    }
+    send_start(replica);
     loop_timer_cancel(replica->hello_timer);
     replica->hello_timer = NULL;
     loop_timer_add(replica->loop, REPLICA_HELLO_MS, hello_timer_fn, replica, &replica->hello_timer);
@@ -358,17 +402,28 @@ static void finish_sync(struct replica *replica) {
     log_info("view %" PRIu64 " with %zu of the nodes", replica->config->view, replica->member_count);
     tell_quorum(replica, true);
     replica->port.changed(replica->port.context, NULL);
+    /* What we had applied is in the state that all agreed on: it had the newest, or followed the same view further. */
+    struct list confirmed;
+    list_init(&confirmed);
     struct proposal *proposal;
-    list_for_each(proposal, &replica->proposals, link) send_proposal(replica, proposal);
+    list_for_each(proposal, &replica->proposals, link) {
+        if (!proposal->epoch) {
+            send_proposal(replica, proposal);
+            continue;
+        }
+        list_remove(&proposal->link);
+        list_append(&confirmed, &proposal->link);
+    }
+    while ((proposal = list_first(&confirmed, struct proposal, link)))
+        proposal_end(proposal, 0, NULL);
 }
 
 /* The state in parts of bounded size, each an ordered message. */
 static void send_snapshot(struct replica *replica) {
     cleanup_json json_t *whole = config_to_json(replica->config);
-    json_t *head = json_pack("{s:s, s:o, s:o, s:o, s:o}", "type", "snapshot", "members", member_list(replica), "view",
-                             json_copy(json_object_get(whole, "view")), "epoch",
-                             json_copy(json_object_get(whole, "epoch")), "last_dc",
-                             json_copy(json_object_get(whole, "last_dc")));
+    json_t *head = json_pack("{s:s, s:s, s:O, s:O, s:O}", "type", "snapshot", "round", replica->round, "view",
+                             json_object_get(whole, "view"), "epoch", json_object_get(whole, "epoch"), "last_dc",
+                             json_object_get(whole, "last_dc"));
     json_object_set(head, "nodes", json_object_get(whole, "nodes"));
     const json_t *dcs = json_object_get(whole, "dcs");
     size_t next = 0, total = json_array_size(dcs);
@@ -418,10 +473,38 @@ static void check_sync(struct replica *replica) {
         send_snapshot(replica);
 }
 
+/* Does the message belong to the members of now? */
+static bool same_members(const struct replica *replica, const json_t *message) {
+    cleanup_json json_t *ours = member_list(replica);
+    return json_equal(ours, json_object_get(message, "members"));
+}
+
+/* Does it belong to the round of now? */
+static bool same_round(const struct replica *replica, const json_t *message) {
+    const char *round = field_string(message, "round");
+    return replica->state == REPLICA_SYNCING && round && replica->round[0] && strcmp(round, replica->round) == 0;
+}
+
+/* The first start in a view opens its round: all answer with a hello, which is sent in this view for certain. */
+static void deliver_start(struct replica *replica, const struct member *member, const json_t *message) {
+    const char *round = field_string(message, "round");
+    if (replica->state != REPLICA_SYNCING || replica->round[0] || member != coordinator(replica) || !round ||
+        !*round || strlen(round) >= sizeof replica->round || !same_members(replica, message))
+        return;
+    strcpy(replica->round, round);
+    char digest[20];
+    snprintf(digest, sizeof digest, "%016" PRIx64, config_digest(replica->config));
+    send_json(replica, json_pack("{s:s, s:s, s:I, s:I, s:s, s:o}", "type", "hello", "round", round, "view",
+                                 (json_int_t)replica->config->view, "epoch", (json_int_t)replica->config->epoch,
+                                 "digest", digest, "node", config_node_to_json(&replica->self)));
+}
+
 static void deliver_hello(struct replica *replica, struct member *member, const json_t *message) {
     json_int_t view, epoch;
     const char *digest = field_string(message, "digest");
     json_t *node = json_object_get(message, "node");
+    if (!same_round(replica, message))
+        return;
     if (!field_integer(message, "view", &view) || !field_integer(message, "epoch", &epoch) || !digest ||
         field_integer_or(node, "id", 1, DVK_MAX_NODE, 0) != member->id.node) {
         log_warning("node %u sent a wrong greeting", member->id.node);
@@ -437,7 +520,7 @@ static void deliver_hello(struct replica *replica, struct member *member, const 
 }
 
 static void deliver_snapshot(struct replica *replica, struct member *member, const json_t *message) {
-    if (replica->state != REPLICA_SYNCING || member->id.node != replica->snapshot_from)
+    if (!same_round(replica, message) || member->id.node != replica->snapshot_from)
         return;
     if (!replica->snapshot) {
         replica->snapshot = json_deep_copy(message);
@@ -462,14 +545,15 @@ static void deliver_snapshot(struct replica *replica, struct member *member, con
 }
 
 static void deliver_exclude(struct replica *replica, const json_t *message) {
-    if (replica->state != REPLICA_SYNCING || replica->snapshot_from)
+    if (replica->state != REPLICA_SYNCING || replica->snapshot_from || !same_members(replica, message))
         return;
     size_t i;
     const json_t *node;
     bool us = false;
     json_array_foreach(json_object_get(message, "nodes"), i, node) {
         for (size_t k = 0; k < replica->member_count; k++)
-            if (replica->members[k].id.node == (uint32_t)json_integer_value(node) && !replica->members[k].greeted) {
+            if (replica->members[k].id.node == (uint32_t)json_integer_value(node) &&
+                is_silent(replica, &replica->members[k])) {
                 log_warning("node %u does not answer; the view goes on without it", replica->members[k].id.node);
                 replica->members[k].excluded = true;
                 us |= replica->members[k].id.node == replica->us.node;
@@ -479,9 +563,42 @@ static void deliver_exclude(struct replica *replica, const json_t *message) {
     if (us) {
         go_alone(replica);
         replica->port.excluded(replica->port.context);
+    } else if (!replica->round[0]) {
+        send_start(replica); /* if that is up to us now */
     } else {
         check_sync(replica);
     }
+}
+
+/* End those of our proposals that every member has applied. */
+static void check_confirmed(struct replica *replica) {
+    uint64_t everywhere = replica->config->epoch;
+    for (size_t i = 0; replica->member_count > 1 && i < replica->member_count; i++)
+        if (!replica->members[i].excluded && replica->members[i].applied < everywhere)
+            everywhere = replica->members[i].applied;
+    struct proposal *proposal;
+    bool waiting = false;
+    struct list confirmed;
+    list_init(&confirmed);
+    list_for_each(proposal, &replica->proposals, link) {
+        if (!proposal->epoch || proposal->epoch > everywhere) {
+            waiting |= proposal->epoch != 0;
+            continue;
+        }
+        list_remove(&proposal->link);
+        list_append(&confirmed, &proposal->link);
+    }
+    if (!waiting)
+        stop_confirming(replica);
+    while ((proposal = list_first(&confirmed, struct proposal, link)))
+        proposal_end(proposal, 0, NULL);
+}
+
+static void confirm_timer_fn(void *context) {
+    struct replica *replica = context;
+    replica->confirm_timer = NULL;
+    if (replica->state == REPLICA_SYNCED)
+        send_json(replica, json_pack("{s:s, s:I}", "type", "resync", "view", (json_int_t)replica->config->view));
 }
 
 static void deliver_change(struct replica *replica, const struct member *member, const json_t *message) {
@@ -500,13 +617,44 @@ static void deliver_change(struct replica *replica, const struct member *member,
     }
     if (result == 0)
         replica->port.changed(replica->port.context, &effect);
-    if (member->id.node != replica->us.node)
-        return;
-    struct proposal *proposal;
-    list_for_each(proposal, &replica->proposals, link) if (proposal->sequence == (uint64_t)sequence) {
-        proposal_end(proposal, result, &effect, &failure);
+    bool ours = member->id.node == replica->us.node;
+    struct proposal *proposal, *found = NULL;
+    list_for_each(proposal, &replica->proposals, link) if (ours && proposal->sequence == (uint64_t)sequence) found =
+        proposal;
+    if (result < 0) {
+        if (found)
+            proposal_end(found, result, &failure);
         return;
     }
+    if (found) {
+        found->epoch = replica->config->epoch;
+        found->effect = effect;
+    }
+    if (replica->member_count > 1)
+        send_json(replica, json_pack("{s:s, s:I, s:I}", "type", "applied", "view", (json_int_t)replica->config->view,
+                                     "epoch", (json_int_t)replica->config->epoch));
+    else
+        check_confirmed(replica);
+    if (found && replica->member_count > 1 && !replica->confirm_timer)
+        loop_timer_add(replica->loop, REPLICA_HELLO_MS, confirm_timer_fn, replica, &replica->confirm_timer);
+}
+
+static void deliver_applied(struct replica *replica, struct member *member, const json_t *message) {
+    json_int_t view, epoch;
+    if (replica->state != REPLICA_SYNCED || !field_integer(message, "view", &view) ||
+        !field_integer(message, "epoch", &epoch) || (uint64_t)view != replica->config->view)
+        return;
+    if ((uint64_t)epoch > member->applied)
+        member->applied = (uint64_t)epoch;
+    check_confirmed(replica);
+}
+
+/* A member does not confirm: all greet each other anew, and who does not is put out. */
+static void deliver_resync(struct replica *replica, const json_t *message) {
+    json_int_t view;
+    if (replica->state == REPLICA_SYNCED && field_integer(message, "view", &view) &&
+        (uint64_t)view == replica->config->view)
+        start_sync(replica);
 }
 
 static void deliver_status(struct replica *replica, const struct member *member, const json_t *message) {
@@ -515,12 +663,6 @@ static void deliver_status(struct replica *replica, const struct member *member,
     replica->status[member->id.node] =
         (struct replica_status){.cells = (uint32_t)field_integer_or(message, "cells", 0, DVK_MAX_DC, 0),
                                 .load = json_number_value(json_object_get(message, "load"))};
-}
-
-/* Does the message belong to the members of now? */
-static bool same_members(const struct replica *replica, const json_t *message) {
-    cleanup_json json_t *ours = member_list(replica);
-    return json_equal(ours, json_object_get(message, "members"));
 }
 
 void replica_deliver(struct replica *replica, const struct replica_member *from, const char *text, size_t len) {
@@ -538,8 +680,12 @@ void replica_deliver(struct replica *replica, const struct replica_member *from,
         deliver_change(replica, member, message);
     else if (strcmp(type, "status") == 0)
         deliver_status(replica, member, message);
-    else if (!same_members(replica, message))
-        log_debug("a %s of an earlier view is dropped", type);
+    else if (strcmp(type, "applied") == 0)
+        deliver_applied(replica, member, message);
+    else if (strcmp(type, "resync") == 0)
+        deliver_resync(replica, message);
+    else if (strcmp(type, "start") == 0)
+        deliver_start(replica, member, message);
     else if (strcmp(type, "hello") == 0)
         deliver_hello(replica, member, message);
     else if (strcmp(type, "snapshot") == 0)

@@ -7,8 +7,9 @@
  * view changes in the same order; a sender gets its own; messages of one sender keep their order.
  *
  *   ALONE      not in a group with quorum: the configuration can be read, not changed. `up` is this node only
- *   SYNCING    the view changed: each member says hello with its (view, epoch, digest). When the hello of each is
- *              there, all know who has the newest state; if any differs, that one sends a snapshot
+ *   SYNCING    the view changed: the lowest member opens a round ("start"), which each answers by a hello with its
+ *              (view, epoch, digest). When the hello of each is there, all know who has the newest state; if any
+ *              differs, that one sends a snapshot
  *   SYNCED     all members have the same state; changes are applied as they come
  *
  * replica_view -> SYNCING (or ALONE, when its members are no quorum) -> SYNCED.
@@ -16,6 +17,13 @@
  * A change carries the view in which it was sent and is void in any other: what was under way when the view changed
  * is dropped by all alike, and sent anew by the one that proposed it. So a joiner misses nothing, nothing is applied
  * twice, and a message that lingers in a node that was cut off has no effect.
+ *
+ * Why a round: views may repeat the same members, and a hello that was sent in an earlier one may be ordered in this.
+ * A hello that answers a start delivered in this view cannot be older than the view.
+ *
+ * A proposal is acknowledged when every member of the view has told that it has written the change. The view is a
+ * quorum, so every later quorate view has a member with it, and nothing acknowledged is lost. A member that does not
+ * tell makes the one who waits ask for a new round ("resync").
  *
  * A member that does not say hello within REPLICA_HELLO_MS (its dvkd hangs) is put out of the view by an ordered
  * message of the lowest of the others, and has to join again.
@@ -49,7 +57,7 @@ struct replica_port {
     void (*broken)(void *context);
 };
 
-/* status 0: applied. Negative: refused (*failure says why) or not known (lost quorum on the way). */
+/* status 0: applied everywhere; later changes may have been applied as well. Negative: refused (*failure says why) or not known (lost quorum on the way). */
 typedef void replica_done(void *context, int status, const struct config_effect *effect, const struct failure *failure);
 
 enum replica_state { REPLICA_ALONE, REPLICA_SYNCING, REPLICA_SYNCED };

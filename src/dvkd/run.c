@@ -447,14 +447,20 @@ static void launch_created(void *context, int status, const struct config_effect
                            const struct failure *refusal) {
     struct launch *launch = context;
     struct dvkd *dvkd = launch->dvkd;
-    if (status < 0) {
+    const struct config_dc *dc = status < 0 ? NULL : dvkd_config(dvkd)->dcs[effect->dc];
+    struct failure failure;
+    dvkd->launches--;
+    reconcile_soon(dvkd);
+    if (status == 0 && !dc) {
+        failure_set(&failure, 0, "no-such-dc", NULL, "the container was removed before it could run");
+        refusal = &failure;
+    }
+    if (refusal) {
         if (launch->connection)
             connection_fail(launch->connection, refusal);
         launch_free(launch);
         return;
     }
-    const struct config_dc *dc = dvkd_config(dvkd)->dcs[effect->dc];
-    struct failure failure;
     char path[600];
     struct run *run = calloc(1, sizeof *run);
     if (!run) {
@@ -628,6 +634,7 @@ void api_dc_run(struct connection *connection, const json_t *request) {
     cleanup_json json_t *change =
         json_pack("{s:s, s:s, s:O, s:I, s:I, s:O}", "op", "dc-create", "name", name ? name : "", "nodes", nodes,
                   "primary", (json_int_t)dvkd->options.id, "created", (json_int_t)time(NULL), "spec", spec);
+    dvkd->launches++;
     replica_propose(dvkd->replica, change, launch_created, launch);
 }
 

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "check.h"
+
+#include "dvkd/registry.h"
+
+#include <dvk/error.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+static int some_fd(void) {
+    int fd = open("/dev/null", O_RDWR);
+    assert_true(fd >= 0);
+    return fd;
+}
+
+static void a_slot_is_bound_once_and_its_generation_grows(void **state) {
+    struct registry registry;
+    registry_init(&registry, 100);
+    struct context *one = registry_context_add(&registry, CONTEXT_PROGRAM, 0, NULL);
+    struct context *two = registry_context_add(&registry, CONTEXT_PROGRAM, 0, NULL);
+    struct endpoint *endpoint, *other;
+    assert_int_equal(registry_bind(&registry, one, 3, 70, false, &endpoint), 0);
+    dvk_endpoint old = endpoint_address(endpoint);
+    assert_int_equal(dvk_endpoint_generation(old), 100);
+    assert_int_equal(registry_bind(&registry, two, 3, 70, false, &other), -DVK_ESLOTBUSY);
+    assert_int_equal(registry_bind(&registry, two, 4, 70, false, &other), 0); /* another DC */
+    assert_ptr_equal(registry_find_endpoint(&registry, 3, old), endpoint);
+    assert_ptr_equal(registry_find_endpoint(&registry, 3, dvk_endpoint_make(0, 70)), endpoint);
+    registry_unbind(&registry, endpoint);
+    assert_null(registry_find(&registry, 3, 70));
+    assert_int_equal(registry_bind(&registry, two, 3, 70, false, &endpoint), 0);
+    assert_null(registry_find_endpoint(&registry, 3, old));
+    assert_int_equal(endpoint->generation, 101);
+    registry_context_remove(&registry, two);
+    assert_null(registry_find(&registry, 3, 70));
+    assert_null(registry_find(&registry, 4, 70));
+    registry_destroy(&registry);
+}
+
+static void a_forgotten_dc_does_not_give_old_generations(void **state) {
+    struct registry registry;
+    registry_init(&registry, 1);
+    struct context *context = registry_context_add(&registry, CONTEXT_CELL, 3, NULL);
+    struct endpoint *endpoint;
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(registry_bind(&registry, context, 3, 64, true, &endpoint), 0);
+        if (i < 4)
+            registry_unbind(&registry, endpoint);
+    }
+    dvk_endpoint last = endpoint_address(endpoint);
+    registry_forget_dc(&registry, 3); /* while it is bound */
+    assert_ptr_equal(registry_find(&registry, 3, 64), endpoint);
+    registry_unbind(&registry, endpoint);
+    assert_int_equal(registry_bind(&registry, context, 3, 64, true, &endpoint), 0);
+    assert_true(endpoint->generation > dvk_endpoint_generation(last));
+    registry_destroy(&registry);
+}
+
+static void free_slots_are_those_of_the_nodes_share(void **state) {
+    struct registry registry;
+    registry_init(&registry, 1);
+    struct context *context = registry_context_add(&registry, CONTEXT_PROGRAM, 0, NULL);
+    uint32_t last = 0;
+    for (int i = 0; i < 1000; i++) {
+        uint32_t slot = registry_free_slot(&registry, 5, 1, 3);
+        struct endpoint *endpoint;
+        assert_true(dvk_slot_is_user(slot));
+        assert_int_equal(dvk_slot_owner_index(slot, 3), 1);
+        assert_true(slot != last);
+        last = slot;
+        assert_int_equal(registry_bind(&registry, context, 5, slot, false, &endpoint), 0);
+    }
+    registry_destroy(&registry);
+}
+
+static void channels_are_found_from_both_sides(void **state) {
+    struct registry registry;
+    registry_init(&registry, 1);
+    struct context *a = registry_context_add(&registry, CONTEXT_CELL, 1, NULL);
+    struct context *b = registry_context_add(&registry, CONTEXT_PROXY, 0, NULL);
+    struct channel *channel = registry_channel_add(&registry, 1, a, b, NULL, some_fd());
+    struct channel *second = registry_channel_add(&registry, 2, a, b, NULL, some_fd());
+    uint32_t side;
+    assert_ptr_equal(registry_channel_between(a, b, 1, &side), channel);
+    assert_int_equal(side, 0);
+    assert_ptr_equal(registry_channel_between(b, a, 1, &side), channel);
+    assert_int_equal(side, 1);
+    assert_ptr_equal(registry_channel_between(b, a, 2, &side), second);
+    assert_null(registry_channel_between(a, b, 3, &side));
+    assert_ptr_equal(registry_channel_find(&registry, channel->id), channel);
+    uint64_t id = channel->id;
+    registry_channel_remove(&registry, channel);
+    assert_null(registry_channel_find(&registry, id));
+    assert_null(registry_channel_between(a, b, 1, &side));
+    registry_context_remove(&registry, a); /* takes the second with it */
+    assert_null(registry_channel_between(b, b, 2, &side));
+    registry_destroy(&registry);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_slot_is_bound_once_and_its_generation_grows),
+        cmocka_unit_test(a_forgotten_dc_does_not_give_old_generations),
+        cmocka_unit_test(free_slots_are_those_of_the_nodes_share),
+        cmocka_unit_test(channels_are_found_from_both_sides),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

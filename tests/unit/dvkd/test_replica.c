@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Replicas over a simulated group: partitions, crashes and restarts in a random order that a seed repeats. The network
+ * keeps CPG's promises and no more: within a group all get the same messages and view changes in the same order; what a
+ * node has sent but the group has not ordered yet may be ordered in a later view.
+ */
+#include "check.h"
+
+#include "common/cleanup.h"
+#include "common/list.h"
+#include "common/log.h"
+#include "common/loop.h"
+#include "dvkd/replica.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NODES_MAX 5
+
+struct event {
+    struct list link;
+    bool view, quorate;
+    struct replica_member members[NODES_MAX];
+    size_t count;
+    struct replica_member from;
+    char *text;
+};
+
+struct node {
+    uint32_t id, pid;
+    bool running;
+    int group;
+    struct replica *replica;
+    struct config *disk; /* what a stopped one has */
+    struct list inbox;   /* ordered, not yet seen */
+    struct list outbox;  /* sent, not yet ordered */
+    bool told_up[NODES_MAX + 1], told_quorum;
+};
+
+static struct node nodes[NODES_MAX + 1];
+static unsigned node_count;
+static struct loop *loop;
+static unsigned proposed, answered;
+static bool acknowledged[4096];
+static bool self_delivery; /* a cut-off sender may see its last messages alone */
+
+static void event_free(struct event *event) {
+    list_remove(&event->link);
+    free(event->text);
+    free(event);
+}
+
+static struct event *event_copy(const struct event *event) {
+    struct event *copy = malloc(sizeof *copy);
+    assert_non_null(copy);
+    *copy = *event;
+    copy->text = event->text ? strdup(event->text) : NULL;
+    list_init(&copy->link);
+    return copy;
+}
+
+static void port_send(void *context, const char *text, size_t len) {
+    struct node *node = context;
+    struct event *event = calloc(1, sizeof *event);
+    event->text = strndup(text, len);
+    event->from = (struct replica_member){node->id, node->pid};
+    list_append(&node->outbox, &event->link);
+}
+static void port_changed(void *context, const struct config_effect *effect) {}
+static void port_node(void *context, uint32_t id, bool up) {
+    struct node *node = context;
+    assert_int_not_equal(id, node->id);
+    assert_int_not_equal(node->told_up[id], up); /* told of changes only */
+    node->told_up[id] = up;
+    assert_int_equal(replica_node_is_up(node->replica, id), up);
+}
+static void port_quorum(void *context, bool quorate) {
+    struct node *node = context;
+    assert_int_not_equal(node->told_quorum, quorate);
+    node->told_quorum = quorate;
+}
+static void port_excluded(void *context) { fail_msg("nobody is silent here"); }
+static void port_broken(void *context) { fail_msg("the configuration is broken"); }
+
+static void node_start(struct node *node) {
+    struct config_node self = {.id = node->id, .cpus = 1};
+    snprintf(self.name, sizeof self.name, "n%u", node->id);
+    struct replica_port port = {node, port_send, port_changed, port_node, port_quorum, port_excluded, port_broken};
+    struct config *config = node->disk ? node->disk : config_new();
+    node->disk = NULL;
+    memset(node->told_up, 0, sizeof node->told_up);
+    node->told_quorum = false;
+    node->pid++;
+    assert_int_equal(replica_create(loop, NULL, config, &self, &port, &node->replica), 0);
+    node->running = true;
+}
+
+static void node_stop(struct node *node) {
+    cleanup_json json_t *disk = config_to_json(replica_config(node->replica));
+    assert_int_equal(config_from_json(disk, &node->disk), 0);
+    replica_destroy(node->replica);
+    node->replica = NULL;
+    node->running = false;
+    struct event *event;
+    list_for_each(event, &node->inbox, link) event_free(event);
+    list_for_each(event, &node->outbox, link) event_free(event);
+}
+
+/* Order the oldest message of a sender in its group. */
+static void order_one(struct node *sender) {
+    struct event *event = list_first(&sender->outbox, struct event, link);
+    if (!event)
+        return;
+    for (unsigned i = 1; i <= node_count; i++)
+        if (nodes[i].running && nodes[i].group == sender->group)
+            list_append(&nodes[i].inbox, &event_copy(event)->link);
+    event_free(event);
+}
+
+static void deliver_one(struct node *node) {
+    struct event *event = list_first(&node->inbox, struct event, link);
+    if (!event || !node->running)
+        return;
+    list_remove(&event->link);
+    if (event->view)
+        replica_view(node->replica, event->members, event->count, event->quorate);
+    else
+        replica_deliver(node->replica, &event->from, event->text, strlen(event->text));
+    event_free(event);
+}
+
+/* Nodes go to groups as given; each running node of a group whose members changed gets the view. */
+static void regroup(const int group_of[NODES_MAX + 1], int old_members[NODES_MAX + 1]) {
+    for (unsigned i = 1; i <= node_count; i++) {
+        struct node *node = &nodes[i];
+        if (self_delivery && node->running && group_of[i] != node->group && random() % 2)
+            while (!list_empty(&node->outbox)) { /* ordered on its side alone, in the view that ends */
+                struct event *event = list_first(&node->outbox, struct event, link);
+                list_append(&node->inbox, &event_copy(event)->link);
+                event_free(event);
+            }
+        node->group = group_of[i];
+    }
+    for (unsigned i = 1; i <= node_count; i++) {
+        if (!nodes[i].running)
+            continue;
+        struct event view = {.view = true};
+        int members = 0;
+        for (unsigned k = 1; k <= node_count; k++)
+            if (nodes[k].running && nodes[k].group == nodes[i].group) {
+                view.members[view.count++] = (struct replica_member){nodes[k].id, nodes[k].pid};
+                members |= 1 << k | (int)(nodes[k].pid << 8); /* a restarted one is another */
+            }
+        view.quorate = view.count * 2 > node_count;
+        if (members != old_members[i])
+            list_append(&nodes[i].inbox, &event_copy(&view)->link);
+        old_members[i] = members;
+    }
+}
+
+static void on_done(void *context, int status, const struct config_effect *effect, const struct failure *failure) {
+    answered++;
+    if (status == 0)
+        acknowledged[(uintptr_t)context] = true;
+}
+
+static void propose(struct node *node) {
+    cleanup_json json_t *change = json_pack("{s:s, s:s, s:[i], s:i, s:i, s:{s:s, s:s, s:[s]}}", "op", "dc-create",
+                                            "name", "", "nodes", 1, "primary", 1, "created", 1, "spec", "image",
+                                            "host", "place", "local", "argv", "x");
+    char name[16];
+    snprintf(name, sizeof name, "p%u", proposed);
+    json_object_set_new(change, "name", json_string(name));
+    replica_propose(node->replica, change, on_done, (void *)(uintptr_t)proposed);
+    proposed++;
+}
+
+static void settle(void) {
+    for (int quiet = 0; quiet < 3;) {
+        bool busy = false;
+        for (unsigned i = 1; i <= node_count; i++) {
+            busy |= !list_empty(&nodes[i].inbox) || !list_empty(&nodes[i].outbox);
+            if (nodes[i].running) {
+                order_one(&nodes[i]);
+                deliver_one(&nodes[i]);
+            }
+        }
+        assert_int_equal(loop_step(loop, 0), 0);
+        quiet = busy ? 0 : quiet + 1;
+    }
+}
+
+static void simulate(unsigned seed, unsigned count, bool alone_deliveries, bool crashes) {
+    int groups[NODES_MAX + 1] = {0}, members[NODES_MAX + 1] = {0};
+    srandom(seed);
+    node_count = count;
+    self_delivery = alone_deliveries;
+    proposed = answered = 0;
+    memset(acknowledged, 0, sizeof acknowledged);
+    assert_int_equal(loop_create(&loop), 0);
+    for (unsigned i = 1; i <= count; i++) {
+        nodes[i] = (struct node){.id = i, .pid = 10};
+        list_init(&nodes[i].inbox);
+        list_init(&nodes[i].outbox);
+        node_start(&nodes[i]);
+    }
+    regroup(groups, members);
+    for (int step = 0; step < 1200; step++) {
+        struct node *node = &nodes[random() % count + 1];
+        long what = random() % 100;
+        if (what < 45)
+            deliver_one(node);
+        else if (what < 80 && node->running)
+            order_one(node);
+        else if (what < 90 && node->running && proposed < ARRAY_LENGTH(acknowledged))
+            propose(node);
+        else if (what < 94)
+            assert_int_equal(loop_step(loop, 0), 0);
+        else if (what < 97) {
+            for (unsigned i = 1; i <= count; i++)
+                groups[i] = random() % 3 ? 0 : (int)(random() % 3);
+            regroup(groups, members);
+        } else if (crashes && what < 98) {
+            if (node->running) {
+                node_stop(node);
+                regroup(groups, members); /* the others see it leave before it can come back */
+            } else {
+                node_start(node);
+                members[node->id] = 0;
+                regroup(groups, members);
+            }
+        }
+    }
+    /* all well again: everyone must agree, and nothing that was acknowledged may be missing */
+    memset(groups, 0, sizeof groups);
+    for (unsigned i = 1; i <= count; i++)
+        if (!nodes[i].running) {
+            node_start(&nodes[i]);
+            members[i] = 0;
+        }
+    regroup(groups, members);
+    settle();
+    uint64_t digest = config_digest(replica_config(nodes[1].replica));
+    for (unsigned i = 1; i <= count; i++) {
+        assert_int_equal(replica_state(nodes[i].replica), REPLICA_SYNCED);
+        assert_true(config_digest(replica_config(nodes[i].replica)) == digest);
+        for (unsigned k = 1; k <= count; k++)
+            assert_true(replica_node_is_up(nodes[i].replica, k));
+    }
+    if (!crashes)
+        assert_int_equal(answered, proposed);
+    for (unsigned i = 0; i < proposed; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "p%u", i);
+        if (acknowledged[i] && !config_dc_by_name(replica_config(nodes[1].replica), name))
+            fail_msg("seed %u: change %u was acknowledged and is lost", seed, i);
+    }
+    for (unsigned i = 1; i <= count; i++) {
+        node_stop(&nodes[i]);
+        config_free(nodes[i].disk);
+    }
+    loop_destroy(loop);
+}
+
+static void partitions_heal(void **state) {
+    for (unsigned seed = 1; seed <= 60; seed++)
+        simulate(seed, seed % 2 ? 3 : 5, false, false);
+}
+static void crashes_heal(void **state) {
+    for (unsigned seed = 100; seed <= 160; seed++)
+        simulate(seed, seed % 2 ? 3 : 5, false, true);
+}
+static void what_a_cut_off_node_saw_alone_does_not_split_the_others(void **state) {
+    for (unsigned seed = 200; seed <= 260; seed++)
+        simulate(seed, seed % 2 ? 3 : 5, true, true);
+}
+
+static void one_node_alone_needs_nobody(void **state) {
+    simulate(1, 1, false, false);
+    assert_true(answered > 10);
+}
+
+static void nothing_is_applied_without_quorum(void **state) {
+    int groups[NODES_MAX + 1] = {0, 0, 0, 1}, members[NODES_MAX + 1] = {0};
+    node_count = 3;
+    self_delivery = false;
+    proposed = answered = 0;
+    memset(acknowledged, 0, sizeof acknowledged);
+    assert_int_equal(loop_create(&loop), 0);
+    for (unsigned i = 1; i <= 3; i++) {
+        nodes[i] = (struct node){.id = i, .pid = 10};
+        list_init(&nodes[i].inbox);
+        list_init(&nodes[i].outbox);
+        node_start(&nodes[i]);
+    }
+    regroup(groups, members);
+    settle();
+    propose(&nodes[3]);
+    propose(&nodes[1]);
+    settle();
+    assert_int_equal(answered, 2);
+    assert_false(acknowledged[0]);
+    assert_true(acknowledged[1]);
+    assert_false(replica_is_quorate(nodes[3].replica));
+    assert_false(replica_node_is_up(nodes[3].replica, 1));
+    assert_true(replica_node_is_up(nodes[1].replica, 2));
+    assert_false(replica_node_is_up(nodes[1].replica, 3));
+    assert_int_equal(replica_config(nodes[3].replica)->epoch, 0);
+    for (unsigned i = 1; i <= 3; i++) {
+        node_stop(&nodes[i]);
+        config_free(nodes[i].disk);
+    }
+    loop_destroy(loop);
+}
+
+static void garbage_is_dropped(void **state) {
+    static const char *const texts[] = {
+        "", "x", "[]", "{}", "{\"type\": 1}", "{\"version\": 1, \"type\": \"hello\"}",
+        "{\"version\": 1, \"type\": \"start\", \"members\": [1, 11], \"round\": \"x\"}",
+        "{\"version\": 1, \"type\": \"hello\", \"round\": \"x\"}",
+        "{\"version\": 1, \"type\": \"snapshot\", \"members\": [1, 11], \"last\": true}",
+        "{\"version\": 1, \"type\": \"change\", \"view\": 1, \"sequence\": 1, \"change\": []}",
+        "{\"version\": 1, \"type\": \"change\", \"view\": 1, \"sequence\": 1, \"change\": {\"op\": \"dc-remove\"}}",
+        "{\"version\": 1, \"type\": \"exclude\", \"members\": [1, 11], \"nodes\": [1]}",
+        "{\"version\": 2, \"type\": \"status\"}", "{\"version\": 1, \"type\": \"status\", \"cells\": \"many\"}",
+    };
+    int groups[NODES_MAX + 1] = {0}, members[NODES_MAX + 1] = {0};
+    node_count = 1;
+    assert_int_equal(loop_create(&loop), 0);
+    nodes[1] = (struct node){.id = 1, .pid = 10};
+    list_init(&nodes[1].inbox);
+    list_init(&nodes[1].outbox);
+    node_start(&nodes[1]);
+    regroup(groups, members);
+    settle();
+    uint64_t digest = config_digest(replica_config(nodes[1].replica));
+    struct replica_member us = {1, 11}, stranger = {2, 11};
+    for (unsigned i = 0; i < ARRAY_LENGTH(texts); i++) {
+        replica_deliver(nodes[1].replica, &us, texts[i], strlen(texts[i]));
+        replica_deliver(nodes[1].replica, &stranger, texts[i], strlen(texts[i]));
+        assert_int_equal(replica_state(nodes[1].replica), REPLICA_SYNCED);
+    }
+    assert_true(config_digest(replica_config(nodes[1].replica)) == digest);
+    node_stop(&nodes[1]);
+    config_free(nodes[1].disk);
+    loop_destroy(loop);
+}
+
+int main(void) {
+    setenv("DVS_LOG", "error", 1);
+    log_init("test");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_node_alone_needs_nobody),
+        cmocka_unit_test(nothing_is_applied_without_quorum),
+        cmocka_unit_test(garbage_is_dropped),
+        cmocka_unit_test(partitions_heal),
+        cmocka_unit_test(crashes_heal),
+        cmocka_unit_test(what_a_cut_off_node_saw_alone_does_not_split_the_others),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
