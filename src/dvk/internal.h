@@ -34,6 +34,8 @@
 struct call;
 struct request;
 
+enum fds_ready { FDS_NEWS = 1, FDS_GLANCED = 2 };
+
 /* Adaptive spinning of one waiter: see spin_until in sync.c. */
 struct spin {
     int64_t budget_ns;
@@ -260,12 +262,20 @@ struct dvk {
     /* fds, timers, wake */
     int epoll_fd, stop_fd;
     pthread_t poller;
+    /* Ticks: see wait_word in poller.c. Both threads use these, atomically. */
+    bool ticking;
+    int64_t tick_ns;     /* time of the last tick */
+    int64_t alarm_ns;    /* when the main thread, in an untimed wait, wants to be woken; INT64_MAX: it is not in one */
+    uint32_t *wait_word; /* what it waits on, if that is not the doorbell */
+    uint32_t waits;      /* untimed waits so far */
+    unsigned timed_waits; /* since the last idle scan */
     bool poller_runs;
-    uint32_t fds_ready; /* futex: 1: the poller has seen something and waits for us */
+    uint32_t fds_ready; /* futex; not 0: the poller has seen something and waits until it is 0 */
     uint32_t wake;
     bool stopping;
     struct watch *watches;
     size_t watch_cap;
+    unsigned watch_count;
     struct timer *timers; /* binary heap by time */
     size_t timer_count, timer_cap;
     uint64_t next_timer;
@@ -398,8 +408,23 @@ void loopback_finish(struct dvk *dvk, struct request *request, const struct dvk_
 int poller_start(struct dvk *dvk);
 void poller_stop(struct dvk *dvk);
 void poller_run(struct dvk *dvk); /* handle what is ready, if anything */
+/* Handle dvkd's packets only, once for each news: for calls that may not run callbacks. */
+void poller_glance(struct dvk *dvk);
 int poller_watch_broker(struct dvk *dvk, bool output);
 void poller_bell(struct dvk *dvk); /* wake the thread in dvk_receive */
+/*
+ * wait_word: sleep while *word == value, at the longest until `exact`, or, give or take a tick, until `about` (ns;
+ * INT64_MAX: never). word: the doorbell's or a slot's. May return early. Returns true when time has passed rather than
+ * something happened.
+ */
+bool wait_word(struct dvk *dvk, uint32_t *word, uint32_t value, int64_t exact, int64_t about);
+/* The time, as old as a tick. */
+static inline int64_t about_now(const struct dvk *dvk) {
+    return __atomic_load_n(&dvk->ticking, __ATOMIC_RELAXED) ? __atomic_load_n(&dvk->tick_ns, __ATOMIC_RELAXED) : now_ns();
+}
+
+/* Is the time up? */
+static inline bool is_past(int64_t deadline) { return deadline != INT64_MAX && now_ns() >= deadline; }
 
 /* timer.c */
 bool timer_run(struct dvk *dvk, int64_t now);

@@ -23,18 +23,107 @@ void poller_bell(struct dvk *dvk) {
     dvk_futex_wake(&dvk->doorbell->word, 1);
 }
 
+/*
+ * Waits with a timeout cost more than those without (the kernel programs a timer each time), and nearly every wait needs
+ * one, for things that seldom happen: the periodic scan, a look whether dvkd is alive. So while the main thread waits
+ * often, this thread ticks, and the main thread sleeps without a timeout, its wish in alarm_ns.
+ *
+ * Order: the main thread stores alarm_ns, then loads ticking; this thread stores ticking = false, then loads alarm_ns
+ * (both seq_cst): either the main thread sees that it must look after itself, or this thread that it must go on. A wake that
+ * comes before the sleep is lost, but the alarm stays set, and the next tick wakes again.
+ */
+#define TICK_NS (100 * NS_PER_MS)
+#define IDLE_TICKS 10      /* without enough waits: stop */
+#define ENOUGH_WAITS 8     /* in a tick */
+#define TIMED_WAITS_MAX 64 /* then ticking is worth it */
+
+struct ticker {
+    uint32_t waits;
+    unsigned idle;
+};
+
+static void tick(struct dvk *dvk, struct ticker *ticker) {
+    int64_t now = now_ns();
+    if (now - __atomic_load_n(&dvk->tick_ns, __ATOMIC_RELAXED) < TICK_NS)
+        return;
+    __atomic_store_n(&dvk->tick_ns, now, __ATOMIC_RELAXED);
+    if (__atomic_load_n(&dvk->alarm_ns, __ATOMIC_SEQ_CST) <= now) {
+        uint32_t *word = __atomic_load_n(&dvk->wait_word, __ATOMIC_RELAXED);
+        poller_bell(dvk);
+        if (word) /* it may have been unmapped meanwhile: then nobody is woken */
+            dvk_futex_wake(word, INT_MAX);
+    }
+    uint32_t waits = __atomic_load_n(&dvk->waits, __ATOMIC_RELAXED);
+    ticker->idle = waits - ticker->waits < ENOUGH_WAITS ? ticker->idle + 1 : 0;
+    ticker->waits = waits;
+    if (ticker->idle < IDLE_TICKS)
+        return;
+    __atomic_store_n(&dvk->ticking, false, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&dvk->alarm_ns, __ATOMIC_SEQ_CST) != INT64_MAX)
+        __atomic_store_n(&dvk->ticking, true, __ATOMIC_SEQ_CST);
+}
+
 static void *poller_main(void *context) {
     struct dvk *dvk = context;
+    struct ticker ticker = {0};
     struct pollfd fds[2] = {{.fd = dvk->epoll_fd, .events = POLLIN}, {.fd = dvk->stop_fd, .events = POLLIN}};
     while (!__atomic_load_n(&dvk->stopping, __ATOMIC_ACQUIRE)) {
-        if (poll(fds, 2, -1) <= 0 || !(fds[0].revents & POLLIN))
+        bool ticking = __atomic_load_n(&dvk->ticking, __ATOMIC_RELAXED);
+        int n = poll(fds, 2, ticking ? (int)(TICK_NS / NS_PER_MS) : -1);
+        uint64_t kicks;
+        if (n > 0 && fds[1].revents && read(dvk->stop_fd, &kicks, sizeof kicks) == sizeof kicks) {
+            ticker.idle = 0;
+            __atomic_store_n(&dvk->tick_ns, now_ns(), __ATOMIC_RELAXED);
+            __atomic_store_n(&dvk->ticking, true, __ATOMIC_SEQ_CST);
+        }
+        if (ticking)
+            tick(dvk, &ticker);
+        if (n <= 0 || !(fds[0].revents & POLLIN))
             continue;
-        __atomic_store_n(&dvk->fds_ready, 1u, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&dvk->fds_ready, FDS_NEWS, __ATOMIC_SEQ_CST);
         poller_bell(dvk);
-        while (__atomic_load_n(&dvk->fds_ready, __ATOMIC_ACQUIRE) && !__atomic_load_n(&dvk->stopping, __ATOMIC_ACQUIRE))
-            (void)dvk_futex_wait(&dvk->fds_ready, 1, -1);
+        uint32_t ready;
+        while ((ready = __atomic_load_n(&dvk->fds_ready, __ATOMIC_ACQUIRE)) &&
+               !__atomic_load_n(&dvk->stopping, __ATOMIC_ACQUIRE)) {
+            ticking = __atomic_load_n(&dvk->ticking, __ATOMIC_RELAXED);
+            (void)dvk_futex_wait(&dvk->fds_ready, ready, ticking ? TICK_NS : -1);
+            if (ticking)
+                tick(dvk, &ticker);
+        }
     }
     return NULL;
+}
+
+bool wait_word(struct dvk *dvk, uint32_t *word, uint32_t value, int64_t exact, int64_t about) {
+    if (__atomic_load_n(&dvk->ticking, __ATOMIC_RELAXED)) {
+        /* the end of an exact wait is a timed one */
+        int64_t alarm = exact == INT64_MAX ? INT64_MAX : exact - 2 * TICK_NS;
+        if (about < alarm)
+            alarm = about;
+        if (alarm > __atomic_load_n(&dvk->tick_ns, __ATOMIC_RELAXED) + TICK_NS) {
+            __atomic_store_n(&dvk->waits, dvk->waits + 1, __ATOMIC_RELAXED);
+            __atomic_store_n(&dvk->wait_word, word == &dvk->doorbell->word ? NULL : word, __ATOMIC_RELAXED);
+            __atomic_store_n(&dvk->alarm_ns, alarm, __ATOMIC_SEQ_CST);
+            bool ticking = __atomic_load_n(&dvk->ticking, __ATOMIC_SEQ_CST);
+            if (ticking)
+                (void)dvk_futex_wait(word, value, -1);
+            __atomic_store_n(&dvk->alarm_ns, INT64_MAX, __ATOMIC_RELAXED);
+            if (ticking)
+                return __atomic_load_n(&dvk->tick_ns, __ATOMIC_RELAXED) >= alarm;
+        }
+    } else if (++dvk->timed_waits == TIMED_WAITS_MAX) {
+        dvk->timed_waits = 0;
+        uint64_t one = 1;
+        if (write(dvk->stop_fd, &one, sizeof one) < 0)
+            dvk->timed_waits = 0; /* asked again later */
+    }
+    int64_t until = exact < about ? exact : about, left = -1;
+    if (until != INT64_MAX) {
+        left = until - now_ns();
+        if (left <= 0)
+            return true;
+    }
+    return dvk_futex_wait(word, value, left) == -ETIMEDOUT;
 }
 
 int poller_watch_broker(struct dvk *dvk, bool output) {
@@ -45,6 +134,7 @@ int poller_watch_broker(struct dvk *dvk, bool output) {
 int poller_start(struct dvk *dvk) {
     dvk->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     dvk->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    dvk->alarm_ns = INT64_MAX;
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = BROKER_KEY};
     if (dvk->epoll_fd < 0 || dvk->stop_fd < 0 || epoll_ctl(dvk->epoll_fd, EPOLL_CTL_ADD, dvk->broker_fd, &event) < 0)
         return -errno;
@@ -103,6 +193,17 @@ void poller_run(struct dvk *dvk) {
     dvk_futex_wake(&dvk->fds_ready, 1);
 }
 
+void poller_glance(struct dvk *dvk) {
+    if (__atomic_load_n(&dvk->fds_ready, __ATOMIC_RELAXED) != FDS_NEWS)
+        return;
+    broker_drain(dvk);
+    if (dvk->watch_count == 0 && list_is_empty(&dvk->outgoing)) {
+        __atomic_store_n(&dvk->fds_ready, 0u, __ATOMIC_SEQ_CST);
+        dvk_futex_wake(&dvk->fds_ready, 1);
+    } else
+        __atomic_store_n(&dvk->fds_ready, FDS_GLANCED, __ATOMIC_SEQ_CST);
+}
+
 int dvk_watch_fd(struct dvk *dvk, int fd, uint32_t events, void (*fn)(void *context, int fd, uint32_t events),
                  void *context) {
     if (fd < 0 || (events && !fn))
@@ -125,12 +226,14 @@ int dvk_watch_fd(struct dvk *dvk, int fd, uint32_t events, void (*fn)(void *cont
         if (!watch->events)
             return -ENOENT;
         watch->events = 0;
+        dvk->watch_count--;
         watch->generation++;
         return epoll_ctl(dvk->epoll_fd, EPOLL_CTL_DEL, fd, NULL) < 0 ? -errno : 0;
     }
     struct epoll_event event = {.events = events, .data.u64 = (uint64_t)watch->generation << 32 | (uint32_t)fd};
     if (epoll_ctl(dvk->epoll_fd, watch->events ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event) < 0)
         return -errno;
+    dvk->watch_count += watch->events == 0;
     watch->events = events;
     watch->fn = fn;
     watch->context = context;

@@ -36,7 +36,7 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
     uint32_t kind = flags & DVK_SLOT_KIND_MASK;
     unsigned fds = msg->flags & DVK_MSG_FDS ? msg->fds : 0;
     if (kind > DVK_SLOT_SEND || msg->data_len > view->data_bytes || fds > DVK_MESSAGE_FDS ||
-        (channel->proxy && fds) || (msg->notify && kind != DVK_SLOT_SEND)) {
+        (channel->proxy && (fds || msg->source == DVK_NONE)) || (msg->notify && kind != DVK_SLOT_SEND)) {
         request_free(dvk, request);
         return -1;
     }
@@ -168,7 +168,7 @@ static bool scan_more(struct dvk *dvk) {
     struct channel *channel;
     bool any = false;
     while ((channel = list_first(&batch, struct channel, more))) {
-        any = true;
+        any = dvk->active = true;
         list_remove(&channel->more);
         receive_scan_channel(dvk, channel);
     }
@@ -202,6 +202,7 @@ bool receive_scan(struct dvk *dvk) {
 static void scan_all(struct dvk *dvk) {
     list_each(channel, &dvk->channels, struct channel, link) { receive_mark_more(dvk, channel); }
     (void)scan_more(dvk);
+    dvk->active = !list_is_empty(&dvk->ready) || !list_is_empty(&dvk->ready_notes) || !list_is_empty(&dvk->completed);
 }
 
 static bool run_notices(struct dvk *dvk) {
@@ -223,6 +224,8 @@ static bool scan_if_due(struct dvk *dvk, int64_t now) {
         return false;
     bool busy = dvk->active || dvk->guest_count;
     dvk->next_scan = list_is_empty(&dvk->channels) ? INT64_MAX : now + (dvk->active ? SCAN_ACTIVE_NS : SCAN_IDLE_NS);
+    if (!dvk->active)
+        dvk->timed_waits = 0;
     dvk->active = false;
     if (busy || dvk->call_free_count < dvk->call_cap) /* someone may wait for us, or we for someone */
         scan_all(dvk);
@@ -262,16 +265,18 @@ static struct request *ready_pop(struct dvk *dvk) {
     return request;
 }
 
-static void sleep_until(struct dvk *dvk, int64_t until, int64_t now) {
+static void sleep_until(struct dvk *dvk, int64_t exact, int64_t about) {
     uint32_t seen = dvk->seen;
     if (spin_until(dvk, &dvk->spin, &dvk->doorbell->word, seen, dvk->last_cpu))
         return;
     if (!dvk_doorbell_prepare_sleep(dvk->doorbell, seen))
         return;
-    int error = dvk_futex_wait(&dvk->doorbell->word, seen, until == INT64_MAX ? -1 : until > now ? until - now : 0);
+    bool time_up = wait_word(dvk, &dvk->doorbell->word, seen, exact, about);
     dvk_doorbell_awake(dvk->doorbell);
-    if (error != -ETIMEDOUT)
-        dvk->active = true;
+    if (time_up)
+        dvk->seen = __atomic_load_n(&dvk->doorbell->word, __ATOMIC_SEQ_CST); /* the alarm's ring is no activity */
+    else
+        dvk->active = true; /* whatever the word says: a peer may have changed it back after waking us */
     cpu_update(dvk);
 }
 
@@ -295,21 +300,17 @@ int dvk_receive(struct dvk *dvk, struct dvk_request **out, int timeout_ms) {
             continue;
         if (dvk->broker_gone)
             return dvk->broker_error ? dvk->broker_error : -DVK_ENODAEMON;
-        int64_t now = now_ns();
         if (deadline < 0)
             deadline = deadline_of(timeout_ms);
-        if (scan_if_due(dvk, now))
+        if (scan_if_due(dvk, about_now(dvk)))
             continue;
-        if (timeout_ms == 0 || now >= deadline) {
+        if (timeout_ms == 0 || is_past(deadline)) {
             if (last)
                 return -DVK_ETIMEDOUT;
             last = true; /* the time may have passed while we were not running: look once more */
             continue;
         }
-        int64_t until = deadline < dvk->next_scan ? deadline : dvk->next_scan;
-        if (timer_next(dvk) < until)
-            until = timer_next(dvk);
-        sleep_until(dvk, until, now);
+        sleep_until(dvk, deadline < timer_next(dvk) ? deadline : timer_next(dvk), dvk->next_scan);
     }
 }
 

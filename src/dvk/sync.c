@@ -120,19 +120,16 @@ static int wait_slot(struct dvk *dvk, struct call *call, int64_t deadline) {
         if (first && peer_waits_for_us(channel))
             return -DVK_EDEADLOCK;
         first = false;
-        int64_t left = deadline == INT64_MAX ? INT64_MAX : deadline - now_ns();
-        if (left <= 0)
+        if (is_past(deadline))
             return -DVK_ETIMEDOUT;
         dvk_slot_prepare_sleep(slot);
         /* in slices: if dvkd itself is gone nobody will tell of the peer's death */
-        int error = dvk_futex_wait(&slot->state, waiting, left < 500 * NS_PER_MS ? left : 500 * NS_PER_MS);
-        if (error == -ETIMEDOUT) {
-            broker_drain(dvk);
-            if (call->state == CALL_COMPLETED)
-                return 0;
-            if (dvk->broker_gone)
-                return -DVK_ENODAEMON;
-        }
+        wait_word(dvk, &slot->state, waiting, deadline, about_now(dvk) + 500 * NS_PER_MS);
+        poller_glance(dvk);
+        if (call->state == CALL_COMPLETED)
+            return 0;
+        if (dvk->broker_gone && dvk_slot_look(slot, call->sequence) == DVK_LOOK_WAITING)
+            return -DVK_ENODAEMON;
     }
 }
 
@@ -179,8 +176,7 @@ static int sync_call(struct dvk *dvk, dvk_endpoint from, struct dvk_message *mes
         return -DVK_EDEADLOCK;
     int64_t deadline = deadline_of(timeout_ms);
     cpu_update(dvk);
-    if (__atomic_load_n(&dvk->fds_ready, __ATOMIC_RELAXED))
-        broker_drain(dvk);
+    poller_glance(dvk);
     struct call *call;
     int error = call_create(dvk, own->dc, from, message, kind, &call);
     if (error < 0)
