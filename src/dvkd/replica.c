@@ -378,8 +378,8 @@ static void save_all(struct replica *replica) {
         replica->port.broken(replica->port.context);
 }
 
-/* All have the same state: install the view in it. */
-static void finish_sync(struct replica *replica) {
+/* All have the same state: install the view in it. replaced: ours was another before. */
+static void finish_sync(struct replica *replica, bool replaced) {
     loop_timer_cancel(replica->hello_timer);
     replica->hello_timer = NULL;
     replica->snapshot_from = 0;
@@ -402,7 +402,11 @@ static void finish_sync(struct replica *replica) {
     log_info("view %" PRIu64 " with %zu of the nodes", replica->config->view, replica->member_count);
     tell_quorum(replica, true);
     replica->port.changed(replica->port.context, NULL);
-    /* What we had applied is in the state that all agreed on: it had the newest, or followed the same view further. */
+    /* What we had applied is in the state that all agreed on, if that is ours. If not, nobody can say: a node that was
+     * cut off may have seen other changes of the same view than we did, and won by their number. */
+    struct failure unknown;
+    failure_set(&unknown, 0, "unavailable", "look whether it took effect",
+                "the cluster's membership changed while the change was under way");
     struct list confirmed;
     list_init(&confirmed);
     struct proposal *proposal;
@@ -415,7 +419,7 @@ static void finish_sync(struct replica *replica) {
         list_append(&confirmed, &proposal->link);
     }
     while ((proposal = list_first(&confirmed, struct proposal, link)))
-        proposal_end(proposal, 0, NULL);
+        proposal_end(proposal, replaced ? -EAGAIN : 0, replaced ? &unknown : NULL);
 }
 
 /* The state in parts of bounded size, each an ordered message. */
@@ -463,7 +467,7 @@ static void check_sync(struct replica *replica) {
     if (!best)
         return;
     if (same) {
-        finish_sync(replica);
+        finish_sync(replica, false);
         return;
     }
     log_info("node %u sends the configuration (view %" PRIu64 ", epoch %" PRIu64 ")", best->id.node, best->view,
@@ -539,9 +543,10 @@ static void deliver_snapshot(struct replica *replica, struct member *member, con
         replica->port.broken(replica->port.context);
         return;
     }
+    bool replaced = config_digest(config) != config_digest(replica->config);
     config_free(replica->config);
     replica->config = config;
-    finish_sync(replica);
+    finish_sync(replica, replaced);
 }
 
 static void deliver_exclude(struct replica *replica, const json_t *message) {

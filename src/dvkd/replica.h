@@ -57,7 +57,8 @@ struct replica_port {
     void (*broken)(void *context);
 };
 
-/* status 0: applied everywhere; later changes may have been applied as well. Negative: refused (*failure says why) or not known (lost quorum on the way). */
+/* status 0: applied everywhere; later changes may have been applied as well. Negative: refused, or not known (quorum was
+ * lost or the view changed on the way); *failure says which. */
 typedef void replica_done(void *context, int status, const struct config_effect *effect, const struct failure *failure);
 
 enum replica_state { REPLICA_ALONE, REPLICA_SYNCING, REPLICA_SYNCED };

@@ -134,14 +134,18 @@ static void deliver_one(struct node *node) {
 static void regroup(const int group_of[NODES_MAX + 1], int old_members[NODES_MAX + 1]) {
     for (unsigned i = 1; i <= node_count; i++) {
         struct node *node = &nodes[i];
-        if (self_delivery && node->running && group_of[i] != node->group && random() % 2)
-            while (!list_empty(&node->outbox)) { /* ordered on its side alone, in the view that ends */
-                struct event *event = list_first(&node->outbox, struct event, link);
-                list_append(&node->inbox, &event_copy(event)->link);
-                event_free(event);
-            }
-        node->group = group_of[i];
+        if (!self_delivery || !node->running || random() % 2)
+            continue;
+        while (!list_empty(&node->outbox)) { /* ordered on its side alone, in the view that ends */
+            struct event *event = list_first(&node->outbox, struct event, link);
+            for (unsigned k = 1; k <= node_count; k++)
+                if (nodes[k].running && nodes[k].group == node->group && group_of[k] == group_of[i])
+                    list_append(&nodes[k].inbox, &event_copy(event)->link);
+            event_free(event);
+        }
     }
+    for (unsigned i = 1; i <= node_count; i++)
+        nodes[i].group = group_of[i];
     for (unsigned i = 1; i <= node_count; i++) {
         if (!nodes[i].running)
             continue;
