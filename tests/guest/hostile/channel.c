@@ -6,7 +6,8 @@
 #include <dvk/error.h>
 #include <linux/sched.h>
 
-/* Make a request in a slot that the personality is not using, and wait for its reply; 1: it came. */
+/* Make a request in a slot that the personality is not using, and wait for its reply. 1: it came, 0: the channel is no
+ * more, -1: neither. */
 static int request(const struct dvk_channel_view *view, const struct dvk_message *message, struct dvk_message *reply) {
     uint32_t i = view->slots[0] - 1; /* the personality takes low ones first */
     static uint32_t sequence = 0x12340;
@@ -26,7 +27,7 @@ static int request(const struct dvk_channel_view *view, const struct dvk_message
             return 0;
         sleep_ms(10);
     }
-    return 0;
+    return dvk_channel_is_dead(view) ? 0 : -1;
 }
 
 static struct dvk_message message_to(uint32_t node, uint32_t service, uint32_t type) {
@@ -44,8 +45,9 @@ static int request_any_node(const struct dvk_channel_view *view, struct dvk_mess
                             struct dvk_message *reply) {
     for (uint32_t node = 1; node <= 8; node++) {
         message->destination = dvk_service_endpoint(node, service);
-        if (!request(view, message, reply))
-            return 0;
+        int came = request(view, message, reply);
+        if (came <= 0)
+            return came;
         if (reply->status > -DVK_ERROR_BASE)
             return 1;
     }
@@ -61,8 +63,9 @@ enum outcome attack_forge(long argument) {
         return UNTRIED;
     struct dvk_message message = message_to(1, DVK_SERVICE_PM, PM_GETPPID);
     message.source = dvk_endpoint_make(1, (uint32_t)parent); /* whose parent is another than ours */
-    if (!request_any_node(&view, &message, DVK_SERVICE_PM, &reply))
-        return REFUSED; /* the channel was taken from us */
+    int came = request_any_node(&view, &message, DVK_SERVICE_PM, &reply);
+    if (came <= 0)
+        return came ? UNTRIED : REFUSED; /* the channel was taken from us */
     return reply.status < 0 || (long)reply.payload.words[0] == parent ? REFUSED : SUCCEEDED;
 }
 
@@ -92,8 +95,9 @@ enum outcome attack_forge_server(long argument) {
             message.payload.words[0] = (uint64_t)parent;
             message.payload.words[1] = (uint64_t)parent;
             message.payload.words[2] = 9;
-            if (!request(&view, &message, &reply))
-                return REFUSED;
+            int came = request(&view, &message, &reply);
+            if (came <= 0)
+                return came ? UNTRIED : REFUSED;
             if (reply.status >= 0)
                 return SUCCEEDED;
         }
@@ -206,6 +210,11 @@ enum outcome attack_doorbell(long argument) {
         if (!peek(pipe, at, &after) || (uint32_t)before == (uint32_t)after)
             continue;
         volatile struct dvk_doorbell *bell = (struct dvk_doorbell *)at;
+        uint32_t pad = 0;
+        for (size_t k = 0; k < sizeof bell->pad / sizeof bell->pad[0]; k++)
+            pad |= bell->pad[k];
+        if (pad || bell->sleeping > 1 || bell->cpu > 4096)
+            continue; /* something else that moves */
         for (int i = 0; i < 1000; i++) {
             for (size_t k = 0; k < DVK_DOORBELL_BITS / 64; k++)
                 bell->pending[k] = 0;

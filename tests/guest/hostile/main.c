@@ -4,9 +4,9 @@
  *
  *   hostile [NAME [NUMBER]]     try one attack, or all that end; each in a child process
  *
- * prints "NAME: refused", "NAME: SUCCEEDED", "NAME: untried" or "NAME: died of signal N" (also a refusal: it harmed
- * only itself) for each attack. Exit status: 0 none succeeded and all were tried, 1 some succeeded, 2 some could not be
- * tried or bad usage. NUMBER: a pid of the host for kill-host and memory-host.
+ * prints "NAME: refused", "NAME: SUCCEEDED", "NAME: untried", or "NAME: died of signal N" or "ended with status N"
+ * (also a refusal: it harmed only itself) for each attack. Exit status: 0 none succeeded and all were tried, 1 some
+ * succeeded, 2 some could not be tried or bad usage. NUMBER: a pid of the host for kill-host and memory-host.
  */
 #include "hostile.h"
 #include "personality/personality.h"
@@ -157,9 +157,16 @@ static enum outcome attack_run(const struct attack *attack, long argument) {
         print("\n");
         return REFUSED;
     }
-    outcome = (enum outcome)(status >> 8 & 0xff);
+    int code = status >> 8 & 0xff;
+    if (code > UNTRIED) { /* its personality gave up */
+        print(": ended with status ");
+        print_number(code);
+        print("\n");
+        return REFUSED;
+    }
+    outcome = (enum outcome)code;
     print(outcome == REFUSED ? ": refused\n" : outcome == SUCCEEDED ? ": SUCCEEDED\n" : ": untried\n");
-    return outcome == REFUSED || outcome == SUCCEEDED ? outcome : UNTRIED;
+    return outcome;
 }
 
 __attribute__((used)) void hostile_main(long *stack);
