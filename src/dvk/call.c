@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests that we make: NEW -> QUEUED (route or channel) -> SENT (in a slot) -> COMPLETED, or NEW -> LOOPED -> COMPLETED. */
+/* Requests that we make: NEW -> QUEUED (route or channel) -> SENT (in a slot) -> COMPLETED, or NEW -> LOOPED ->
+ * COMPLETED. */
 #include "dvk/internal.h"
 #include "dvk/relay.h"
 
@@ -160,7 +161,9 @@ void call_send_queued(struct dvk *dvk, struct channel *channel) {
 }
 
 void call_on_route(struct dvk *dvk, struct route *route) {
-    list_each(call, &route->queue, struct call, link) { call->full = route->full; }
+    list_each(call, &route->queue, struct call, link) {
+        call->full = route->full;
+    }
     struct channel *channel = route->channel;
     list_splice(&channel->queue, &route->queue);
     call_send_queued(dvk, channel);

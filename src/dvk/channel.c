@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Channels: mapping, slots, end. */
-#include "dvk/internal.h"
 #include "common/cleanup.h"
+#include "dvk/internal.h"
 
 #include <limits.h>
 #include <stdlib.h>

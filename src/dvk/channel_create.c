@@ -72,4 +72,6 @@ void dvk_channel_mark_dead(int memfd) {
     munmap(base, size);
 }
 
-int dvk_doorbell_create(int *memfd) { return sealed_memfd("dvk-doorbell", DVK_DOORBELL_SIZE, NULL, 0, memfd); }
+int dvk_doorbell_create(int *memfd) {
+    return sealed_memfd("dvk-doorbell", DVK_DOORBELL_SIZE, NULL, 0, memfd);
+}

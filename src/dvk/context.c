@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Contexts: opening, closing, and the endpoints that they are bound to. */
+#include "common/cleanup.h"
 #include "dvk/channel_create.h"
 #include "dvk/internal.h"
 #include "dvk/relay.h"
-#include "common/cleanup.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -25,7 +25,7 @@ struct own_endpoint *own_find(struct dvk *dvk, dvk_endpoint endpoint) {
 bool own_resolve(struct dvk *dvk, uint32_t dc, dvk_endpoint to, dvk_endpoint *full) {
     list_each(own, &dvk->own[bucket_of(dvk_endpoint_slot(to), 0)], struct own_endpoint, bucket) {
         if (own->dc == dc && (own->endpoint == to || (dvk_endpoint_generation(to) == 0 &&
-                                                       dvk_endpoint_slot(own->endpoint) == dvk_endpoint_slot(to)))) {
+                                                      dvk_endpoint_slot(own->endpoint) == dvk_endpoint_slot(to)))) {
             *full = own->endpoint;
             return true;
         }
@@ -35,6 +35,7 @@ bool own_resolve(struct dvk *dvk, uint32_t dc, dvk_endpoint to, dvk_endpoint *fu
 
 static void context_free(struct dvk *dvk) {
     poller_stop(dvk);
+    pthread_mutex_destroy(&dvk->turn);
     if (dvk->doorbell)
         munmap(dvk->doorbell, DVK_DOORBELL_SIZE);
     if (dvk->doorbell_fd >= 0)
@@ -72,11 +73,12 @@ int dvk_open_fd(int fd, struct dvk **out) {
         close(fd);
         return -ENOMEM;
     }
+    pthread_mutex_init(&dvk->turn, NULL);
     dvk->broker_fd = fd;
     dvk->doorbell_fd = dvk->epoll_fd = dvk->stop_fd = -1;
-    struct link *lists[] = {&dvk->awaited, &dvk->outgoing, &dvk->events,      &dvk->channels, &dvk->more,
-                            &dvk->ready,   &dvk->notices,  &dvk->ready_notes, &dvk->completed, &dvk->free_requests,
-                            &dvk->requests};
+    struct link *lists[] = {&dvk->awaited,   &dvk->outgoing,      &dvk->events,  &dvk->channels,
+                            &dvk->more,      &dvk->ready,         &dvk->notices, &dvk->ready_notes,
+                            &dvk->completed, &dvk->free_requests, &dvk->requests};
     for (size_t i = 0; i < ARRAY_LENGTH(lists); i++)
         list_init(lists[i]);
     for (unsigned i = 0; i < BUCKETS; i++) {
@@ -140,6 +142,11 @@ int dvk_open(const char *socket_path, struct dvk **out) {
 void dvk_close(struct dvk *dvk) {
     if (!dvk)
         return;
+    if (dvk->relay) { /* from now on we are alone */
+        __atomic_store_n(&dvk->stopping, true, __ATOMIC_SEQ_CST);
+        pthread_mutex_unlock(&dvk->turn);
+        poller_stop(dvk);
+    }
     struct channel *channel;
     while ((channel = list_first(&dvk->channels, struct channel, link)))
         channel_close(dvk, channel, -DVK_EINTERRUPTED, false, false);
@@ -187,9 +194,14 @@ void dvk_close(struct dvk *dvk) {
     context_free(dvk);
 }
 
-uint32_t dvk_node(const struct dvk *dvk) { return dvk->node; }
+uint32_t dvk_node(const struct dvk *dvk) {
+    return dvk->node;
+}
 
-void dvk_relay_enable(struct dvk *dvk) { dvk->relay = true; }
+void dvk_relay_enable(struct dvk *dvk) {
+    pthread_mutex_lock(&dvk->turn);
+    __atomic_store_n(&dvk->relay, true, __ATOMIC_RELEASE);
+}
 
 int dvk_bind(struct dvk *dvk, uint32_t dc, uint32_t slot, dvk_endpoint *out) {
     struct own_endpoint *own = calloc(1, sizeof *own);

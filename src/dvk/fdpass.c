@@ -66,8 +66,8 @@ static int packet_read(struct channel *channel, struct aside *aside) {
                     close(fd);
             }
         }
-    if (n != sizeof aside->packet || aside->packet.magic != DVK_FD_MAGIC || aside->packet.count != aside->count || aside->count == 0 ||
-        (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC))) {
+    if (n != sizeof aside->packet || aside->packet.magic != DVK_FD_MAGIC || aside->packet.count != aside->count ||
+        aside->count == 0 || (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC))) {
         close_fds(aside->fds, aside->count);
         return -1;
     }

@@ -112,4 +112,6 @@ int dvk_guest_unbind(struct dvk *dvk, dvk_endpoint endpoint, bool moved) {
     return broker_ask(dvk, &ask, unbind_answered, NULL, NULL);
 }
 
-int dvk_doorbell_fd(const struct dvk *dvk) { return dvk->doorbell_fd; }
+int dvk_doorbell_fd(const struct dvk *dvk) {
+    return dvk->doorbell_fd;
+}

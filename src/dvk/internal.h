@@ -51,12 +51,12 @@ struct aside {
 };
 
 struct channel {
-    struct link link;     /* dvk.channels */
+    struct link link;        /* dvk.channels */
     struct link number_link; /* dvk.numbers */
-    struct link bit_link; /* dvk.by_bit[bit] */
-    struct link more;     /* dvk.more: its ring may have entries though its bit is not set */
-    struct link routes;   /* struct route.of_channel */
-    struct link queue;    /* calls that wait for a slot, in order */
+    struct link bit_link;    /* dvk.by_bit[bit] */
+    struct link more;        /* dvk.more: its ring may have entries though its bit is not set */
+    struct link routes;      /* struct route.of_channel */
+    struct link queue;       /* calls that wait for a slot, in order */
     struct link asides;
     unsigned aside_fds; /* descriptors in them */
     uint64_t number;    /* dvkd's */
@@ -64,7 +64,7 @@ struct channel {
     int side;
     bool proxy; /* the peer is a proxy: it vouches for sources */
     bool guest;
-    bool closed; /* no longer used; lives on for its references */
+    bool closed;     /* no longer used; lives on for its references */
     int gone_status; /* what calls on it end with when the peer is gone */
     unsigned references;
     struct dvk_channel_view view;
@@ -95,7 +95,7 @@ struct route {
     uint32_t dc;
     dvk_endpoint from; /* DVK_NONE: on behalf of others (proxy) */
     dvk_endpoint to;
-    dvk_endpoint full; /* to, with its generation if dvkd knows it */
+    dvk_endpoint full;       /* to, with its generation if dvkd knows it */
     struct channel *channel; /* NULL: connecting */
     struct call *notify;     /* a notification under way, or NULL */
     uint64_t notify_bits;    /* not sent yet */
@@ -113,13 +113,13 @@ struct call {
     struct link link; /* route.queue, channel.queue or dvk.completed */
     uint64_t id;
     enum call_state state;
-    uint32_t kind; /* DVK_SLOT_SENDREC or DVK_SLOT_SEND */
+    uint32_t kind;  /* DVK_SLOT_SENDREC or DVK_SLOT_SEND */
     bool waited;    /* by sync.c: not run from the completion list */
     bool abandoned; /* nobody wants the result */
     bool cancelled;
     uint32_t dc;
     dvk_endpoint from;
-    dvk_endpoint full; /* the destination as it is known */
+    dvk_endpoint full;          /* the destination as it is known */
     struct dvk_message message; /* request; then reply */
     void *data;                 /* request's, while it is queued; loopback: reply's when completed */
     size_t data_len;
@@ -137,8 +137,8 @@ struct call {
 };
 
 enum request_state {
-    REQUEST_READY,    /* in dvk.ready or dvk.ready_notes */
-    REQUEST_TAKEN,    /* handed out by dvk_receive */
+    REQUEST_READY, /* in dvk.ready or dvk.ready_notes */
+    REQUEST_TAKEN, /* handed out by dvk_receive */
 };
 
 struct request {
@@ -154,8 +154,8 @@ struct request {
     uint32_t slot, sequence;
     struct call *looped; /* loopback: the call it came from, NULL when that was given up */
     bool is_loopback;
-    bool finished;        /* a send that was answered when it was taken */
-    void *data_buffer;    /* loopback */
+    bool finished;     /* a send that was answered when it was taken */
+    void *data_buffer; /* loopback */
     void *reply_buffer;
 };
 
@@ -217,7 +217,8 @@ struct dvk {
     char *packet_buffer;
 
     /* what we are */
-    bool relay; /* a proxy: see relay.h */
+    bool relay;           /* a proxy: see relay.h */
+    pthread_mutex_t turn; /* relay: held by the thread that uses the context; the other one sleeps or waits for it */
     struct link own[BUCKETS];
     unsigned own_count;
     struct link guests[BUCKETS];
@@ -237,7 +238,7 @@ struct dvk {
     unsigned cpu_count;
     int64_t next_scan; /* of all channels */
     bool active;       /* something came since then */
-    unsigned work; /* calls of dvk_receive since the clock was read */
+    unsigned work;     /* calls of dvk_receive since the clock was read */
     struct spin spin;
     uint32_t last_cpu; /* CPU + 1 of the last request's sender */
 
@@ -249,7 +250,7 @@ struct dvk {
     struct link completed;
     struct link ready_notes, ready; /* requests to hand out */
     struct link notices;            /* requests whose cancellation is to be told */
-    struct link requests; /* all that are not free */
+    struct link requests;           /* all that are not free */
     struct link free_requests;
     unsigned free_request_count;
 
@@ -264,10 +265,10 @@ struct dvk {
     pthread_t poller;
     /* Ticks: see wait_word in poller.c. Both threads use these, atomically. */
     bool ticking;
-    int64_t tick_ns;     /* time of the last tick */
-    int64_t alarm_ns;    /* when the main thread, in an untimed wait, wants to be woken; INT64_MAX: it is not in one */
-    uint32_t *wait_word; /* what it waits on, if that is not the doorbell */
-    uint32_t waits;      /* untimed waits so far */
+    int64_t tick_ns;      /* time of the last tick */
+    int64_t alarm_ns;     /* when the main thread, in an untimed wait, wants to be woken; INT64_MAX: it is not in one */
+    uint32_t *wait_word;  /* what it waits on, if that is not the doorbell */
+    uint32_t waits;       /* untimed waits so far */
     unsigned timed_waits; /* since the last idle scan */
     bool poller_runs;
     uint32_t fds_ready; /* futex; not 0: the poller has seen something and waits until it is 0 */
@@ -294,9 +295,15 @@ static inline uint32_t bucket_of(uint64_t a, uint64_t b) {
     uint64_t h = (a ^ (b << 29) ^ (b >> 35)) * 0x9e3779b97f4a7c15ull;
     return (uint32_t)(h >> 40) % BUCKETS;
 }
-static inline void map_set(uint64_t *map, uint32_t i) { map[i / 64] |= 1ull << (i % 64); }
-static inline void map_clear(uint64_t *map, uint32_t i) { map[i / 64] &= ~(1ull << (i % 64)); }
-static inline bool map_has(const uint64_t *map, uint32_t i) { return map[i / 64] >> (i % 64) & 1; }
+static inline void map_set(uint64_t *map, uint32_t i) {
+    map[i / 64] |= 1ull << (i % 64);
+}
+static inline void map_clear(uint64_t *map, uint32_t i) {
+    map[i / 64] &= ~(1ull << (i % 64));
+}
+static inline bool map_has(const uint64_t *map, uint32_t i) {
+    return map[i / 64] >> (i % 64) & 1;
+}
 
 void close_fds(int *fds, unsigned count); /* closes and sets to -1 */
 
@@ -308,8 +315,8 @@ bool own_resolve(struct dvk *dvk, uint32_t dc, dvk_endpoint to, dvk_endpoint *fu
 /* broker.c */
 int broker_send(struct dvk *dvk, struct dvk_broker_packet *packet, const char *text, const int *fds, unsigned fd_count);
 /* Send a request; answered() is called when its answer comes, or with status -DVK_ENODAEMON. */
-int broker_ask(struct dvk *dvk, struct dvk_broker_packet *packet, void (*answered)(struct dvk *, struct awaited *, struct packet *),
-               void *a, void *b);
+int broker_ask(struct dvk *dvk, struct dvk_broker_packet *packet,
+               void (*answered)(struct dvk *, struct awaited *, struct packet *), void *a, void *b);
 /* The same, waiting for it. The answer's fds and text are the caller's (packet_clear). */
 int broker_ask_wait(struct dvk *dvk, struct dvk_broker_packet *packet, const int *fds, unsigned fd_count,
                     struct packet *answer, int64_t deadline);
@@ -343,9 +350,12 @@ int channel_slot_take(struct channel *channel); /* own slot, or -1 */
 void channel_slot_free(struct dvk *dvk, struct channel *channel, uint32_t slot);
 void channel_ring(struct dvk *dvk, struct channel *channel);
 void channel_ring_plain(struct channel *channel); /* without telling our CPU */
-/* Stop using it: calls end with status, requests are detached, routes dropped; tell: tell dvkd; event: tell the user. */
+/* Stop using it: calls end with status, requests are detached, routes dropped; tell: tell dvkd; event: tell the user.
+ */
 void channel_close(struct dvk *dvk, struct channel *channel, int status, bool tell, bool event);
-static inline void channel_hold(struct channel *channel) { channel->references++; }
+static inline void channel_hold(struct channel *channel) {
+    channel->references++;
+}
 void channel_release(struct channel *channel);
 void channel_free(struct channel *channel);
 void channel_kill(struct channel *channel); /* mark dead, wake waiters */
@@ -367,7 +377,7 @@ int call_submit(struct dvk *dvk, struct call *call, const void *data, size_t dat
 /* A reply is there (status 0: taken from its slot) or none will come. The channel's slot is held until call_free. */
 void call_complete(struct dvk *dvk, struct call *call, int status);
 void call_take_reply(struct dvk *dvk, struct call *call);
-void call_on_route(struct dvk *dvk, struct route *route);         /* route is ready: move its queue on */
+void call_on_route(struct dvk *dvk, struct route *route);        /* route is ready: move its queue on */
 void call_send_queued(struct dvk *dvk, struct channel *channel); /* slots may be free */
 void call_request_cancel(struct dvk *dvk, struct call *call);
 bool call_run_completed(struct dvk *dvk);
@@ -420,14 +430,19 @@ void poller_bell(struct dvk *dvk); /* wake the thread in dvk_receive */
 bool wait_word(struct dvk *dvk, uint32_t *word, uint32_t value, int64_t exact, int64_t about);
 /* The time, as old as a tick. */
 static inline int64_t about_now(const struct dvk *dvk) {
-    return __atomic_load_n(&dvk->ticking, __ATOMIC_RELAXED) ? __atomic_load_n(&dvk->tick_ns, __ATOMIC_RELAXED) : now_ns();
+    return __atomic_load_n(&dvk->ticking, __ATOMIC_RELAXED) ? __atomic_load_n(&dvk->tick_ns, __ATOMIC_RELAXED)
+                                                            : now_ns();
 }
 
 /* Is the time up? */
-static inline bool is_past(int64_t deadline) { return deadline != INT64_MAX && now_ns() >= deadline; }
+static inline bool is_past(int64_t deadline) {
+    return deadline != INT64_MAX && now_ns() >= deadline;
+}
 
 /* timer.c */
 bool timer_run(struct dvk *dvk, int64_t now);
-static inline int64_t timer_next(const struct dvk *dvk) { return dvk->timer_count ? dvk->timers[0].at_ns : INT64_MAX; }
+static inline int64_t timer_next(const struct dvk *dvk) {
+    return dvk->timer_count ? dvk->timers[0].at_ns : INT64_MAX;
+}
 
 #endif

@@ -4,8 +4,8 @@
  * the epoll set; when something is ready it sets fds_ready, wakes the main thread by the doorbell and waits until that
  * has handled it. A message thus costs no system call for fds, and callbacks run in the main thread only.
  *
- * In a relay, where most messages come through fds, this thread runs the callbacks itself while the main thread sleeps (one
- * wake-up less): dvk.turn says whose turn it is. See relay.h.
+ * In a relay, where most messages come through fds, this thread runs the callbacks itself while the main thread sleeps
+ * (one wake-up less): dvk.turn says whose turn it is. See relay.h.
  */
 #include "dvk/internal.h"
 
@@ -27,13 +27,13 @@ void poller_bell(struct dvk *dvk) {
 }
 
 /*
- * Waits with a timeout cost more than those without (the kernel programs a timer each time), and nearly every wait needs
- * one, for things that seldom happen: the periodic scan, a look whether dvkd is alive. So while the main thread waits
- * often, this thread ticks, and the main thread sleeps without a timeout, its wish in alarm_ns.
+ * Waits with a timeout cost more than those without (the kernel programs a timer each time), and nearly every wait
+ * needs one, for things that seldom happen: the periodic scan, a look whether dvkd is alive. So while the main thread
+ * waits often, this thread ticks, and the main thread sleeps without a timeout, its wish in alarm_ns.
  *
  * Order: the main thread stores alarm_ns, then loads ticking; this thread stores ticking = false, then loads alarm_ns
- * (both seq_cst): either the main thread sees that it must look after itself, or this thread that it must go on. A wake that
- * comes before the sleep is lost, but the alarm stays set, and the next tick wakes again.
+ * (both seq_cst): either the main thread sees that it must look after itself, or this thread that it must go on. A wake
+ * that comes before the sleep is lost, but the alarm stays set, and the next tick wakes again.
  */
 #define TICK_NS (100 * NS_PER_MS)
 #define IDLE_TICKS 10      /* without enough waits: stop */

@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-#define TAKE_AT_ONCE 16        /* entries of one channel before the next has its turn */
+#define TAKE_AT_ONCE 16 /* entries of one channel before the next has its turn */
 #define SCAN_ACTIVE_NS (100 * NS_PER_MS)
 #define SCAN_IDLE_NS (1000 * NS_PER_MS)
 #define STALL_NS (1000 * NS_PER_MS)
@@ -62,7 +62,8 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
         pub->fd_count = (unsigned)got;
     }
     uint32_t to = dvk_endpoint_slot(msg->destination);
-    if (channel->guest && dvk_slot_is_system(to) && dvk_system_slot_node(to) == 0) /* a guest's way to say: of this node */
+    if (channel->guest && dvk_slot_is_system(to) &&
+        dvk_system_slot_node(to) == 0) /* a guest's way to say: of this node */
         msg->destination = dvk_service_endpoint(dvk->node, dvk_system_slot_service(to));
     dvk_endpoint full = msg->destination;
     if (!dvk->relay && !own_resolve(dvk, channel->dc, msg->destination, &full)) {
@@ -191,7 +192,9 @@ bool receive_scan(struct dvk *dvk) {
             uint64_t bits = __atomic_exchange_n(&bell->pending[w], 0, __ATOMIC_SEQ_CST);
             for (; bits; bits &= bits - 1) {
                 struct link *list = &dvk->by_bit[w * 64 + (unsigned)__builtin_ctzll(bits)];
-                list_each(channel, list, struct channel, bit_link) { receive_mark_more(dvk, channel); }
+                list_each(channel, list, struct channel, bit_link) {
+                    receive_mark_more(dvk, channel);
+                }
             }
         }
     }
@@ -200,7 +203,9 @@ bool receive_scan(struct dvk *dvk) {
 
 /* All channels, whatever the doorbell says: peers may have cleared each other's hints. */
 static void scan_all(struct dvk *dvk) {
-    list_each(channel, &dvk->channels, struct channel, link) { receive_mark_more(dvk, channel); }
+    list_each(channel, &dvk->channels, struct channel, link) {
+        receive_mark_more(dvk, channel);
+    }
     (void)scan_more(dvk);
     dvk->active = !list_is_empty(&dvk->ready) || !list_is_empty(&dvk->ready_notes) || !list_is_empty(&dvk->completed);
 }
@@ -271,7 +276,11 @@ static void sleep_until(struct dvk *dvk, int64_t exact, int64_t about) {
         return;
     if (!dvk_doorbell_prepare_sleep(dvk->doorbell, seen))
         return;
+    if (dvk->relay)
+        pthread_mutex_unlock(&dvk->turn);
     bool time_up = wait_word(dvk, &dvk->doorbell->word, seen, exact, about);
+    if (dvk->relay)
+        pthread_mutex_lock(&dvk->turn);
     dvk_doorbell_awake(dvk->doorbell);
     if (time_up)
         dvk->seen = __atomic_load_n(&dvk->doorbell->word, __ATOMIC_SEQ_CST); /* the alarm's ring is no activity */

@@ -4,22 +4,24 @@
  *
  * dvk_receive then returns requests for any destination (msg.source is checked, dc is set). All of them, sends and
  * notifications included, are unanswered until dvk_reply: a send's sender waits until the far side has taken it.
- * Thread safety as dvk.h.
+ * Threads: callbacks of dvk_watch_fd are called in the poller's thread while the main thread sleeps in dvk_receive;
+ * never both at once, so callbacks and main thread need no locks between them, but nothing of one thread (credentials,
+ * thread-local variables) may be relied upon. Otherwise as dvk.h.
  */
 #ifndef DVK_RELAY_H
 #define DVK_RELAY_H
 
 #include <dvk/dvk.h>
 
-/* Make the context a relay; right after dvk_open. */
+/* Make the context a relay; right after dvk_open, before anything else. The calling thread is the main thread. */
 void dvk_relay_enable(struct dvk *dvk);
 
 /* Was it made by send or notify (its answer is a status only)? */
 bool dvk_relay_is_send(const struct dvk_request *req);
 
 /*
- * dvk_call_as, dvk_send_as: dvk_call on behalf of a remote source; send: done is called when the destination has taken it.
- * message: source and destination set by the caller, who vouches for the source, reserved = the source's node;
+ * dvk_call_as, dvk_send_as: dvk_call on behalf of a remote source; send: done is called when the destination has taken
+ * it. message: source and destination set by the caller, who vouches for the source, reserved = the source's node;
  * notify is kept for sends. Errors as dvk_call.
  */
 int dvk_call_as(struct dvk *dvk, uint32_t dc, const struct dvk_message *message, const void *data, size_t data_len,

@@ -173,8 +173,7 @@ static void request_answer(struct dvk *dvk, struct request *request, const struc
 
 void dvk_reply(struct dvk *dvk, struct dvk_request *req, const struct dvk_message *reply, const int *fds,
                unsigned fd_count) {
-    request_answer(dvk, (struct request *)req, reply, fds, fd_count,
-                   dvk->relay && reply->flags & DVK_MSG_ERROR);
+    request_answer(dvk, (struct request *)req, reply, fds, fd_count, dvk->relay && reply->flags & DVK_MSG_ERROR);
 }
 
 void dvk_reply_status(struct dvk *dvk, struct dvk_request *req, int status) {
@@ -187,7 +186,9 @@ void dvk_reply_error(struct dvk *dvk, struct dvk_request *req, int error) {
     request_answer(dvk, (struct request *)req, &reply, NULL, 0, true);
 }
 
-bool dvk_relay_is_send(const struct dvk_request *req) { return ((const struct request *)req)->kind == DVK_SLOT_SEND; }
+bool dvk_relay_is_send(const struct dvk_request *req) {
+    return ((const struct request *)req)->kind == DVK_SLOT_SEND;
+}
 
 void dvk_release(struct dvk *dvk, struct dvk_request *req) {
     struct request *request = (struct request *)req;

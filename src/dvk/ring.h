@@ -23,8 +23,8 @@
 #include <stddef.h>
 
 #define DVK_SEQUENCE_MASK 0x3fffffffu
-#define DVK_STATE(kind, sequence) ((uint32_t)(kind) | (((sequence) & DVK_SEQUENCE_MASK) << 2))
-#define DVK_STATE_KIND(state) ((state) & 3u)
+#define DVK_STATE(kind, sequence) ((uint32_t)(kind) | (((sequence)&DVK_SEQUENCE_MASK) << 2))
+#define DVK_STATE_KIND(state) ((state)&3u)
 #define DVK_STATE_SEQUENCE(state) ((state) >> 2)
 
 /* A mapped channel. The geometry is a private copy, read once and checked: the shared one is never used again. */
@@ -108,7 +108,8 @@ static inline void dvk_ring_append(struct dvk_ring *ring, uint32_t slots, uint16
 
 /*
  * dvk_ring_peek: the next entry of the peer's ring. taken: our private count of entries taken. slots: of the peer's
- * side. Returns 1 and *entry (its index part is below slots), 0 when there is none, -1 when the peer broke the protocol.
+ * side. Returns 1 and *entry (its index part is below slots), 0 when there is none, -1 when the peer broke the
+ * protocol.
  */
 static inline int dvk_ring_peek(const struct dvk_ring *ring, uint32_t slots, uint32_t taken, uint16_t *entry) {
     uint32_t head = __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE); /* P1 */
@@ -196,7 +197,10 @@ static inline void dvk_slot_free(struct dvk_slot *slot) {
 /* ---- slots, replier ---- */
 
 /* What dvk_slot_finish leaves to its caller. */
-enum dvk_finish { DVK_FINISH_WAKE = 1 /* futex wake slot->state, shared, all */, DVK_FINISH_RING = 2 /* post doorbell */ };
+enum dvk_finish {
+    DVK_FINISH_WAKE = 1 /* futex wake slot->state, shared, all */,
+    DVK_FINISH_RING = 2 /* post doorbell */
+};
 
 /*
  * dvk_slot_finish: publish the reply (slot->reply and the reply buffer are written already) to the request that had

@@ -86,7 +86,7 @@ static void call_abandon(struct dvk *dvk, struct call *call) {
     call->waited = false;
     map_set(channel->back_map, call->slot);
     __atomic_fetch_or(&slot->flags, DVK_SLOT_RING_BACK, __ATOMIC_SEQ_CST); /* P4 */
-    receive_mark_more(dvk, channel); /* it may have come just now */
+    receive_mark_more(dvk, channel);                                       /* it may have come just now */
 }
 
 /* The call has a slot: wait on its state. Returns when the call is COMPLETED, or with the error that ends the wait. */
@@ -94,8 +94,7 @@ static int wait_slot(struct dvk *dvk, struct call *call, int64_t deadline) {
     struct channel *channel = call->channel;
     struct dvk_slot *slot = &channel->view.slot[channel->side][call->slot];
     uint32_t waiting = DVK_STATE(DVK_SLOT_WAITING, call->sequence);
-    uint32_t peer_cpu =
-        channel->peer_bell ? __atomic_load_n(&channel->peer_bell->cpu, __ATOMIC_RELAXED) : dvk->cpu;
+    uint32_t peer_cpu = channel->peer_bell ? __atomic_load_n(&channel->peer_bell->cpu, __ATOMIC_RELAXED) : dvk->cpu;
     bool first = true;
     for (;;) {
         if (first)

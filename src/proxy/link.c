@@ -7,8 +7,8 @@
 
 void link_init(struct frame_link *link, uint64_t session, void *context, void (*kept)(void *, uint64_t),
                void (*reset)(void *)) {
-    *link = (struct frame_link){
-        .session = session, .next_sequence = 1, .context = context, .kept = kept, .reset = reset};
+    *link =
+        (struct frame_link){.session = session, .next_sequence = 1, .context = context, .kept = kept, .reset = reset};
     list_init(&link->frames);
     link->at = &link->frames;
 }

@@ -16,8 +16,8 @@
  *
  * Reset: what had been sent may or may not have been done and can no longer be learnt. Requests that never were written
  * stay in the queue, are numbered anew, and `kept` is called for each; all others are lost. Replies and cancellations
- * belong to requests that the other side has forgotten, and go. Then `reset` is called: the owner ends its requests that
- * were not kept, and the other side's requests that it works on are orphans.
+ * belong to requests that the other side has forgotten, and go. Then `reset` is called: the owner ends its requests
+ * that were not kept, and the other side's requests that it works on are orphans.
  */
 #ifndef PROXY_LINK_H
 #define PROXY_LINK_H
@@ -36,16 +36,16 @@ struct out_frame {
 };
 
 struct frame_link {
-    uint64_t session;      /* ours; not 0 */
-    uint64_t peer_session; /* theirs; 0: not known */
+    uint64_t session;       /* ours; not 0 */
+    uint64_t peer_session;  /* theirs; 0: not known */
     uint64_t next_sequence; /* of the next frame that is queued */
     uint64_t received;      /* highest of theirs */
     uint64_t told;          /* what we have last acknowledged */
     uint64_t acknowledged;  /* highest of ours that they have received */
     uint64_t written;       /* highest of ours of which they may have received something */
-    struct link frames; /* not acknowledged, in order */
-    struct link *at;    /* first that is not completely written to this connection; &frames: none */
-    size_t at_offset;   /* bytes of it that are written */
+    struct link frames;     /* not acknowledged, in order */
+    struct link *at;        /* first that is not completely written to this connection; &frames: none */
+    size_t at_offset;       /* bytes of it that are written */
     size_t queued_bytes;
     void *context;
     void (*kept)(void *context, uint64_t tag);
@@ -65,8 +65,8 @@ bool link_withdraw(struct frame_link *link, uint64_t tag);
 
 /* Fill in our hello. */
 void link_hello(const struct frame_link *link, struct wire_hello *hello);
-/* Their hello came. accepting: we are the acceptor; fresh: a session to take if a reset is needed. Returns true when the
- * sessions go on. Positions the queue for the new connection; a hello that makes no sense counts as not known. */
+/* Their hello came. accepting: we are the acceptor; fresh: a session to take if a reset is needed. Returns true when
+ * the sessions go on. Positions the queue for the new connection; a hello that makes no sense counts as not known. */
 bool link_meet(struct frame_link *link, const struct wire_hello *hello, bool accepting, bool resume_flag,
                uint64_t fresh);
 
@@ -78,6 +78,8 @@ int link_gather(struct frame_link *link, struct iovec *parts, int max);
 /* So many of them were written. */
 void link_written(struct frame_link *link, size_t bytes);
 /* Something was received that no frame has acknowledged. */
-static inline bool link_owes_ack(const struct frame_link *link) { return link->told != link->received; }
+static inline bool link_owes_ack(const struct frame_link *link) {
+    return link->told != link->received;
+}
 
 #endif

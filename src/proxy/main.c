@@ -14,14 +14,17 @@
 #define BATCH 64 /* requests that are taken before what they made is written */
 
 static int usage(void) {
-    fprintf(stderr, "usage: dvs-proxy --node N --listen ADDRESS:PORT --name NAME [--cluster NAME]  (started by dvkd)\n");
+    fprintf(stderr,
+            "usage: dvs-proxy --node N --listen ADDRESS:PORT --name NAME [--cluster NAME]  (started by dvkd)\n");
     return 2;
 }
 
 static int options_parse(struct proxy *proxy, int argc, char **argv) {
     static const struct option options[] = {
-        {"node", required_argument, NULL, 'n'},    {"listen", required_argument, NULL, 'l'},
-        {"name", required_argument, NULL, 'm'},    {"cluster", required_argument, NULL, 'c'},
+        {"node", required_argument, NULL, 'n'},
+        {"listen", required_argument, NULL, 'l'},
+        {"name", required_argument, NULL, 'm'},
+        {"cluster", required_argument, NULL, 'c'},
         {NULL, 0, NULL, 0},
     };
     bool listens = false;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Connections to peers: the higher node id connects, the lower accepts. */
-#include "proxy/proxy.h"
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "proxy/proxy.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -256,8 +256,7 @@ static bool hello_answered(struct peer *peer, const struct wire_frame *frame) {
         log_warning("node %u: its address belongs to node %u of cluster \"%s\"", peer->node, hello.node, hello.cluster);
         return false;
     }
-    bool resumed =
-        link_meet(&peer->frames, &hello, false, frame->header.flags & WIRE_F_RESUME, peer->frames.session);
+    bool resumed = link_meet(&peer->frames, &hello, false, frame->header.flags & WIRE_F_RESUME, peer->frames.session);
     if (!resumed && frame->header.flags & WIRE_F_RESUME) {
         /* it goes on with a session that we do not know: begin again from nothing */
         peer->frames.session = session_new();
@@ -318,8 +317,7 @@ static void peer_read(struct peer *peer) {
     }
 }
 
-static void on_peer(void *context, int fd, uint32_t events) {
-    struct peer *peer = context;
+static void peer_ready(struct peer *peer, int fd, uint32_t events) {
     if (peer->state == PEER_CONNECTING) {
         int error = 0;
         socklen_t len = sizeof error;
@@ -338,6 +336,17 @@ static void on_peer(void *context, int fd, uint32_t events) {
         peer_flush(peer);
     if (peer->fd == fd && events & (EPOLLIN | EPOLLHUP | EPOLLERR))
         peer_read(peer);
+}
+
+/* What the frames that came have made is written at once. */
+static void on_peer(void *context, int fd, uint32_t events) {
+    struct peer *peer = context;
+    struct proxy *proxy = peer->proxy;
+    bool blocking = proxy->blocking;
+    proxy->blocking = false; /* nobody need be woken to write */
+    peer_ready(peer, fd, events);
+    peers_flush(proxy);
+    proxy->blocking = blocking;
 }
 
 /* ---- accepting ---- */
@@ -404,7 +413,9 @@ static void on_listen(void *context, int fd, uint32_t events) {
     if (peer_fd < 0)
         return;
     unsigned count = 0;
-    list_each(s, &proxy->strangers, struct stranger, link) { count++; }
+    list_each(s, &proxy->strangers, struct stranger, link) {
+        count++;
+    }
     if (count >= STRANGERS_MAX) {
         struct stranger *oldest = list_first(&proxy->strangers, struct stranger, link);
         stranger_free(oldest);

@@ -125,7 +125,7 @@ void traffic_cancelled(void *context, struct dvk_request *req);
 void traffic_event(void *context, const struct dvk_event *event);
 /* A frame from a peer, already known to be new. false: the peer broke the protocol. */
 bool traffic_frame(struct peer *peer, const struct wire_frame *frame);
-void traffic_kept(void *context, uint64_t tag);  /* context: struct peer */
+void traffic_kept(void *context, uint64_t tag); /* context: struct peer */
 void traffic_reset(void *context);
 /* The peer's node has left: everything that waits for it ends. */
 void traffic_lost(struct peer *peer);

@@ -187,8 +187,8 @@ static void reply_queue(struct peer *peer, uint64_t tag, int status, const struc
     peer_mark_dirty(peer);
 }
 
-static void incoming_done(void *context, int status, const struct dvk_message *reply, const void *data,
-                          size_t data_len, const int *fds, unsigned fd_count) {
+static void incoming_done(void *context, int status, const struct dvk_message *reply, const void *data, size_t data_len,
+                          const int *fds, unsigned fd_count) {
     struct incoming *incoming = context;
     for (unsigned i = 0; i < fd_count; i++)
         close(fds[i]); /* they cannot leave the node */
@@ -223,11 +223,10 @@ static bool request_arrived(struct peer *peer, const struct wire_frame *frame) {
     list_append(&peer->incomings, &incoming->link);
     list_append(tag_bucket(peer, header->tag), &incoming->bucket);
     message.reserved = peer->node;
-    int error = header->command == WIRE_SEND
-                    ? dvk_send_as(proxy->dvk, header->dc, &message, data, message.data_len, incoming_done, incoming,
-                                  &incoming->call)
-                    : dvk_call_as(proxy->dvk, header->dc, &message, data, message.data_len, incoming_done, incoming,
-                                  &incoming->call);
+    int error = header->command == WIRE_SEND ? dvk_send_as(proxy->dvk, header->dc, &message, data, message.data_len,
+                                                           incoming_done, incoming, &incoming->call)
+                                             : dvk_call_as(proxy->dvk, header->dc, &message, data, message.data_len,
+                                                           incoming_done, incoming, &incoming->call);
     if (error < 0) {
         reply_queue(peer, header->tag, error, NULL, NULL, 0);
         incoming_free(incoming);

@@ -31,14 +31,14 @@ enum wire_command {
     WIRE_REQUEST = 2, /* wants a REPLY with its tag */
     WIRE_SEND = 3,    /* the same; REPLY when it was taken (status only). Notifications too (message.notify) */
     WIRE_REPLY = 4,
-    WIRE_CANCEL = 5,  /* tag: end that request early; its REPLY still comes */
-    WIRE_ACK = 6,     /* acknowledges, keeps alive; no sequence number */
+    WIRE_CANCEL = 5, /* tag: end that request early; its REPLY still comes */
+    WIRE_ACK = 6,    /* acknowledges, keeps alive; no sequence number */
     WIRE_COMMAND_END
 };
 
 enum wire_flags {
-    WIRE_F_TLS = 1u << 0,  /* reserved: the connection is encrypted, crc is 0 */
-    WIRE_F_LZ4 = 1u << 1,  /* reserved: the body is compressed */
+    WIRE_F_TLS = 1u << 0,    /* reserved: the connection is encrypted, crc is 0 */
+    WIRE_F_LZ4 = 1u << 1,    /* reserved: the body is compressed */
     WIRE_F_RESUME = 1u << 2, /* HELLO answer: the sessions of both sides go on */
 };
 #define WIRE_F_KNOWN WIRE_F_RESUME
@@ -77,8 +77,8 @@ struct wire_frame {
 
 /*
  * wire_parse: look for a frame at the start of bytes.
- * Returns its total length (header and body) with *frame filled in and checked: magic, version, command, lengths, sequence
- * rules, checksum, and for messages that data_len matches the body; 0 when more bytes are needed; -EPROTO for
+ * Returns its total length (header and body) with *frame filled in and checked: magic, version, command, lengths,
+ * sequence rules, checksum, and for messages that data_len matches the body; 0 when more bytes are needed; -EPROTO for
  * anything else, -DVK_EVERSION for another version. No side effects; any bytes are survived.
  */
 long wire_parse(const uint8_t *bytes, size_t len, struct wire_frame *frame);

@@ -241,7 +241,9 @@ static void test_data(void **state) {
     dvk_endpoint self;
     struct dvk *dvk = client_open(&self);
     static uint8_t out[DVK_DATA_MAX], in[DVK_DATA_MAX];
-    for (size_t len = 1; len <= DVK_DATA_MAX; len = len * 3 < DVK_DATA_MAX ? len * 3 : len == DVK_DATA_MAX ? len + 1 : DVK_DATA_MAX) {
+    for (size_t len = 1; len <= DVK_DATA_MAX; len = len * 3 < DVK_DATA_MAX ? len * 3
+                                                    : len == DVK_DATA_MAX  ? len + 1
+                                                                           : DVK_DATA_MAX) {
         for (size_t i = 0; i < len; i++)
             out[i] = (uint8_t)(i * 31 + len);
         memset(in, 0, sizeof in);

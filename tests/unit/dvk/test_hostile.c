@@ -445,10 +445,23 @@ static void test_view_init(void **state) {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void) {
     const struct CMUnitTest tests[] = {
-        T(test_guest),       T(test_unbind),        T(test_bad_index),  T(test_bad_head),      T(test_not_waiting),
-        T(test_twice),       T(test_forged_source), T(test_bad_length), T(test_bad_kind),      T(test_missing_fds),
-        T(test_too_many_fds), T(test_bad_fd_packet), T(test_back_garbage), T(test_cleared_hints), T(test_scribbled_state),
-        T(test_random),      cmocka_unit_test(test_view_init),
+        T(test_guest),
+        T(test_unbind),
+        T(test_bad_index),
+        T(test_bad_head),
+        T(test_not_waiting),
+        T(test_twice),
+        T(test_forged_source),
+        T(test_bad_length),
+        T(test_bad_kind),
+        T(test_missing_fds),
+        T(test_too_many_fds),
+        T(test_bad_fd_packet),
+        T(test_back_garbage),
+        T(test_cleared_hints),
+        T(test_scribbled_state),
+        T(test_random),
+        cmocka_unit_test(test_view_init),
     };
     return cmocka_run_group_tests_name("hostile", tests, NULL, NULL);
 }

@@ -106,9 +106,8 @@ static void *forwarder_main(void *context) {
                 pair_close();
                 forwarder.a = fd;
                 forwarder.b = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-                struct sockaddr_in to = {.sin_family = AF_INET,
-                                         .sin_port = htons(ports[1]),
-                                         .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+                struct sockaddr_in to = {
+                    .sin_family = AF_INET, .sin_port = htons(ports[1]), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
                 if (connect(forwarder.b, (struct sockaddr *)&to, sizeof to) < 0)
                     pair_close();
                 unsigned after = __atomic_load_n(&forwarder.cut_after, __ATOMIC_RELAXED);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The frames' parser on garbage, and the link's sessions against a model: two links over a connection that breaks at any
- * byte, with sides that forget everything now and then. */
+/* The frames' parser on garbage, and the link's sessions against a model: two links over a connection that breaks at
+ * any byte, with sides that forget everything now and then. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -66,15 +66,33 @@ static void test_parse(void **state) {
         struct wire_header h = header;
         struct dvk_message m = *message;
         switch (i) {
-        case 0: m.data_len = 101; break;
-        case 1: m.fds = 1; break;
-        case 2: m.source = DVK_NONE; break;
-        case 3: m.notify = 1; break;
-        case 4: h.dc = DVK_MAX_DC + 1; break;
-        case 5: h.status = 1; break;
-        case 6: h.sequence = 0; break;
-        case 7: h.flags = 1u << 9; break;
-        case 8: h.command = WIRE_COMMAND_END; break;
+        case 0:
+            m.data_len = 101;
+            break;
+        case 1:
+            m.fds = 1;
+            break;
+        case 2:
+            m.source = DVK_NONE;
+            break;
+        case 3:
+            m.notify = 1;
+            break;
+        case 4:
+            h.dc = DVK_MAX_DC + 1;
+            break;
+        case 5:
+            h.status = 1;
+            break;
+        case 6:
+            h.sequence = 0;
+            break;
+        case 7:
+            h.flags = 1u << 9;
+            break;
+        case 8:
+            h.command = WIRE_COMMAND_END;
+            break;
         }
         memcpy(body, &m, sizeof m);
         bytes = frame_make(&h, body, sizeof body, &len);
@@ -170,8 +188,8 @@ static void side_frame(struct side *side, const struct wire_frame *frame) {
         side->last_tag = tag;
         side->done[tag] = 1;
         message.status = 1;
-        assert_int_equal(link_queue(&side->link, WIRE_REPLY, tag, 0, 0, &message, sizeof message, data, message.data_len),
-                         0);
+        assert_int_equal(
+            link_queue(&side->link, WIRE_REPLY, tag, 0, 0, &message, sizeof message, data, message.data_len), 0);
         break;
     }
     case WIRE_REPLY:
@@ -315,8 +333,12 @@ static void test_link(void **state) {
 }
 
 /* What a peer could say to confuse us. */
-static void nothing(void *context, uint64_t tag) { (void)context, (void)tag; }
-static void nothing_at_all(void *context) { (void)context; }
+static void nothing(void *context, uint64_t tag) {
+    (void)context, (void)tag;
+}
+static void nothing_at_all(void *context) {
+    (void)context;
+}
 static void test_bad_acks(void **state) {
     (void)state;
     struct frame_link link;
