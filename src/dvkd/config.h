@@ -56,6 +56,7 @@ struct config_dc {
 
 struct config {
     uint64_t view, epoch;
+    uint64_t promised; /* this node's own, not part of the state: it takes part in no view below (see replica.h) */
     uint32_t last_dc; /* the id given out last: ids are reused as late as possible */
     struct config_node *nodes[DVK_MAX_NODE + 1]; /* by id */
     struct config_dc *dcs[DVK_MAX_DC + 1];       /* by id */

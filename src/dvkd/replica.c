@@ -46,6 +46,7 @@ struct replica {
     size_t member_count;
     struct replica_member us;   /* ourselves among the members */
     char round[64];             /* the start that was delivered in this view; empty: none yet */
+    uint64_t round_view;        /* number of the view that it is to make */
     uint64_t last_round;        /* starts that we sent */
     unsigned silences;          /* times that hello_timer found someone silent in this view */
     uint32_t snapshot_from;     /* node whose snapshot is awaited; 0: none */
@@ -283,10 +284,12 @@ static void send_start(struct replica *replica) {
     const struct member *first = coordinator(replica);
     if (!first || first->id.node != replica->us.node)
         return;
+    uint64_t view = replica->config->promised > replica->config->view ? replica->config->promised : replica->config->view;
     char round[64];
     snprintf(round, sizeof round, "%u.%u.%" PRIu64 ".%" PRIu64, replica->us.node, replica->us.pid,
              ++replica->last_round, loop_now_ms());
-    send_json(replica, json_pack("{s:s, s:o, s:s}", "type", "start", "members", member_list(replica), "round", round));
+    send_json(replica, json_pack("{s:s, s:o, s:s, s:I}", "type", "start", "members", member_list(replica), "round", round,
+                                 "view", (json_int_t)view + 1));
 }
 
 static void stop_confirming(struct replica *replica) {
@@ -378,6 +381,52 @@ static void save_all(struct replica *replica) {
         replica->port.broken(replica->port.context);
 }
 
+/* End those of our proposals that every member has applied. */
+static void check_confirmed(struct replica *replica) {
+    uint64_t everywhere = replica->config->epoch;
+    for (size_t i = 0; replica->member_count > 1 && i < replica->member_count; i++)
+        if (!replica->members[i].excluded && replica->members[i].applied < everywhere)
+            everywhere = replica->members[i].applied;
+    struct proposal *proposal;
+    bool waiting = false;
+    struct list confirmed;
+    list_init(&confirmed);
+    list_for_each(proposal, &replica->proposals, link) {
+        if (!proposal->epoch || proposal->epoch > everywhere) {
+            waiting |= proposal->epoch != 0;
+            continue;
+        }
+        list_remove(&proposal->link);
+        list_append(&confirmed, &proposal->link);
+    }
+    if (!waiting)
+        stop_confirming(replica);
+    while ((proposal = list_first(&confirmed, struct proposal, link)))
+        proposal_end(proposal, 0, NULL);
+}
+
+static void confirm_timer_fn(void *context) {
+    struct replica *replica = context;
+    replica->confirm_timer = NULL;
+    if (replica->state == REPLICA_SYNCED)
+        send_json(replica, json_pack("{s:s, s:I}", "type", "resync", "view", (json_int_t)replica->config->view));
+}
+
+/* Tell the others how far we are, and wait for them if something of ours depends on it. */
+static void tell_applied(struct replica *replica) {
+    if (replica->member_count <= 1) {
+        check_confirmed(replica);
+        return;
+    }
+    send_json(replica, json_pack("{s:s, s:I, s:I}", "type", "applied", "view", (json_int_t)replica->config->view, "epoch",
+                                 (json_int_t)replica->config->epoch));
+    struct proposal *proposal;
+    bool waiting = false;
+    list_for_each(proposal, &replica->proposals, link) waiting |= proposal->epoch != 0;
+    if (waiting && !replica->confirm_timer)
+        loop_timer_add(replica->loop, REPLICA_HELLO_MS, confirm_timer_fn, replica, &replica->confirm_timer);
+}
+
 /* All have the same state: install the view in it. replaced: ours was another before. */
 static void finish_sync(struct replica *replica, bool replaced) {
     loop_timer_cancel(replica->hello_timer);
@@ -388,7 +437,7 @@ static void finish_sync(struct replica *replica, bool replaced) {
         if (!member->excluded && config_add_node_json(replica->config, member->node) < 0)
             log_error("node %u describes itself wrongly", member->id.node);
     }
-    replica->config->view++;
+    replica->config->view = replica->round_view;
     replica->config->epoch++;
     save_all(replica);
     replica->state = REPLICA_SYNCED;
@@ -402,24 +451,28 @@ static void finish_sync(struct replica *replica, bool replaced) {
     log_info("view %" PRIu64 " with %zu of the nodes", replica->config->view, replica->member_count);
     tell_quorum(replica, true);
     replica->port.changed(replica->port.context, NULL);
-    /* What we had applied is in the state that all agreed on, if that is ours. If not, nobody can say: a node that was
-     * cut off may have seen other changes of the same view than we did, and won by their number. */
+    /* What we had applied is in the state that all agreed on, if that is ours: it waits until all have told that they
+     * wrote it. If not, nobody can say: a node that was cut off may have seen other changes of the same view than we
+     * did, and won by their number. */
     struct failure unknown;
     failure_set(&unknown, 0, "unavailable", "look whether it took effect",
                 "the cluster's membership changed while the change was under way");
-    struct list confirmed;
-    list_init(&confirmed);
+    struct list doubtful;
+    list_init(&doubtful);
     struct proposal *proposal;
     list_for_each(proposal, &replica->proposals, link) {
         if (!proposal->epoch) {
             send_proposal(replica, proposal);
-            continue;
+        } else if (!replaced) {
+            proposal->epoch = replica->config->epoch;
+        } else {
+            list_remove(&proposal->link);
+            list_append(&doubtful, &proposal->link);
         }
-        list_remove(&proposal->link);
-        list_append(&confirmed, &proposal->link);
     }
-    while ((proposal = list_first(&confirmed, struct proposal, link)))
-        proposal_end(proposal, replaced ? -EAGAIN : 0, replaced ? &unknown : NULL);
+    tell_applied(replica);
+    while ((proposal = list_first(&doubtful, struct proposal, link)))
+        proposal_end(proposal, -EAGAIN, &unknown);
 }
 
 /* The state in parts of bounded size, each an ordered message. */
@@ -489,18 +542,44 @@ static bool same_round(const struct replica *replica, const json_t *message) {
     return replica->state == REPLICA_SYNCING && round && replica->round[0] && strcmp(round, replica->round) == 0;
 }
 
+/* Promise to take part in no lower view. False when we did promise so already. */
+static bool promise(struct replica *replica, uint64_t view) {
+    struct config *config = replica->config;
+    if (view <= config->promised || view <= config->view)
+        return false;
+    config->promised = view;
+    if (replica->store && store_write_promise(replica->store, config) < 0)
+        replica->port.broken(replica->port.context);
+    return true;
+}
+
 /* The first start in a view opens its round: all answer with a hello, which is sent in this view for certain. */
 static void deliver_start(struct replica *replica, const struct member *member, const json_t *message) {
     const char *round = field_string(message, "round");
+    json_int_t view;
     if (replica->state != REPLICA_SYNCING || replica->round[0] || member != coordinator(replica) || !round ||
-        !*round || strlen(round) >= sizeof replica->round || !same_members(replica, message))
+        !*round || strlen(round) >= sizeof replica->round || !field_integer(message, "view", &view) || view <= 0 ||
+        !same_members(replica, message))
         return;
     strcpy(replica->round, round);
+    replica->round_view = (uint64_t)view;
+    bool accepted = promise(replica, (uint64_t)view);
     char digest[20];
     snprintf(digest, sizeof digest, "%016" PRIx64, config_digest(replica->config));
-    send_json(replica, json_pack("{s:s, s:s, s:I, s:I, s:s, s:o}", "type", "hello", "round", round, "view",
+    send_json(replica, json_pack("{s:s, s:s, s:I, s:I, s:I, s:b, s:s, s:o}", "type", "hello", "round", round, "view",
                                  (json_int_t)replica->config->view, "epoch", (json_int_t)replica->config->epoch,
-                                 "digest", digest, "node", config_node_to_json(&replica->self)));
+                                 "promised", (json_int_t)replica->config->promised, "accepted", accepted, "digest",
+                                 digest, "node", config_node_to_json(&replica->self)));
+}
+
+/* A member has promised a higher view: the round is void, for all of us. */
+static void deliver_refusal(struct replica *replica, const json_t *message) {
+    json_int_t promised = field_integer_or(message, "promised", 1, INT64_MAX - 1, 1);
+    replica->round[0] = 0;
+    for (size_t i = 0; i < replica->member_count; i++)
+        replica->members[i].greeted = false;
+    promise(replica, (uint64_t)promised);
+    send_start(replica);
 }
 
 static void deliver_hello(struct replica *replica, struct member *member, const json_t *message) {
@@ -512,6 +591,10 @@ static void deliver_hello(struct replica *replica, struct member *member, const 
     if (!field_integer(message, "view", &view) || !field_integer(message, "epoch", &epoch) || !digest ||
         field_integer_or(node, "id", 1, DVK_MAX_NODE, 0) != member->id.node) {
         log_warning("node %u sent a wrong greeting", member->id.node);
+        return;
+    }
+    if (!field_true(message, "accepted")) {
+        deliver_refusal(replica, message);
         return;
     }
     member->view = (uint64_t)view;
@@ -544,6 +627,7 @@ static void deliver_snapshot(struct replica *replica, struct member *member, con
         return;
     }
     bool replaced = config_digest(config) != config_digest(replica->config);
+    config->promised = replica->config->promised;
     config_free(replica->config);
     replica->config = config;
     finish_sync(replica, replaced);
@@ -575,37 +659,6 @@ static void deliver_exclude(struct replica *replica, const json_t *message) {
     }
 }
 
-/* End those of our proposals that every member has applied. */
-static void check_confirmed(struct replica *replica) {
-    uint64_t everywhere = replica->config->epoch;
-    for (size_t i = 0; replica->member_count > 1 && i < replica->member_count; i++)
-        if (!replica->members[i].excluded && replica->members[i].applied < everywhere)
-            everywhere = replica->members[i].applied;
-    struct proposal *proposal;
-    bool waiting = false;
-    struct list confirmed;
-    list_init(&confirmed);
-    list_for_each(proposal, &replica->proposals, link) {
-        if (!proposal->epoch || proposal->epoch > everywhere) {
-            waiting |= proposal->epoch != 0;
-            continue;
-        }
-        list_remove(&proposal->link);
-        list_append(&confirmed, &proposal->link);
-    }
-    if (!waiting)
-        stop_confirming(replica);
-    while ((proposal = list_first(&confirmed, struct proposal, link)))
-        proposal_end(proposal, 0, NULL);
-}
-
-static void confirm_timer_fn(void *context) {
-    struct replica *replica = context;
-    replica->confirm_timer = NULL;
-    if (replica->state == REPLICA_SYNCED)
-        send_json(replica, json_pack("{s:s, s:I}", "type", "resync", "view", (json_int_t)replica->config->view));
-}
-
 static void deliver_change(struct replica *replica, const struct member *member, const json_t *message) {
     json_int_t view, sequence;
     const json_t *change = json_object_get(message, "change");
@@ -635,13 +688,7 @@ static void deliver_change(struct replica *replica, const struct member *member,
         found->epoch = replica->config->epoch;
         found->effect = effect;
     }
-    if (replica->member_count > 1)
-        send_json(replica, json_pack("{s:s, s:I, s:I}", "type", "applied", "view", (json_int_t)replica->config->view,
-                                     "epoch", (json_int_t)replica->config->epoch));
-    else
-        check_confirmed(replica);
-    if (found && replica->member_count > 1 && !replica->confirm_timer)
-        loop_timer_add(replica->loop, REPLICA_HELLO_MS, confirm_timer_fn, replica, &replica->confirm_timer);
+    tell_applied(replica);
 }
 
 static void deliver_applied(struct replica *replica, struct member *member, const json_t *message) {

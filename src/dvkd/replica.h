@@ -18,6 +18,11 @@
  * is dropped by all alike, and sent anew by the one that proposed it. So a joiner misses nothing, nothing is applied
  * twice, and a message that lingers in a node that was cut off has no effect.
  *
+ * The start names the number of the view to be. A member that has promised a higher one refuses; the round is void for
+ * all and the next start names a number above. By its hello a member promises to take part in no view with a lower
+ * number, and writes that down first: so a state that a member alone carried into a view, before it crashed or was cut
+ * off, never wins over what others have agreed on without it.
+ *
  * Why a round: views may repeat the same members, and a hello that was sent in an earlier one may be ordered in this.
  * A hello that answers a start delivered in this view cannot be older than the view.
  *

@@ -22,7 +22,7 @@ static const char schema[] = "BEGIN;"
                              "CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);"
                              "CREATE TABLE node (id INTEGER PRIMARY KEY, json TEXT NOT NULL);"
                              "CREATE TABLE dc (id INTEGER PRIMARY KEY, json TEXT NOT NULL);"
-                             "INSERT INTO meta VALUES ('format', 1), ('view', 0), ('epoch', 0), ('last_dc', 0);"
+                             "INSERT INTO meta VALUES ('format', 1), ('view', 0), ('epoch', 0), ('promised', 0), ('last_dc', 0);"
                              "COMMIT";
 
 static int damaged(struct failure *failure, const char *path, const char *why) {
@@ -65,7 +65,7 @@ static int read_check(void *context, sqlite3_stmt *row) {
 }
 
 struct meta {
-    sqlite3_int64 format, view, epoch, last_dc;
+    sqlite3_int64 format, view, epoch, promised, last_dc;
 };
 
 static int read_meta(void *context, sqlite3_stmt *row) {
@@ -80,6 +80,8 @@ static int read_meta(void *context, sqlite3_stmt *row) {
         meta->view = value;
     else if (strcmp(key, "epoch") == 0)
         meta->epoch = value;
+    else if (strcmp(key, "promised") == 0)
+        meta->promised = value;
     else if (strcmp(key, "last_dc") == 0)
         meta->last_dc = value;
     return 0;
@@ -119,10 +121,11 @@ static int load(struct store *store, struct config *config, const char *path, st
         return failure_set(failure, -EUCLEAN, "damaged", "use the version of dvkd that wrote it",
                            "the configuration database %s has format %lld; this dvkd knows format %d", path,
                            meta.format, STORE_FORMAT);
-    if (meta.view < 0 || meta.epoch < 0 || meta.last_dc < 0 || meta.last_dc > DVK_MAX_DC)
+    if (meta.view < 0 || meta.epoch < 0 || meta.promised < 0 || meta.last_dc < 0 || meta.last_dc > DVK_MAX_DC)
         return damaged(failure, path, "its contents make no sense");
     config->view = (uint64_t)meta.view;
     config->epoch = (uint64_t)meta.epoch;
+    config->promised = (uint64_t)meta.promised;
     config->last_dc = (uint32_t)meta.last_dc;
     return 0;
 }
@@ -218,6 +221,9 @@ static int write_meta(struct store *store, const struct config *config) {
     if (result == 0)
         result = write_row(store, "UPDATE meta SET value = ?1 WHERE key = 'epoch'", (sqlite3_int64)config->epoch, NULL);
     if (result == 0)
+        result = write_row(store, "UPDATE meta SET value = ?1 WHERE key = 'promised'", (sqlite3_int64)config->promised,
+                           NULL);
+    if (result == 0)
         result =
             write_row(store, "UPDATE meta SET value = ?1 WHERE key = 'last_dc'", (sqlite3_int64)config->last_dc, NULL);
     return result;
@@ -252,6 +258,10 @@ int store_write_effect(struct store *store, const struct config *config, const s
     if (result == 0)
         result = write_meta(store, config);
     return finish(store, result);
+}
+
+int store_write_promise(struct store *store, const struct config *config) {
+    return write_row(store, "UPDATE meta SET value = ?1 WHERE key = 'promised'", (sqlite3_int64)config->promised, NULL);
 }
 
 int store_write_all(struct store *store, const struct config *config) {

@@ -20,6 +20,8 @@ void store_close(struct store *store);
 
 /* Write what a change touched, with the new epoch. 0, or a negative errno (logged). */
 int store_write_effect(struct store *store, const struct config *config, const struct config_effect *effect);
+/* Write config->promised alone. */
+int store_write_promise(struct store *store, const struct config *config);
 /* Replace everything. */
 int store_write_all(struct store *store, const struct config *config);
 

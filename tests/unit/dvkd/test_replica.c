@@ -99,6 +99,7 @@ static void node_start(struct node *node) {
 static void node_stop(struct node *node) {
     cleanup_json json_t *disk = config_to_json(replica_config(node->replica));
     assert_int_equal(config_from_json(disk, &node->disk), 0);
+    node->disk->promised = replica_config(node->replica)->promised;
     replica_destroy(node->replica);
     node->replica = NULL;
     node->running = false;
