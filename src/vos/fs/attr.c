@@ -41,6 +41,12 @@ static int shm_attr(struct op *op, struct place *place, uint32_t type) {
 
 static int writable_at(struct op *op, struct place *place, struct host_at *at) {
     int error = place_host(op, place, true, false, at);
+    if (error == 0 && place->layer == LAYER_TREE && S_ISDIR(place->mode) && place->dir->parent) {
+        /* By its name: "." would ask for the right to search it. */
+        at->dir_fd = tree_upper_fd(op->fs, place->dir->parent);
+        at->name = place->dir->name;
+        error = at->dir_fd < 0 ? at->dir_fd : 0;
+    }
     return error == 0 ? op_as_caller(op) : error;
 }
 
@@ -86,6 +92,8 @@ int do_chown(struct op *op) {
     struct host_at at;
     uint32_t uid = (uint32_t)op->words[1], gid = (uint32_t)op->words[2];
     int error = find(op, op->words[3], &found, &st);
+    if (error == 0 && uid == UINT32_MAX && gid == UINT32_MAX)
+        return 0;
     if (error == 0)
         error = chown_check(op->creds, &st, uid, gid);
     if (error == 0 && found.found.layer == LAYER_SHM)

@@ -161,6 +161,7 @@ enum walk_flags {
     WALK_FOLLOW = 1u, /* follow a symbolic link at the end */
     WALK_PARENT = 2u, /* the object need not exist; `parent` and `name` are wanted */
     WALK_EMPTY = 4u,  /* "" is the start itself */
+    WALK_CREATE = 8u, /* for O_CREAT: a name with a slash after it is an error, whatever it is */
 };
 enum walk_last { LAST_NAME, LAST_DOT, LAST_DOTDOT, LAST_ROOT };
 

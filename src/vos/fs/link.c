@@ -179,13 +179,13 @@ int do_unlink(struct op *op) {
     }
     if (!found.found.mode)
         return -ENOENT;
+    if (!dir && found.slash)
+        return S_ISDIR(found.found.mode) ? -EISDIR : -ENOTDIR;
     error = found.parent.layer == LAYER_SHM ? 0 : remove_check(op, &found);
     if (error < 0)
         return error;
     if (dir != (bool)S_ISDIR(found.found.mode))
         return dir ? -ENOTDIR : -EISDIR;
-    if (!dir && found.slash)
-        return -ENOTDIR;
     if (is_mount(&found))
         return -EBUSY;
     if (found.parent.layer == LAYER_SHM)
@@ -193,6 +193,16 @@ int do_unlink(struct op *op) {
     if (found.parent.layer == LAYER_VOLUME)
         return volume_unlink(op, &found, dir ? AT_REMOVEDIR : 0);
     return dir ? remove_dir(op, &found) : remove_file(op, &found);
+}
+
+/* What sysctl fs.protected_hardlinks (proc(5)), which distributions set, asks of the owner of a new link. */
+static int link_check(struct op *op, struct place *old) {
+    struct vos_stat st;
+    int error = op->creds->uid ? place_stat(op, old, &st) : 0;
+    if (error < 0 || op->creds->uid == 0 || st.st_uid == op->creds->uid)
+        return error;
+    bool plain = S_ISREG(st.st_mode) && !(st.st_mode & S_ISUID) && (st.st_mode & (S_ISGID | S_IXGRP)) != (S_ISGID | S_IXGRP);
+    return plain && place_check(op, old, R_OK | W_OK) == 0 ? 0 : -EPERM;
 }
 
 int do_link(struct op *op) {
@@ -211,14 +221,16 @@ int do_link(struct op *op) {
         return -ENOENT;
     if (old.found.layer != new.parent.layer || (old.found.layer == LAYER_VOLUME && old.found.key != new.parent.key))
         return -EXDEV;
-    if (S_ISDIR(old.found.mode))
-        return -EPERM;
     if (old.found.layer == LAYER_SHM)
-        return shm_add_name(op, old.name, new.name);
+        return S_ISDIR(old.found.mode) ? -EPERM : shm_add_name(op, old.name, new.name);
     /* All that can wait comes before the first change. */
     error = layer_writable(&new.parent);
     if (error == 0)
+        error = link_check(op, &old.found);
+    if (error == 0)
         error = place_check(op, &new.parent, W_OK | X_OK);
+    if (error == 0 && S_ISDIR(old.found.mode))
+        error = -EPERM;
     if (error == 0)
         error = place_host(op, &old.found, true, false, &from);
     if (error == 0)

@@ -154,8 +154,6 @@ static int open_found(struct op *op, struct place *place, uint32_t flags) {
 static int open_create(struct op *op, struct walk *found, uint32_t flags, uint32_t mode) {
     struct place *parent = &found->parent;
     struct host_at at;
-    if (found->slash)
-        return -EISDIR;
     if (parent->layer == LAYER_SHM)
         return shm_create(op, found->name, flags, mode);
     if (union_reserved(found->name))
@@ -217,7 +215,7 @@ int do_open(struct op *op) {
         return -EINVAL;
     op->read_only = !(flags & (O_CREAT | O_TRUNC)) && (flags & O_ACCMODE) == O_RDONLY && !unnamed;
     unsigned how = flags & O_NOFOLLOW || ((flags & O_CREAT) && (flags & O_EXCL)) ? 0 : WALK_FOLLOW;
-    int error = walk(op, 0, how | (flags & O_CREAT && !unnamed ? WALK_PARENT : 0), &found);
+    int error = walk(op, 0, how | (flags & O_CREAT && !unnamed ? WALK_PARENT | WALK_CREATE : 0), &found);
     if (error < 0)
         return error;
     if (unnamed)
@@ -226,7 +224,5 @@ int do_open(struct op *op) {
         return open_create(op, &found, flags, mode);
     if ((flags & O_CREAT) && (flags & O_EXCL))
         return -EEXIST;
-    if ((flags & O_CREAT) && found.slash)
-        return -EISDIR;
     return open_found(op, &found.found, flags);
 }

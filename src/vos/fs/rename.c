@@ -25,8 +25,10 @@ static int sticky_check(struct op *op, struct place *dir, struct place *object) 
 }
 
 static int check_names(struct op *op, struct walk *old, struct walk *new, unsigned flags) {
-    if (old->last != LAST_NAME || new->last != LAST_NAME)
-        return new->last != LAST_NAME && flags & RENAME_NOREPLACE ? -EEXIST : -EBUSY;
+    if (old->last != LAST_NAME)
+        return -EBUSY;
+    if (new->last != LAST_NAME)
+        return flags & RENAME_NOREPLACE ? -EEXIST : -EBUSY;
     if (!old->found.mode)
         return -ENOENT;
     if (union_reserved(new->name))

@@ -255,15 +255,18 @@ static int follow_link(struct op *op, struct place *cur, struct place *found, ch
     return 0;
 }
 
+/* Not covered by a lease, or to be changed: the primary's. */
+static bool goes_on(struct op *op, const struct place *dir) {
+    return !op->fs->primary && dir->layer == LAYER_TREE && !(op->read_only && is_pure(op, dir));
+}
+
 static int end_of_walk(struct op *op, unsigned index, struct walk *out, struct place *cur, const char *name, bool slash) {
     struct place *dir = out->last == LAST_NAME ? &out->parent : cur;
-    if (op->fs->primary || dir->layer != LAYER_TREE)
-        return 0;
-    /* Not covered by a lease, or to be changed: the primary's. */
-    if (op->read_only && (out->last == LAST_NAME || is_pure(op, cur)))
+    /* A name that is read was looked up under a lease, or the walk had ended there. */
+    if (out->last == LAST_NAME ? op->read_only || op->fs->primary || dir->layer != LAYER_TREE : !goes_on(op, dir))
         return 0;
     char rest[FS_NAME_MAX + 2];
-    snprintf(rest, sizeof(rest), "%s%s", out->last == LAST_NAME ? name : ".", slash ? "/" : "");
+    snprintf(rest, sizeof(rest), "%s%s", out->last == LAST_NAME ? name : out->last == LAST_ROOT ? "/" : ".", slash ? "/" : "");
     return forward_from(op, index, dir, rest);
 }
 
@@ -312,10 +315,14 @@ static int walk_path(struct op *op, unsigned index, unsigned flags, struct walk 
             error = parent_of(op, index, &cur, &up);
             if (error < 0)
                 return error;
-            cur = up;
             out->last = LAST_DOTDOT;
+            if (last && goes_on(op, &up))
+                return forward_from(op, index, &cur, whole);
+            cur = up;
             continue;
         }
+        if (last && out->slash && (flags & WALK_CREATE) && is_pure(op, &cur))
+            return -EISDIR;
         struct place next;
         next.fd = -1;
         out->last = LAST_NAME;
