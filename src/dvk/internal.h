@@ -279,6 +279,7 @@ struct dvk {
     unsigned watch_count;
     struct timer *timers; /* binary heap by time */
     size_t timer_count, timer_cap;
+    int64_t sleeping_until; /* the main thread's next timer or deadline as it fell asleep */
     uint64_t next_timer;
 };
 

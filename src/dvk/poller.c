@@ -72,7 +72,7 @@ static void take_turn(struct dvk *dvk) {
     if (__atomic_load_n(&dvk->fds_ready, __ATOMIC_ACQUIRE))
         poller_run(dvk);
     bool more = !list_is_empty(&dvk->events) || !list_is_empty(&dvk->completed) || !list_is_empty(&dvk->more) ||
-                !list_is_empty(&dvk->notices) || dvk->broker_gone;
+                !list_is_empty(&dvk->notices) || timer_next(dvk) < dvk->sleeping_until || dvk->broker_gone;
     pthread_mutex_unlock(&dvk->turn);
     if (more)
         poller_bell(dvk);

@@ -276,6 +276,7 @@ static void sleep_until(struct dvk *dvk, int64_t exact, int64_t about) {
         return;
     if (!dvk_doorbell_prepare_sleep(dvk->doorbell, seen))
         return;
+    dvk->sleeping_until = exact;
     if (dvk->relay)
         pthread_mutex_unlock(&dvk->turn);
     bool time_up = wait_word(dvk, &dvk->doorbell->word, seen, exact, about);
