@@ -241,6 +241,9 @@ long sys_execve(struct task *task, const uint64_t args[6]) {
         return len;
     if (len == 0)
         return -ENOENT;
+    /* the link means this process; the new place could not follow it */
+    if (string_equal(path, "/proc/self/exe"))
+        string_copy(path, process_exe(task->process), sizeof path);
     return exec_path(task, path, args[1], args[2]);
 }
 

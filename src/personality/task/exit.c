@@ -13,16 +13,29 @@
 
 #define ROBUST_HEAD_SIZE 24
 
-_Noreturn void process_exit(struct task *task, int wait_status) {
-    struct rpc rpc = {.flags = RPC_UNINTERRUPTIBLE};
-    rpc.message.type = PM_EXIT;
-    rpc.message.payload.ints[0] = wait_status;
-    (void)rpc_call(task, &rpc);
+extern void host_restorer(void);
+
+_Noreturn void process_exit(int code) {
+    /* init reaps us and tells pm: no message is needed */
     for (;;)
-        CALL1(__NR_exit_group, wait_status & 0x7f ? 128 + (wait_status & 0x7f) : (wait_status >> 8) & 0xff);
+        CALL1(__NR_exit_group, code & 0xff);
 }
 
-_Noreturn void process_die(struct task *task, int signal) { process_exit(task, signal & 0x7f); }
+_Noreturn void process_die(struct task *task, int number) {
+    /* the host's default action, so that init sees the right status: pm sends the signal, since we may not */
+    struct signal_action action = {.flags = ACTION_RESTORER, .restorer = (uint64_t)host_restorer};
+    uint64_t mask = ~SIGNAL_BIT(number);
+    signal_block_all();
+    CALL4(__NR_rt_sigaction, number, &action, 0, 8);
+    struct rpc rpc = {.flags = RPC_UNINTERRUPTIBLE};
+    rpc.message.type = PM_TGKILL;
+    rpc.message.payload.ints[0] = task->process->pid;
+    rpc.message.payload.ints[1] = task->tid;
+    rpc.message.payload.ints[2] = number;
+    (void)rpc_call(task, &rpc);
+    CALL4(__NR_rt_sigprocmask, 2, &mask, 0, 8);
+    process_exit(128 + number); /* pm is gone, or would not */
+}
 
 static void count_changed(struct process *process) { CALL3(__NR_futex, &process->thread_count, FUTEX_WAKE_PRIVATE, 64); }
 
@@ -94,7 +107,7 @@ static _Noreturn void leader_park(struct thread *thread, int status) {
             thread_stop_check(thread);
         }
         if (now == 0)
-            process_exit(&thread->task, (status & 0xff) << 8);
+            process_exit(status);
         CALL4(__NR_futex, &process->thread_count, FUTEX_WAIT_PRIVATE, now, 0);
     }
 }
@@ -106,7 +119,7 @@ _Noreturn void thread_exit(struct task *task, int status) {
     bool last = process->thread_count == 1 && !process->leader_parked;
     lock_release(&process->thread_lock);
     if (last)
-        process_exit(task, (status & 0xff) << 8);
+        process_exit(status);
     if (process->leader == thread)
         leader_park(thread, status);
     signal_block_all();
@@ -115,7 +128,10 @@ _Noreturn void thread_exit(struct task *task, int status) {
 
 long sys_exit(struct task *task, const uint64_t args[6]) { thread_exit(task, (int)args[0]); }
 
-long sys_exit_group(struct task *task, const uint64_t args[6]) { process_exit(task, (int)(args[0] & 0xff) << 8); }
+long sys_exit_group(struct task *task, const uint64_t args[6]) {
+    (void)task;
+    process_exit((int)args[0]);
+}
 
 long sys_set_tid_address(struct task *task, const uint64_t args[6]) {
     thread_of(task)->clear_tid = args[0];

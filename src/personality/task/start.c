@@ -175,7 +175,7 @@ static _Noreturn void process_begin(struct thread *thread) {
     if (result == 0)
         result = fd_table_create(process);
     if (result < 0)
-        process_exit(task, 127 << 8); /* pm sees it end before PM_STARTED */
+        process_exit(127); /* pm sees it end before PM_STARTED */
     const struct vos_image_header *header = &plan->view.header;
     plan->fresh = true;
     if (space.trace)
@@ -190,7 +190,7 @@ static _Noreturn void process_begin(struct thread *thread) {
         result = program_search(task, plan);
     if (result < 0) {
         (void)plan_announce(task, plan, PM_STARTED, -result);
-        process_exit(task, 127 << 8);
+        process_exit(127);
     }
     exec_commit(task, plan);
 }

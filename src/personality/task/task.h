@@ -151,8 +151,8 @@ void signal_pending_update(struct thread *thread);
 void thread_stop_check(struct thread *thread);
 
 /* ---- task/exit.c ---- */
-/* The process ends; the parent is to see this wait status. */
-_Noreturn void process_exit(struct task *task, int wait_status);
+/* The process ends; its parent sees this exit code. */
+_Noreturn void process_exit(int code);
 /* The process ends as if killed by a signal with its default action. */
 _Noreturn void process_die(struct task *task, int signal);
 /* This thread ends, after the guest's own exit(2) (guest_exit) or because exec or exit stops it. */
