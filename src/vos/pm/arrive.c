@@ -21,6 +21,7 @@ struct transfer {
 };
 
 struct arrival {
+    struct list link; /* struct pm.arrival_waits */
     struct pm *pm;
     uint32_t pid;
     uint64_t serial;
@@ -35,6 +36,7 @@ struct arrival {
 };
 
 static void arrival_free(struct arrival *arrival) {
+    list_remove(&arrival->link);
     free(arrival->bytes);
     free(arrival);
 }
@@ -62,12 +64,13 @@ static void arrive_refuse(struct arrival *arrival, int result) {
     }
     peer_answer(pm, arrival->req, result, 0, 0);
     arrival_free(arrival);
+    move_go_on(pm);
 }
 
 static void tell_children(struct pm *pm, struct process *process, uint32_t source) {
     struct child *child;
     list_for_each(child, &process->children, link) {
-        struct process *here = process_find(pm, child->pid);
+        struct process *here = process_here(pm, child->pid);
         if (here && here->ppid == process->pid)
             here->parent_node = pm->vos->node;
         if (here || child->node == source || !peer_is_active(pm, child->node))
@@ -95,12 +98,13 @@ static void arrive_accept(struct arrival *arrival) {
     pm_parked_take(pm, process, &parked);
     spawn_queue(pm, process);
     pm_request_again(pm, &parked);
+    move_go_on(pm);
     process = process_by_serial(pm, pid, serial);
     if (!process)
         return;
     struct child *child;
     list_for_each(child, &process->children, link) {
-        struct process *here = process_find(pm, child->pid);
+        struct process *here = process_here(pm, child->pid);
         if (here && here->report_parked)
             exit_report_parked(pm, here);
     }
@@ -146,7 +150,7 @@ static void tell_parent(struct arrival *arrival, struct process *process) {
     if (!process->parent_node || process->parent_node == arrival->source)
         return;
     struct process *parent = process->ppid == PM_INIT_PID ? (process->parent_node == pm->vos->node ? pm->init : NULL)
-                                                          : process_find(pm, process->ppid);
+                                                          : process_here(pm, process->ppid);
     if (parent) {
         struct child *child = child_find(pm, parent, process->pid);
         if (parent->state == PROCESS_ZOMBIE)
@@ -154,7 +158,7 @@ static void tell_parent(struct arrival *arrival, struct process *process) {
         else if (!child || child->zombie)
             arrival->result = -ECHILD;
         else
-            move_note_child(parent, child, pm->vos->node, moves);
+            move_note_child(child, pm->vos->node, moves);
         return;
     }
     uint32_t node = process->parent_node;
@@ -166,9 +170,19 @@ static void tell_parent(struct arrival *arrival, struct process *process) {
         arrival->pending--;
 }
 
+/* Its parent is here, but on its way elsewhere or here: what is said to it now might be lost. */
+static bool parent_is_moving(struct pm *pm, const struct process *process) {
+    struct process *parent = process->ppid == PM_INIT_PID ? NULL : process_here(pm, process->ppid);
+    return parent && process_frozen(parent);
+}
+
 static void arrive_tell(struct arrival *arrival) {
     struct pm *pm = arrival->pm;
     struct process *process = arriving(arrival);
+    if (parent_is_moving(pm, process)) {
+        list_append(&pm->arrival_waits, &arrival->link);
+        return;
+    }
     arrival->pending = 1;
     uint32_t home = peer_home(pm, process->pid);
     if (home != pm->vos->node && home != arrival->source) {
@@ -180,6 +194,19 @@ static void arrive_tell(struct arrival *arrival) {
     }
     tell_parent(arrival, process);
     arrive_told(arrival);
+}
+
+void arrive_go_on(struct pm *pm) {
+    for (;;) {
+        struct arrival *arrival, *next = NULL;
+        list_for_each(arrival, &pm->arrival_waits, link)
+            if (!next && !parent_is_moving(pm, arriving(arrival)))
+                next = arrival;
+        if (!next)
+            return;
+        list_remove(&next->link);
+        arrive_tell(next);
+    }
 }
 
 /* ---- first: files and endpoint ---- */
@@ -262,12 +289,13 @@ static void arrive_begin(struct pm *pm, struct transfer *transfer, struct dvk_re
     }
     *arrival = (struct arrival){.pm = pm, .pid = transfer->pid, .source = transfer->node, .req = req, .bytes = transfer->bytes,
                                 .len = transfer->len};
+    list_init(&arrival->link);
     transfer->bytes = NULL;
     int result = record_parse(arrival->bytes, arrival->len, &arrival->parts);
     const struct record_header *header = &arrival->parts.header;
     if (result == 0 && (header->pid != arrival->pid || header->fs_len > DVK_DATA_MAX))
         result = -EPROTO;
-    if (result == 0 && process_find(pm, arrival->pid))
+    if (result == 0 && process_here(pm, arrival->pid))
         result = -EEXIST;
     struct slot_entry *entry = result == 0 ? pm_entry(pm, arrival->pid) : NULL;
     if (entry && entry->reserved)

@@ -561,7 +561,7 @@ static void control_resize(struct pm *pm, const json_t *request, const struct dv
     }
     *call = (struct control_call){pm, event->id, (uint32_t)field_integer_or(request, "rows", 1, 65535, 24),
                                   (uint32_t)field_integer_or(request, "cols", 1, 65535, 80)};
-    struct process *process = process_find(pm, pid);
+    struct process *process = process_here(pm, pid);
     struct dvk_message message = {.type = TTY_S_FIND};
     message.payload.words[0] = process ? process->sid : pid; /* a started program led its session when it began */
     if (pm_call_local(pm, DVK_SERVICE_TTY, &message, NULL, 0, NULL, 0, resize_found, call) < 0)

@@ -91,10 +91,10 @@ void exit_report(struct pm *pm, struct process *process, uint32_t kind, int stat
     report_fill(process, kind, status, &state);
     struct process *parent = NULL;
     if (process->ppid != PM_INIT_PID)
-        parent = process_find(pm, process->ppid);
+        parent = process_here(pm, process->ppid);
     else if (process->parent_node == pm->vos->node)
         parent = pm->init;
-    if (parent && (parent->state == PROCESS_LEAVING || parent->state == PROCESS_ARRIVING)) {
+    if (parent && process_frozen(parent)) {
         process->report_parked = true;
         return;
     }
@@ -137,6 +137,7 @@ void exit_make_orphan(struct pm *pm, struct process *process) {
     process->parent_node = 0;
     process->parent_lost = false;
     process->report_parked = false;
+    move_go_on_soon(pm);
     if (process->state == PROCESS_ZOMBIE)
         exit_reap(pm, process);
 }
@@ -149,7 +150,7 @@ static void leave_children(struct pm *pm, struct process *process) {
         uint32_t pid = child->pid, node = child->node;
         bool zombie = child->zombie;
         child_remove(pm, child);
-        struct process *here = process_find(pm, pid);
+        struct process *here = process_here(pm, pid);
         if (here && here->ppid == process->pid) {
             if (here->state == PROCESS_FORKING && !host_exists(pm->vos, pid))
                 fork_abandon(pm, here);
@@ -203,6 +204,7 @@ void exit_process(struct pm *pm, struct process *process, int status, const stru
     leave_children(pm, process);
     if (process->sid == process->pid)
         end_session(pm, process->sid);
+    move_go_on_soon(pm);
 
     struct dvk_message message = {.type = FS_S_EXIT};
     message.payload.words[0] = process->pid;
@@ -282,12 +284,12 @@ void exit_host_state(struct pm *pm, uint32_t pid, int wait_status, const struct 
 /* ---- from other pms ---- */
 
 static void told_by_child(struct pm *pm, struct dvk_request *req, const struct pm_s_child_state *state) {
-    struct process *parent = state->ppid == PM_INIT_PID ? pm->init : process_find(pm, state->ppid);
+    struct process *parent = state->ppid == PM_INIT_PID ? pm->init : process_here(pm, state->ppid);
     if (!parent) {
         peer_forward(pm, state->ppid, req);
         return;
     }
-    if (parent->state == PROCESS_LEAVING || parent->state == PROCESS_ARRIVING) {
+    if (process_frozen(parent)) {
         pm_park(pm, &parent->parked, req);
         return;
     }
@@ -304,12 +306,12 @@ static void told_by_child(struct pm *pm, struct dvk_request *req, const struct p
 }
 
 static void told_by_parent(struct pm *pm, struct dvk_request *req, const struct pm_s_child_state *state) {
-    struct process *process = process_find(pm, state->pid);
+    struct process *process = process_here(pm, state->pid);
     if (!process) {
         peer_forward(pm, state->pid, req);
         return;
     }
-    if (process->state == PROCESS_LEAVING || process->state == PROCESS_ARRIVING) {
+    if (process_frozen(process)) {
         pm_park(pm, &process->parked, req);
         return;
     }
@@ -342,11 +344,11 @@ static void find_parent_later(void *context) {
     struct pending *pending = context;
     struct pm *pm = pending->pm;
     struct process *process = process_by_serial(pm, pending->pid, pending->serial);
-    if (!process || !process->parent_lost || process->state == PROCESS_LEAVING) {
-        free(pending);
+    if (!process || !process->parent_lost || process_frozen(process)) {
+        free(pending); /* if it stays here after all, exit_check_parent begins anew */
         return;
     }
-    struct process *here = process_find(pm, process->ppid);
+    struct process *here = process_here(pm, process->ppid);
     if (here) {
         process->parent_node = pm->vos->node;
         process->parent_lost = false;
@@ -374,6 +376,15 @@ static void parent_found(void *context, int status, const struct dvk_message *re
         process->parent_node = (uint32_t)reply->payload.words[0];
         process->parent_lost = false;
         process->parent_tries = 0;
+    } else if (status == 0 && reply->status == -ECHILD) { /* it has been reported as killed */
+        const struct vos_siginfo_fields fields = {.code = SI_KERNEL};
+        process->parent_lost = false;
+        process->ppid = PM_INIT_PID;
+        process->parent_node = 0;
+        if (process->state == PROCESS_ZOMBIE)
+            exit_reap(pm, process);
+        else
+            signal_send(pm, process, 0, SIGKILL, &fields);
     } else {
         exit_find_parent(pm, process);
     }
@@ -389,16 +400,21 @@ void exit_find_parent(struct pm *pm, struct process *process) {
     }
 }
 
+void exit_fill_killed(const struct child *child, struct pm_s_child_state *state) {
+    *state = (struct pm_s_child_state){.kind = PM_CHILD_EXITED, .pid = child->pid, .ppid = child->parent->pid, .moves = child->moves,
+                                       .sequence = child->sequence + 1, .status = SIGKILL, .pgid = child->pgid, .sid = child->sid,
+                                       .uid = child->uid, .exit_signal = child->exit_signal};
+}
+
 void exit_check_children(struct pm *pm, struct process *process) {
-    if (process->state == PROCESS_LEAVING || process->state == PROCESS_ARRIVING)
+    if (process_frozen(process))
         return;
     struct child *child;
     list_for_each(child, &process->children, link) {
-        if (child->zombie || peer_is_active(pm, child->node))
+        if (child->zombie || (!child->lost && peer_is_active(pm, child->node)))
             continue;
-        struct pm_s_child_state killed = {.kind = PM_CHILD_EXITED, .pid = child->pid, .ppid = process->pid, .moves = child->moves,
-                                          .sequence = child->sequence + 1, .status = SIGKILL, .pgid = child->pgid,
-                                          .sid = child->sid, .uid = child->uid, .exit_signal = child->exit_signal};
+        struct pm_s_child_state killed;
+        exit_fill_killed(child, &killed);
         uint32_t pid = child->pid;
         wait_child_state(pm, process, &killed);
         if (peer_home(pm, pid) == pm->vos->node)
@@ -407,22 +423,38 @@ void exit_check_children(struct pm *pm, struct process *process) {
 }
 
 void exit_check_parent(struct pm *pm, struct process *process) {
-    if (process->state == PROCESS_ARRIVING || process->state == PROCESS_LEAVING || !process->parent_node ||
-        peer_is_active(pm, process->parent_node))
+    if (process_frozen(process) || !process->parent_node)
         return;
+    if (process->parent_node == pm->vos->node || (!process->parent_lost && peer_is_active(pm, process->parent_node))) {
+        process->parent_lost = false;
+        return;
+    }
     if (process->ppid == PM_INIT_PID) {
         exit_make_orphan(pm, process); /* dvkd there is gone: nobody to tell */
-    } else if (!process->parent_lost) {
+    } else {
         process->parent_tries = 0;
         exit_find_parent(pm, process);
     }
 }
 
-void exit_node_lost(struct pm *pm) {
-    exit_check_children(pm, pm->init);
+static void mark_lost(struct process *process, uint32_t node) {
+    struct child *child;
+    list_for_each(child, &process->children, link)
+        if (child->node == node && !child->zombie)
+            child->lost = true;
+    if (process->parent_node == node)
+        process->parent_lost = true;
+}
+
+void exit_node_lost(struct pm *pm, uint32_t node) {
     struct process *process;
-    list_for_each(process, &pm->processes, link)
+    mark_lost(pm->init, node);
+    exit_check_children(pm, pm->init);
+    list_for_each(process, &pm->processes, link) {
+        mark_lost(process, node);
         exit_check_children(pm, process);
+    }
     list_for_each(process, &pm->processes, link)
-        exit_check_parent(pm, process);
+        if (process->parent_node == node)
+            exit_check_parent(pm, process);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * PM_FORK       w0 clone flags (clone(2); the low byte is the exit signal, 0 counts as SIGCHLD). reply: w0 pid; fds: channel, socket
+ * PM_FORK       w0 clone flags (clone(2); the low byte is the exit signal). reply: w0 pid; fds: channel, socket
  * PM_FORK_DONE  w0 child's pid, w1 0 or the errno of the failed clone
  *
  * The child's record exists and fs has copied its references before the parent is answered.
@@ -57,7 +57,7 @@ void fork_abandon(struct pm *pm, struct process *child) {
 }
 
 static bool caller_lives(struct pm *pm, const struct dvk_request *req) {
-    struct process *caller = process_find(pm, dvk_endpoint_slot(req->msg.source));
+    struct process *caller = process_here(pm, dvk_endpoint_slot(req->msg.source));
     return caller && caller->endpoint == req->msg.source && caller->state == PROCESS_RUNNING;
 }
 
@@ -98,9 +98,7 @@ static int child_create(struct pm *pm, struct process *parent, struct process *o
     child->channel_fd = spare->channel_fd;
     child->socket_fd = spare->socket_fd;
     child->state = PROCESS_FORKING;
-    child->exit_signal = flags & 0xff ? flags & 0xff : SIGCHLD;
-    if (child->exit_signal > 64)
-        child->exit_signal = SIGCHLD;
+    child->exit_signal = (flags & 0xff) <= 64 ? flags & 0xff : SIGCHLD;
     child->ppid = owner->pid;
     child->parent_node = pm->vos->node;
     struct child *entry = child_add(pm, owner, child->pid);
@@ -122,7 +120,7 @@ static void fork_have_spare(struct pm *pm, void *context, int status, struct spa
     struct process *owner = parent, *child = NULL;
     uint64_t flags = pending->req->msg.payload.words[0];
     if (parent && flags & CLONE_PARENT)
-        owner = parent->parent_node == pm->vos->node ? process_find(pm, parent->ppid) : NULL;
+        owner = parent->parent_node == pm->vos->node ? process_here(pm, parent->ppid) : NULL;
     if (status == 0 && (!parent || parent->state != PROCESS_RUNNING))
         status = -ESRCH;
     else if (status == 0 && (!owner || owner->state == PROCESS_LEAVING))
@@ -162,7 +160,7 @@ void fork_handle(struct pm *pm, struct process *process, struct dvk_request *req
 
 void fork_handle_done(struct pm *pm, struct process *process, struct dvk_request *req) {
     uint64_t pid = req->msg.payload.words[0];
-    struct process *child = pid < DVK_USER_SLOTS ? process_find(pm, (uint32_t)pid) : NULL;
+    struct process *child = pid < DVK_USER_SLOTS ? process_here(pm, (uint32_t)pid) : NULL;
     if (child && child->state == PROCESS_FORKING && child->ppid == process->pid) {
         if (req->msg.payload.words[1] == 0) {
             child->state = PROCESS_RUNNING;

@@ -98,7 +98,7 @@ static bool may_change(const struct process *caller, const struct process *targe
 
 static void setpgid_found(struct group_ask *ask) {
     struct pm *pm = ask->pm;
-    struct process *caller = process_find(pm, ask->caller);
+    struct process *caller = process_here(pm, ask->caller);
     struct process *target = process_by_serial(pm, ask->target, ask->target_serial);
     int error = 0;
     if (!caller || caller->endpoint != ask->req->msg.source || !target)
@@ -130,7 +130,7 @@ void group_handle_setpgid(struct pm *pm, struct process *process, struct dvk_req
     }
     if (pid && (uint32_t)pid != process->pid) {
         struct child *child = child_find(pm, process, (uint32_t)pid);
-        target = process_find(pm, (uint32_t)pid);
+        target = process_here(pm, (uint32_t)pid);
         if (!child || !target) {
             pm_answer(pm, req, !child ? -ESRCH : child->sid != process->sid ? -EPERM : -EACCES, 0, 0, 0);
             return;
@@ -173,7 +173,7 @@ static void get_ids(struct pm *pm, uint64_t pid, uint32_t own, bool session, str
         pm_answer(pm, req, -ESRCH, 0, 0, 0);
         return;
     }
-    struct process *target = wanted == PM_INIT_PID ? pm->init : process_find(pm, wanted);
+    struct process *target = wanted == PM_INIT_PID ? pm->init : process_here(pm, wanted);
     if (target)
         pm_answer(pm, req, 0, session ? target->sid : target->pgid, 0, 0);
     else {
@@ -195,7 +195,7 @@ void group_handle_getsid(struct pm *pm, struct process *process, struct dvk_requ
 void group_handle_locate(struct pm *pm, struct dvk_request *req) {
     struct pm_s_locate ask;
     memcpy(&ask, req->msg.payload.bytes, sizeof(ask));
-    struct process *process = process_find(pm, ask.pid);
+    struct process *process = process_here(pm, ask.pid);
     if (!process) {
         peer_forward(pm, ask.pid, req);
         return;
@@ -233,7 +233,7 @@ static bool group_is_tied(struct pm *pm, uint32_t pgid, const struct process *wi
     list_for_each(process, &pm->processes, link) {
         if (process->pgid != pgid || process == without || process->state == PROCESS_ZOMBIE)
             continue;
-        struct process *parent = process_find(pm, process->ppid);
+        struct process *parent = process_here(pm, process->ppid);
         if (process->ppid != PM_INIT_PID && !parent)
             return true; /* on another node: unknown */
         if (parent && parent != without && parent->pgid != pgid && parent->sid == process->sid)
@@ -265,7 +265,7 @@ static void orphan_group(struct pm *pm, uint32_t pgid, const struct process *wit
 void group_check_orphans(struct pm *pm, struct process *ending) {
     if (peers_active(pm, NULL))
         return;
-    struct process *parent = process_find(pm, ending->ppid);
+    struct process *parent = process_here(pm, ending->ppid);
     if (parent && parent->pgid != ending->pgid && parent->sid == ending->sid)
         orphan_group(pm, ending->pgid, ending);
     struct child *child;

@@ -10,10 +10,11 @@ int image_check(const void *bytes, size_t len, struct vos_image_header *header) 
     memcpy(header, bytes, sizeof(*header));
     if (header->magic != VOS_IMAGE_MAGIC || header->version != 1)
         return -EINVAL;
-    if (header->fd_count > VOS_IMAGE_FDS || header->host_fds > header->fd_count || header->string_bytes % 8 ||
+    if (header->fd_count > VOS_IMAGE_FDS || header->host_fds > header->fd_count ||
         header->string_bytes > VOS_IMAGE_MAX)
         return -EINVAL;
-    if (sizeof(*header) + (uint64_t)header->string_bytes + (uint64_t)header->fd_count * sizeof(struct vos_image_fd) != len)
+    uint64_t strings = ((uint64_t)header->string_bytes + 7) & ~(uint64_t)7;
+    if (sizeof(*header) + strings + (uint64_t)header->fd_count * sizeof(struct vos_image_fd) != len)
         return -EINVAL;
     return 0;
 }

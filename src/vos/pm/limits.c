@@ -81,7 +81,7 @@ static void limits_ask(struct pm *pm, struct process *process, struct dvk_reques
         ask->pid = process->pid;
     ask->uid = process->creds.uid;
     ask->euid = process->creds.euid;
-    struct process *target = ask->pid == PM_INIT_PID ? pm->init : process_find(pm, ask->pid);
+    struct process *target = ask->pid == PM_INIT_PID ? pm->init : process_here(pm, ask->pid);
     if (target) {
         int result = limits_answer(pm, target, ask, &w0, &w1);
         pm_answer(pm, req, result, w0, w1, 0);

@@ -78,7 +78,7 @@ void list_handle_info(struct pm *pm, struct dvk_request *req) {
         info_answer(pm, req, &info, NULL);
         return;
     }
-    struct process *process = process_find(pm, ask.pid);
+    struct process *process = process_here(pm, ask.pid);
     if (process) {
         info_fill(pm, process, &info);
         info_answer(pm, req, &info, process->cmdline);

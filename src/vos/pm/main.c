@@ -19,6 +19,8 @@ int pm_create(struct vos *vos, struct pm **out) {
     list_init(&pm->tid_waits);
     list_init(&pm->spawn_queue);
     list_init(&pm->transfers);
+    list_init(&pm->move_waits);
+    list_init(&pm->arrival_waits);
     int index = peer_index(pm, vos->node);
     int result = index < 0 ? -EINVAL : slots_init(&pm->slots, vos->node_count, (uint32_t)index, vos->slot_limit);
     if (result == 0) {

@@ -7,6 +7,10 @@
  *
  * While the record is frozen, signals are kept, and other pms' requests and children's reports are parked; afterwards they are
  * handed on or carried out.
+ *
+ * A parent and its child on the same node are never in transit at the same time, so that the parent's entry for the child and the child's
+ * knowledge of its parent are right in what is sent, whatever node is lost then. One that must wait is LEAVING, but not
+ * in_transit. No circle: a child waits for its parent, a parent only for children that are in transit already.
  */
 #include "common/log.h"
 #include "vos/pm/host.h"
@@ -33,46 +37,38 @@ static void move_free(struct move *move) {
     free(move);
 }
 
-void move_note_child(struct process *parent, struct child *child, uint32_t node, uint32_t moves) {
+void move_note_child(struct child *child, uint32_t node, uint32_t moves) {
     if (moves < child->moves)
         return;
     child->node = node;
     child->moves = moves;
-    child->changed = parent->state == PROCESS_LEAVING;
+    child->lost = false;
 }
 
-static void tell_moved(struct pm *pm, uint32_t to_node, uint32_t kind, uint32_t pid, uint32_t ppid, uint32_t node, uint32_t moves) {
-    struct pm_s_moved moved = {.kind = kind, .pid = pid, .ppid = ppid, .node = node, .moves = moves};
-    if (to_node)
-        peer_call(pm, to_node, PM_S_MOVED, &moved, sizeof(moved), NULL, 0, NULL, NULL);
-}
-
-/* What happened to its relation to the parent while it was frozen, and who must know of the new place. */
+/* The entry at its parent, if that is here; and what happened to the relation while it was frozen. */
 static void settle_parent(struct pm *pm, struct process *process, const struct move *move) {
-    uint32_t moves = process->moves + 1;
     if (process->ppid != move->ppid) {
         struct pm_s_child_state orphaned = {.kind = PM_CHILD_ORPHANED, .pid = process->pid, .ppid = move->ppid};
         peer_call(pm, move->node, PM_S_CHILD_STATE, &orphaned, sizeof(orphaned), NULL, 0, NULL, NULL);
         return;
     }
-    struct process *parent = process->ppid == PM_INIT_PID ? pm->init : process_find(pm, process->ppid);
+    struct process *parent = process->ppid == PM_INIT_PID ? pm->init : process_here(pm, process->ppid);
     struct child *child = parent ? child_find(pm, parent, process->pid) : NULL;
-    if (child) {
-        move_note_child(parent, child, move->node, moves);
-    } else if (process->ppid != PM_INIT_PID && process->parent_node != move->parent_node) {
-        tell_moved(pm, peer_route(pm, process->ppid), PM_MOVED_PARENT, process->pid, process->ppid, move->node, moves);
-        tell_moved(pm, move->node, PM_MOVED_CHILD, process->pid, process->ppid, process->parent_node, 0);
-    }
+    if (child)
+        move_note_child(child, move->node, process->moves + 1);
 }
 
 static void settle_children(struct pm *pm, struct process *process, const struct move *move) {
     struct child *child;
     list_for_each(child, &process->children, link) {
-        if (child->changed)
-            tell_moved(pm, move->node, PM_MOVED_PARENT, child->pid, process->pid, child->node, child->moves);
-        struct process *here = process_find(pm, child->pid);
+        struct process *here = process_here(pm, child->pid);
         if (here && here->ppid == process->pid)
             here->parent_node = move->node;
+        if (child->lost) { /* it was not yet when the record was sent */
+            struct pm_s_child_state killed;
+            exit_fill_killed(child, &killed);
+            peer_call(pm, move->node, PM_S_CHILD_STATE, &killed, sizeof(killed), NULL, 0, NULL, NULL);
+        }
     }
 }
 
@@ -128,10 +124,12 @@ static void move_accepted(struct pm *pm, struct process *process, const struct m
     }
     if (req)
         pm_answer(pm, req, 0, 0, 0, 0);
+    move_go_on(pm);
 }
 
 static void move_refused(struct pm *pm, struct process *process, const struct move *move, bool maybe_there) {
     log_debug("process %u stays: node %u did not take it", process->pid, move->node);
+    process->in_transit = false;
     process->moves += 2; /* our news of its place outrank those that the other may have spread */
     uint32_t home = peer_home(pm, process->pid);
     if (home != pm->vos->node) {
@@ -152,13 +150,13 @@ static void move_refused(struct pm *pm, struct process *process, const struct mo
     else
         exec_replace(pm, process);
     pm_request_again(pm, &parked);
+    move_go_on(pm);
     process = process_by_serial(pm, pid, serial);
     if (!process)
         return;
     struct child *child;
     list_for_each(child, &process->children, link) {
-        child->changed = false;
-        struct process *here = process_find(pm, child->pid);
+        struct process *here = process_here(pm, child->pid);
         if (here && here->report_parked)
             exit_report_parked(pm, here);
     }
@@ -240,8 +238,19 @@ static void move_described(void *context, int status, const struct dvk_message *
     move_send(move);
 }
 
-void move_start(struct pm *pm, struct process *process) {
-    process->state = PROCESS_LEAVING;
+static void move_begin(struct pm *pm, struct process *process) {
+    if (process->host_gone && process->status != 0) { /* killed meanwhile */
+        process->host_gone = false;
+        if (process->exec_req)
+            pm_answer(pm, process->exec_req, -ESRCH, 0, 0, 0);
+        process->exec_req = NULL;
+        exit_process(pm, process, process->status, NULL);
+        return;
+    }
+    process->in_transit = true;
+    /* What is known of the parent's place may be old news; that it is here must be certain. */
+    if (process->ppid != PM_INIT_PID && process->parent_node == pm->vos->node && !process_here(pm, process->ppid))
+        process->parent_node = peer_route(pm, process->ppid);
     struct move *move = calloc(1, sizeof(*move));
     if (move) {
         *move = (struct move){.pm = pm, .pid = process->pid, .serial = process->serial, .node = process->place_node,
@@ -254,4 +263,50 @@ void move_start(struct pm *pm, struct process *process) {
     const struct move nowhere = {.node = process->place_node};
     move_refused(pm, process, &nowhere, false);
     free(move);
+}
+
+static bool must_wait(struct pm *pm, const struct process *process) {
+    struct process *parent = process->ppid == PM_INIT_PID ? NULL : process_here(pm, process->ppid);
+    if (parent && process_frozen(parent))
+        return true;
+    for (const struct list *at = process->children.next; at != &process->children; at = at->next) {
+        const struct process *child = process_here(pm, list_entry(at, struct child, link)->pid);
+        if (child && (child->in_transit || child->state == PROCESS_ARRIVING))
+            return true;
+    }
+    return false;
+}
+
+void move_go_on(struct pm *pm) {
+    for (;;) {
+        struct process *process, *next = NULL;
+        list_for_each(process, &pm->move_waits, spawn_link)
+            if (!next && !must_wait(pm, process))
+                next = process;
+        if (!next)
+            break;
+        list_remove(&next->spawn_link);
+        move_begin(pm, next);
+    }
+    arrive_go_on(pm);
+}
+
+static void go_on(void *context) {
+    struct pm *pm = context;
+    pm->go_on_timer = 0;
+    move_go_on(pm);
+}
+
+void move_go_on_soon(struct pm *pm) {
+    if (!pm->go_on_timer && (!list_empty(&pm->move_waits) || !list_empty(&pm->arrival_waits)))
+        dvk_timer(pm->vos->dvk, 0, go_on, pm, &pm->go_on_timer);
+}
+
+void move_start(struct pm *pm, struct process *process) {
+    process->state = PROCESS_LEAVING;
+    process->in_transit = false;
+    if (must_wait(pm, process))
+        list_append(&pm->move_waits, &process->spawn_link);
+    else
+        move_begin(pm, process);
 }

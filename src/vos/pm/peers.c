@@ -212,12 +212,12 @@ static void moved_home(struct pm *pm, struct dvk_request *req, const struct pm_s
 
 /* A child moves: decide whether it is still ours. */
 static void moved_parent(struct pm *pm, struct dvk_request *req, const struct pm_s_moved *moved) {
-    struct process *parent = moved->ppid == PM_INIT_PID ? pm->init : process_find(pm, moved->ppid);
+    struct process *parent = moved->ppid == PM_INIT_PID ? pm->init : process_here(pm, moved->ppid);
     if (!parent) {
         peer_forward(pm, moved->ppid, req);
         return;
     }
-    if (parent->state == PROCESS_LEAVING || parent->state == PROCESS_ARRIVING) {
+    if (process_frozen(parent)) {
         pm_park(pm, &parent->parked, req);
         return;
     }
@@ -227,21 +227,18 @@ static void moved_parent(struct pm *pm, struct dvk_request *req, const struct pm
     } else if (!child || child->zombie || !peer_is_active(pm, moved->node)) {
         peer_answer(pm, req, -ECHILD, 0, 0);
     } else {
-        if (moved->moves >= child->moves) {
-            child->moves = moved->moves;
-            child->node = moved->node;
-        }
+        move_note_child(child, moved->node, moved->moves);
         peer_answer(pm, req, 0, 0, 0);
     }
 }
 
 static void moved_child(struct pm *pm, struct dvk_request *req, const struct pm_s_moved *moved) {
-    struct process *process = process_find(pm, moved->pid);
+    struct process *process = process_here(pm, moved->pid);
     if (!process) {
         peer_forward(pm, moved->pid, req);
         return;
     }
-    if (process->state == PROCESS_LEAVING || process->state == PROCESS_ARRIVING) {
+    if (process_frozen(process)) {
         pm_park(pm, &process->parked, req);
         return;
     }
@@ -493,7 +490,7 @@ static struct pm_join_entry *join_collect(struct pm *pm, uint32_t joiner, size_t
     size_t cursor = 0;
     struct slot_entry *entry;
     while ((entry = table_next(&pm->entries, &cursor)))
-        if (entry->child && entry->child->zombie && peer_home(pm, entry->child->pid) == joiner)
+        if (entry->child && (entry->child->zombie || entry->child->lost) && peer_home(pm, entry->child->pid) == joiner)
             list[used++] = (struct pm_join_entry){entry->child->pid, UINT32_MAX};
     qsort(list, used, sizeof(*list), compare_entries);
     size_t kept = 0;
@@ -593,6 +590,6 @@ void peers_node_change(struct pm *pm, uint32_t node, bool up) {
     if (was_active)
         register_anew(pm, index);
     arrive_node_lost(pm, node);
-    exit_node_lost(pm);
+    exit_node_lost(pm, node);
     spare_fill(pm);
 }

@@ -58,7 +58,7 @@ struct child {
     uint32_t pgid, sid, uid;
     uint32_t exit_signal;
     bool zombie, stopped, continued; /* unreported changes; zombie: ended */
-    bool changed; /* node and moves, while the parent itself was on its way elsewhere */
+    bool lost; /* its node was lost while the parent's record was frozen */
     int32_t status, stop_status;
     struct init_rusage usage;
     /* of programs that dvkd started (parent: pm->init) */
@@ -121,6 +121,7 @@ struct process {
     bool execed;         /* has run exec since fork */
     bool placed;         /* placement has chosen for it since fork */
     bool stopped;        /* host process is stopped */
+    bool in_transit;     /* LEAVING, and sent: else it waits for its parent or children, which are on their way */
     bool host_gone;      /* LEAVING, REPLACED: the old host process has ended */
     bool report_parked;  /* its end could not be reported while the parent was on its way elsewhere */
     bool parent_lost;    /* parent's node was lost; being looked for */
@@ -142,7 +143,7 @@ struct process {
     struct kept_signal kept[PM_KEPT_SIGNALS];
     uint32_t kept_count;
     struct dvk_request *exec_req; /* PM_EXEC to answer; NULL */
-    struct list spawn_link; /* struct pm.spawn_queue */
+    struct list spawn_link; /* struct pm.spawn_queue, .move_waits */
     uint32_t zygote_tries;
     struct arrival *arrival; /* ARRIVING */
 };
@@ -206,7 +207,10 @@ struct pm {
     uint64_t cloning_serial;
     struct list spawn_queue; /* struct process.spawn_link */
 
-    struct list transfers; /* struct transfer (arrive.c) */
+    uint64_t go_on_timer;
+    struct list move_waits;    /* struct process.spawn_link: LEAVING, but not before others */
+    struct list arrival_waits; /* struct arrival: their parent here is on its way elsewhere */
+    struct list transfers;     /* struct transfer (arrive.c) */
     uint32_t spread_next;  /* index of the node that `spread` chose last */
     int64_t load_sampled_ms;
     uint32_t own_load;
@@ -218,7 +222,7 @@ struct pm {
 struct slot_entry *pm_entry(struct pm *pm, uint32_t pid);      /* NULL: nothing is known */
 struct slot_entry *pm_entry_make(struct pm *pm, uint32_t pid); /* NULL: not a user slot, or no memory */
 void pm_entry_trim(struct pm *pm, uint32_t pid);               /* drop an entry that says nothing any more */
-struct process *process_find(struct pm *pm, uint32_t pid);
+struct process *process_here(struct pm *pm, uint32_t pid);
 struct process *process_by_serial(struct pm *pm, uint32_t pid, uint64_t serial);
 /* A record with empty lists and default limits, in the table. NULL: no memory, or the pid is taken. */
 struct process *process_create(struct pm *pm, uint32_t pid);
@@ -234,7 +238,10 @@ int tid_list_add(struct tid_list *list, uint32_t tid);
 void tid_list_release(struct pm *pm, struct tid_list *list);
 void usage_add(struct init_rusage *to, const struct init_rusage *from);
 int process_set_command(struct process *process, const void *data, size_t len);
-bool state_has_program(enum process_state state); /* guest code runs: FORKING, RUNNING */
+/* Its record is being carried from one node to another: what happens to it is put off, and asked or done again afterwards. */
+static inline bool process_frozen(const struct process *process) {
+    return process->in_transit || process->state == PROCESS_ARRIVING;
+}
 
 /* ---- table.c ---- */
 void pm_request(struct pm *pm, struct dvk_request *req);
@@ -354,7 +361,11 @@ void arrive_handle_spawn(struct pm *pm, struct dvk_request *req);
 void arrive_husk_gone(struct pm *pm, struct process *process);
 void arrive_node_lost(struct pm *pm, uint32_t node);
 /* A child has moved to `node`: news for its parent's entry here. */
-void move_note_child(struct process *parent, struct child *child, uint32_t node, uint32_t moves);
+void move_note_child(struct child *child, uint32_t node, uint32_t moves);
+/* Some process is not on its way any more: start those that waited for it. */
+void move_go_on(struct pm *pm);
+void move_go_on_soon(struct pm *pm); /* the same, from the event loop */
+void arrive_go_on(struct pm *pm);
 
 /* ---- exit.c ---- */
 /* What cell init reports. */
@@ -374,7 +385,9 @@ void exit_report_parked(struct pm *pm, struct process *process);
 /* Is its parent on a node that was lost? Then look for it. May free the process. */
 void exit_check_parent(struct pm *pm, struct process *process);
 /* A node was lost (it is not active any more): see to all children and parents there. */
-void exit_node_lost(struct pm *pm);
+void exit_node_lost(struct pm *pm, uint32_t node);
+/* The report that a child was killed with its node. */
+void exit_fill_killed(const struct child *child, struct pm_s_child_state *state);
 /* Children of one process that are on nodes that are not up: they were killed. */
 void exit_check_children(struct pm *pm, struct process *process);
 

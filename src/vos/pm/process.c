@@ -30,13 +30,13 @@ void pm_entry_trim(struct pm *pm, uint32_t pid) {
     free(entry);
 }
 
-struct process *process_find(struct pm *pm, uint32_t pid) {
+struct process *process_here(struct pm *pm, uint32_t pid) {
     struct slot_entry *entry = pm_entry(pm, pid);
     return entry ? entry->process : NULL;
 }
 
 struct process *process_by_serial(struct pm *pm, uint32_t pid, uint64_t serial) {
-    struct process *process = process_find(pm, pid);
+    struct process *process = process_here(pm, pid);
     return process && process->serial == serial ? process : NULL;
 }
 
@@ -220,5 +220,3 @@ int process_set_command(struct process *process, const void *data, size_t len) {
     process->cmdline_len = (uint32_t)rest;
     return 0;
 }
-
-bool state_has_program(enum process_state state) { return state == PROCESS_FORKING || state == PROCESS_RUNNING; }

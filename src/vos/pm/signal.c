@@ -112,7 +112,7 @@ static struct process *target_find(struct pm *pm, uint32_t pid) {
     struct slot_entry *entry = pm_entry(pm, pid);
     if (!entry)
         return NULL;
-    return entry->process ? entry->process : entry->thread_of ? process_find(pm, entry->thread_of) : NULL;
+    return entry->process ? entry->process : entry->thread_of ? process_here(pm, entry->thread_of) : NULL;
 }
 
 static bool has_thread(struct pm *pm, const struct process *process, uint32_t tid) {

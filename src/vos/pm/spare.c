@@ -238,7 +238,7 @@ void tids_serve(struct pm *pm) {
         struct parked *first = list_first(&pm->tid_waits, struct parked, link);
         if (!first)
             return;
-        struct process *process = process_find(pm, dvk_endpoint_slot(first->req->msg.source));
+        struct process *process = process_here(pm, dvk_endpoint_slot(first->req->msg.source));
         struct dvk_request *req = first->req;
         if (!process || process->endpoint != req->msg.source)
             pm_answer(pm, req, -ESRCH, 0, 0, 0);

@@ -64,7 +64,7 @@ static server_handler *const server_table[] = {
 #define TABLE_GET(table, op) ((op) < sizeof(table) / sizeof((table)[0]) ? (table)[op] : NULL)
 
 static void request_of_guest(struct pm *pm, struct dvk_request *req, uint32_t op) {
-    struct process *process = process_find(pm, dvk_endpoint_slot(req->msg.source));
+    struct process *process = process_here(pm, dvk_endpoint_slot(req->msg.source));
     guest_handler *handler = TABLE_GET(guest_table, op);
     if (!process || process->endpoint != req->msg.source) {
         pm_answer(pm, req, -ESRCH, 0, 0, 0);

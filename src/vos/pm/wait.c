@@ -93,7 +93,7 @@ static bool wait_serve(struct pm *pm, struct process *parent, struct child *chil
 }
 
 static void reap_elsewhere(struct pm *pm, uint32_t pid, uint32_t node, uint32_t ppid) {
-    struct process *here = process_find(pm, pid);
+    struct process *here = process_here(pm, pid);
     if (here) {
         if (here->state == PROCESS_ZOMBIE)
             exit_reap(pm, here);
