@@ -78,7 +78,7 @@ int dvkd_cell_get(struct dvkd *dvkd, const struct config_dc *dc, struct cell **o
 
 /* Changes that this node has to propose for a live DC. */
 static void check_end(struct dvkd *dvkd, const struct config_dc *dc) {
-    if (!replica_is_quorate(dvkd->replica) || dvkd->stopping)
+    if (replica_state(dvkd->replica) != REPLICA_SYNCED || dvkd->stopping)
         return;
     const struct run *run = dvkd->runs[dc->id];
     if (run && run->serial != dc->serial)

@@ -101,7 +101,7 @@ void replica_destroy(struct replica *replica) {
 
 struct config *replica_config(struct replica *replica) { return replica->config; }
 enum replica_state replica_state(const struct replica *replica) { return replica->state; }
-bool replica_is_quorate(const struct replica *replica) { return replica->state == REPLICA_SYNCED; }
+bool replica_is_quorate(const struct replica *replica) { return replica->told_quorum; }
 
 bool replica_node_is_up(const struct replica *replica, uint32_t node) {
     return node == replica->self.id || (node <= DVK_MAX_NODE && replica->up[node]);

@@ -84,7 +84,8 @@ void replica_destroy(struct replica *replica); /* pending proposals are dropped 
 
 struct config *replica_config(struct replica *replica);
 enum replica_state replica_state(const struct replica *replica);
-/* Is this node in a quorate view whose states agree? */
+/* Is this node in a quorate part of the cluster? Stays true while its members agree on a new view (changes wait then),
+ * and becomes true when they first have. */
 bool replica_is_quorate(const struct replica *replica);
 bool replica_node_is_up(const struct replica *replica, uint32_t node);
 uint32_t replica_lowest_up(const struct replica *replica);
