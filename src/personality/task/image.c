@@ -64,14 +64,14 @@ int image_parse(const void *image, size_t len, struct image_view *out) {
 
 static bool blank(char c) { return c == ' ' || c == '\t'; }
 
-int script_parse(char *line, size_t len, char **interpreter, char **argument) {
+int script_parse(char *line, size_t len, size_t cap, char **interpreter, char **argument) {
     *argument = NULL;
     if (len < 3 || line[0] != '#' || line[1] != '!')
         return -ENOEXEC;
     size_t end = 2;
     while (end < len && line[end] != '\n' && line[end] != '\0')
         end++;
-    if (end == len) { /* no end in sight: the interpreter's name at least must be whole */
+    if (end == cap) { /* no end in sight: the interpreter's name at least must be whole */
         size_t i = 2;
         while (i < len && blank(line[i]))
             i++;
@@ -79,7 +79,7 @@ int script_parse(char *line, size_t len, char **interpreter, char **argument) {
             i++;
         if (i == len)
             return -ENOEXEC;
-        end = len - 1;
+        end = cap - 1;
     }
     while (end > 2 && blank(line[end - 1]))
         end--;

@@ -25,8 +25,8 @@ const char *image_next(const char *string);
 /* Value of an environment variable ("NAME="); NULL: not set. */
 const char *image_environment(const struct image_view *view, const char *prefix);
 
-/* "#!" line. line: the file's first bytes, len of them. *argument: NULL if there is none. Both point into `line`, which is
+/* "#!" line. line: the file's first bytes, len of them, in a buffer of cap bytes (len < cap: the whole file). *argument: NULL if there is none. Both point into `line`, which is
  * changed. 0, -ENOEXEC (not a script, or an empty or overlong line). */
-int script_parse(char *line, size_t len, char **interpreter, char **argument);
+int script_parse(char *line, size_t len, size_t cap, char **interpreter, char **argument);
 
 #endif

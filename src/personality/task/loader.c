@@ -69,7 +69,7 @@ static long interpreter_open(struct task *task, struct exec_plan *plan) {
 /* A script's line was read into `line`: put its words before the arguments. */
 static long script_take(struct exec_plan *plan, char *line, size_t len, const char *script, const char **interpreter) {
     char *program, *argument;
-    int result = script_parse(line, len, &program, &argument);
+    int result = script_parse(line, len, SCRIPT_LINE, &program, &argument);
     if (result != 0)
         return result;
     unsigned more = argument != NULL ? 2 : 1;
