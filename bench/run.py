@@ -194,7 +194,7 @@ def _(setup):
 def message(setup, server, goal, *cpus):
     """Round trip between two libdvk processes, on one core unless cpus are given, against a futex ping-pong on one core."""
     ours, base = [], []
-    dc = json.loads(setup.call("inspect", "--format", "json", setup.container))["id"]
+    dc = json.loads(setup.call("inspect", "--format", "json", setup.container))[0]["id"]
     sockets = [f"/run/dvs/lab/{setup.lab}/{node}/dvkd.sock" for node in ("a", server)]
     for _ in range(setup.runs):
         base += numbers(native(setup.micro, "1", "futex"))
