@@ -118,7 +118,7 @@ bool wait_word(struct dvk *dvk, uint32_t *word, uint32_t value, int64_t exact, i
         int64_t alarm = exact == INT64_MAX ? INT64_MAX : exact - 2 * TICK_NS;
         if (about < alarm)
             alarm = about;
-        if (alarm > __atomic_load_n(&dvk->tick_ns, __ATOMIC_RELAXED) + TICK_NS) {
+        if (alarm > __atomic_load_n(&dvk->tick_ns, __ATOMIC_RELAXED)) {
             __atomic_store_n(&dvk->waits, dvk->waits + 1, __ATOMIC_RELAXED);
             __atomic_store_n(&dvk->wait_word, word == &dvk->doorbell->word ? NULL : word, __ATOMIC_RELAXED);
             __atomic_store_n(&dvk->alarm_ns, alarm, __ATOMIC_SEQ_CST);
