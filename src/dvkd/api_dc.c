@@ -70,8 +70,10 @@ static json_t *node_names(struct dvkd *dvkd, const struct config_dc *dc) {
 }
 
 static json_t *dc_json(struct dvkd *dvkd, const struct config_dc *dc) {
+    /* a node without quorum cannot know what became of it */
+    bool known = !config_dc_is_live(dc) || dc->node_count == 1 || replica_is_quorate(dvkd->replica);
     json_t *json = json_pack("{s:I, s:s, s:s, s:s, s:o, s:s, s:I, s:n, s:n}", "id", (json_int_t)dc->id, "name",
-                             dc->name, "image", field_string(dc->spec, "image"), "state", dc_state_name(dc->state),
+                             dc->name, "image", field_string(dc->spec, "image"), "state", known ? dc_state_name(dc->state) : "unknown",
                              "nodes", node_names(dvkd, dc), "primary", dvkd_node_name(dvkd, dc->primary), "created",
                              (json_int_t)dc->created, "exit_status", "processes");
     if (dc->state == DC_EXITED)

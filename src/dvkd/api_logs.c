@@ -50,6 +50,8 @@ static void next_file(struct reader *reader) {
 static void reader_work(void *context) {
     struct reader *reader = context;
     char buffer[65536];
+    if (reader->log && list_empty(&reader->follower.link))
+        reader->log = NULL; /* it was closed: there will not be more */
     while (connection_pending(reader->connection) == 0) {
         ssize_t n = reader->fd >= 0 ? read(reader->fd, buffer, sizeof buffer) : 0;
         if (n > 0) {
@@ -60,7 +62,7 @@ static void reader_work(void *context) {
             next_file(reader);
             continue;
         }
-        if (reader->log && !list_empty(&reader->follower.link))
+        if (reader->log)
             return; /* at the end for now */
         connection_finish(reader->connection);
         reader_end(reader);

@@ -85,11 +85,16 @@ static void cell_ended(void *context, struct cell *cell, bool expected, const ch
     char text[320];
     snprintf(text, sizeof text, "its cell on node %s ended: %s", dvkd->options.node, reason);
     broker_retry(&dvkd->broker, cell->dc, -DVK_EDEADDST);
-    if (expected)
+    bool stranded = dc && config_dc_is_live(dc) && !replica_is_quorate(dvkd->replica);
+    if (stranded)
+        snprintf(text, sizeof text, "node %s lost the quorum of the cluster", dvkd->options.node);
+    else if (expected)
         snprintf(text, sizeof text, "%s",
                  dc && dc->reason[0] ? dc->reason : dc && dc->state == DC_EXITED ? "its first program ended"
                                                                                  : "the container was removed");
     sessions_lost(dvkd, cell->dc, text);
+    if (stranded && dvkd->runs[cell->dc])
+        run_let_go(dvkd->runs[cell->dc], text);
     if (!expected || cell->terminated)
         files_remove_cgroup(dvkd, cell->dc);
     const struct run *run = dvkd->runs[cell->dc]; /* one that could not be started is being removed already */

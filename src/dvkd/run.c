@@ -397,6 +397,15 @@ static void run_answer(struct run *run, const struct config_dc *dc) {
         session_free(session);
 }
 
+void run_let_go(struct run *run, const char *reason) {
+    struct session *session = run->session;
+    if (!session || !session->connection)
+        return;
+    connection_send(session->connection, json_pack("{s:s}", "lost", reason));
+    connection_finish(session->connection);
+    session->connection = NULL;
+}
+
 void run_check(struct run *run, const struct config_dc *dc) {
     struct session *session = run->session;
     if ((dc && config_dc_is_live(dc)) || cells_find(&run->dvkd->cells, run->dc))
@@ -418,6 +427,7 @@ void run_check(struct run *run, const struct config_dc *dc) {
             run_remove(run);
         return;
     }
+    dclog_close(&run->log); /* ends those who follow it */
     run_answer(run, dc);
     if (!dc)
         run_free(run);

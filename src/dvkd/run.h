@@ -53,6 +53,8 @@ void sessions_lost(struct dvkd *dvkd, uint32_t dc, const char *reason);
 /* The DC of a run is over (dc NULL: removed) or its cell has gone: take the next step. Called by reconcile. */
 void run_check(struct run *run, const struct config_dc *dc);
 void run_free(struct run *run);
+/* Its cell was stopped and nothing can be said of the DC now (no quorum): whoever waits is told and let go. */
+void run_let_go(struct run *run, const char *reason);
 /* Close all, for dvkd's end. */
 void sessions_destroy(struct dvkd *dvkd);
 
