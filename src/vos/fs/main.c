@@ -4,8 +4,8 @@
  */
 #include "vos/fs/fs.h"
 
+#include <signal.h>
 #include <string.h>
-#include <time.h>
 
 struct fs *fs_of(struct vos *vos) { return vos->state[DVK_SERVICE_FS]; }
 
@@ -446,6 +446,9 @@ int fs_create(struct vos *vos, struct fs **out) {
     vos->state[DVK_SERVICE_FS] = fs;
     /* Modes of what is created are exactly as asked for: guests apply their masks. */
     umask(0);
+    /* Writes to pipes without readers, and past a file size limit, tell by their result. */
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     int error = creds_apply(NULL);
     if (error == 0)
         error = tree_start(fs);

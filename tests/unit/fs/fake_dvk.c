@@ -255,7 +255,11 @@ static struct fake_req *make_request(struct vos *vos, const struct dvk_message *
     return req;
 }
 
+static unsigned delivered;
+unsigned fake_delivered(void) { return delivered; }
+
 static void deliver(struct fake_call *call) {
+    delivered++;
     if (call->answering) {
         complete(call);
         return;

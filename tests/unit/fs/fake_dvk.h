@@ -32,6 +32,7 @@ void fake_run(unsigned timers);
 void fake_seed(unsigned seed); /* 0: in order */
 void fake_node_down(struct vos *vos, unsigned count, uint32_t node);
 unsigned fake_queued(void);
+unsigned fake_delivered(void); /* messages so far, answers too */
 
 /* A guest's request. fake_request returns at once; *out is filled in when the answer comes. */
 struct dvk_request *fake_request(struct vos *vos, uint32_t pid, uint32_t type, const uint64_t words[8], const void *data, size_t len,

@@ -268,6 +268,13 @@ static void run_model(unsigned seed, unsigned nodes, unsigned steps) {
                      (long long)ours.size, ours.text, theirs.status, theirs.mode, theirs.uid, theirs.gid, (long long)theirs.size, theirs.text);
         if (i % 100 == 99)
             compare_trees("/", draw(nodes));
+        if (nodes == 1 && i % 400 == 399) { /* a new server finds what the old one left */
+            fs_module.stop(&vos[0]);
+            check(fs_module.start(&vos[0]) == 0);
+            for (unsigned w = 0; w < 2; w++)
+                fake_process(&vos[0], guests[0][w].pid, uids[w], uids[w]);
+            compare_trees("/", 0);
+        }
     }
     for (unsigned n = 0; n < nodes; n++)
         compare_trees("/", n);
