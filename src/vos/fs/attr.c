@@ -55,6 +55,9 @@ int do_chmod(struct op *op) {
     struct vos_stat st;
     struct host_at at;
     mode_t mode = (mode_t)op->words[1] & 07777;
+    struct object *object = empty_path_object(op, op->words[2]);
+    if (object)
+        return hostfd_change(op, object->fd, FS_CHMOD);
     int error = find(op, op->words[2], &found, &st);
     if (error != 0)
         return error;
@@ -91,6 +94,9 @@ int do_chown(struct op *op) {
     struct vos_stat st;
     struct host_at at;
     uint32_t uid = (uint32_t)op->words[1], gid = (uint32_t)op->words[2];
+    struct object *object = empty_path_object(op, op->words[3]);
+    if (object)
+        return hostfd_change(op, object->fd, FS_CHOWN);
     int error = find(op, op->words[3], &found, &st);
     if (error == 0 && uid == UINT32_MAX && gid == UINT32_MAX)
         return 0;
@@ -121,6 +127,9 @@ int do_utimens(struct op *op) {
     take_times(op->words, times);
     if (times[0].tv_nsec == UTIME_OMIT && times[1].tv_nsec == UTIME_OMIT)
         return 0;
+    struct object *object = empty_path_object(op, op->words[5]);
+    if (object)
+        return hostfd_change(op, object->fd, FS_UTIMENS);
     int error = find(op, op->words[5], &found, &st);
     if (error != 0)
         return error;
@@ -244,6 +253,9 @@ int do_xattr(struct op *op) {
     enum xattr_op what = (enum xattr_op)op->words[1];
     bool change = what == XATTR_SET || what == XATTR_REMOVE;
     op->read_only = !change;
+    struct object *object = empty_path_object(op, op->words[2]);
+    if (object)
+        return hostfd_change(op, object->fd, FS_XATTR);
     int error = walk(op, 0, follow(op->words[2]), &found);
     if (error == 0)
         error = xattr_name_check(what, name);

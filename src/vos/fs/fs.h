@@ -175,6 +175,8 @@ struct walk {
 
 /* Resolve op->path[index]. 0, -errno, FS_PENDING, FS_FORWARD or FS_LOCALLY. Fields of *out are valid until the handler returns. */
 int walk(struct op *op, unsigned index, unsigned flags, struct walk *out);
+/* Both paths of an op with two. -EXDEV when they belong to different nodes. */
+int walk_both(struct op *op, unsigned flags0, struct walk *out0, unsigned flags1, struct walk *out1);
 /* Make the op go on at `node` from the directory with that canonical path. Returns FS_FORWARD. */
 int walk_forward(struct op *op, unsigned index, uint32_t node, const char *base, const char *rest);
 /* Follow a canonical path of directories without checks of rights. As walk. */
@@ -222,6 +224,8 @@ void stat_from_host(struct vos_stat *out, const struct statx *in);
 int stat_host_at(int dir_fd, const char *name, int flags, struct vos_stat *out);
 void stat_image(struct vos_stat *st); /* host's view -> DC's view */
 void stat_upper(struct fs *fs, struct vos_stat *st);
+/* "" with a handle of this node that is no directory: the object itself. Or NULL. */
+struct object *empty_path_object(struct op *op, uint64_t at_flags);
 
 /* ------------------------------------------------------------------ processes and objects (handle.c) */
 
@@ -311,6 +315,7 @@ struct op {
     bool cancelled;
     uint32_t target; /* FS_FORWARD: node, and which path */
     unsigned forward_index;
+    unsigned focus, swaps; /* two paths: which one is resolved first, and how often that changed */
     uint32_t proc_node; /* FS_ELSEWHERE */
     uint32_t links, hops;
     uint64_t call;   /* forwarded: number for dvk_cancel; 0: none */
@@ -453,6 +458,8 @@ struct host_identity {
 };
 int hostfd_identify(struct fs *fs, int fd, struct host_identity *out);
 int hostfd_start(struct fs *fs);
+/* Change the attributes (FS_CHMOD, FS_CHOWN, FS_UTIMENS, FS_XATTR) of the file behind fd: as the handlers, which it may call. */
+int hostfd_change(struct op *op, int fd, uint32_t type);
 int hostfd_reopen(struct fs *fs, int fd, int flags); /* own description of the same file */
 
 /* ------------------------------------------------------------------ synthetic layers */

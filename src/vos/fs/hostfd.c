@@ -201,6 +201,32 @@ static int take_name(struct op *op) {
     return -EINVAL;
 }
 
+/* identity: of fd. op->words as of the operation by path. */
+static int change(struct op *op, int fd, uint32_t type, const struct host_identity *identity) {
+    bool path_op = type == FS_CHMOD || type == FS_CHOWN || type == FS_UTIMENS || type == FS_XATTR;
+    if (identity->layer == LAYER_TREE && identity->where == WHERE_IMAGE && path_op) {
+        /* The change goes to the copy in the writable layer. */
+        static const uint8_t flags_word[] = {[FS_CHMOD & 31] = 2, [FS_CHOWN & 31] = 3, [FS_UTIMENS & 31] = 5, [FS_XATTR & 31] = 2};
+        op->type = type;
+        op->words[flags_word[type & 31]] = 0;
+        op->path_count = 1;
+        strcpy(op->path[0], identity->path);
+        const struct op_row *row = table_find(type);
+        return row->handler(op);
+    }
+    if (identity->layer == LAYER_DEV && path_op)
+        return -EPERM;
+    return attr_host_op(op, fd, type);
+}
+
+int hostfd_change(struct op *op, int fd, uint32_t type) {
+    struct host_identity *identity = op_alloc(op, sizeof(*identity));
+    if (fd < 0 || !identity)
+        return fd < 0 ? -EPERM : -ENOMEM;
+    int error = hostfd_identify(op->fs, fd, identity);
+    return error < 0 ? error : change(op, fd, type, identity);
+}
+
 /* w0 operation, w1.. its words; FS_XATTR: data "name\0value". */
 int do_hostfd_op(struct op *op) {
     if (!op->req || op->req->fd_count == 0)
@@ -225,18 +251,5 @@ int do_hostfd_op(struct op *op) {
         if (error < 0)
             return error;
     }
-    bool path_op = type == FS_CHMOD || type == FS_CHOWN || type == FS_UTIMENS || type == FS_XATTR;
-    if (identity->layer == LAYER_TREE && identity->where == WHERE_IMAGE && path_op) {
-        /* The change goes to the copy in the writable layer. */
-        static const uint8_t flags_word[] = {[FS_CHMOD & 31] = 2, [FS_CHOWN & 31] = 3, [FS_UTIMENS & 31] = 5, [FS_XATTR & 31] = 2};
-        op->type = type;
-        op->words[flags_word[type & 31]] = 0;
-        op->path_count = 1;
-        strcpy(op->path[0], identity->path);
-        const struct op_row *row = table_find(type);
-        return row->handler(op);
-    }
-    if (identity->layer == LAYER_DEV && path_op)
-        return -EPERM;
-    return attr_host_op(op, fd, type);
+    return change(op, fd, type, identity);
 }

@@ -210,9 +210,7 @@ int do_link(struct op *op) {
     struct host_at at, from;
     if (op->words[2] & ~(uint64_t)(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH))
         return -EINVAL;
-    int error = walk(op, 0, op->words[2] & AT_SYMLINK_FOLLOW ? WALK_FOLLOW : 0, &old);
-    if (error == 0)
-        error = walk(op, 1, WALK_PARENT, &new);
+    int error = walk_both(op, op->words[2] & AT_SYMLINK_FOLLOW ? WALK_FOLLOW : 0, &old, WALK_PARENT, &new);
     if (error != 0)
         return error;
     if (new.found.mode || new.last != LAST_NAME)

@@ -78,7 +78,7 @@ int proc_text_stat(struct op *op, uint32_t pid, uint32_t tid, struct proc_text *
     /* Fields 1 to 52 of proc(5); what is not known is 0. */
     return append(text,
                   "%u (%s) %c %u %u %u 0 -1 4194304 0 0 0 0 %lld %lld %lld %lld %d %d %u 0 %lld %llu %llu "
-                  "18446744073709551615 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
+                  "18446744073709551615 0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
                   tid ? tid : pid, p->comm, p->state, p->ppid, p->pgid, p->sid, (long long)p->utime, (long long)p->stime,
                   (long long)p->cutime, (long long)p->cstime, 20 + p->nice, p->nice, p->threads, (long long)(p->start_ms / 10),
                   (unsigned long long)p->vsize, (unsigned long long)p->rss);

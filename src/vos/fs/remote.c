@@ -85,6 +85,8 @@ static int take_forward(struct op *op, const struct dvk_message *reply, const vo
         return -ENOMEM;
     strcpy(op->path[index], rest);
     op->links = (uint32_t)reply->payload.words[2];
+    op->focus = reply->payload.words[3] & 1;
+    op->swaps = (uint32_t)reply->payload.words[4] & 0xff;
     op->target = (uint32_t)node;
     return ++op->hops > FS_MAX_LINKS ? -ELOOP : 0;
 }
@@ -177,7 +179,9 @@ void remote_forward_path(struct op *op, uint32_t node) {
     struct packer packer = {wire, wire + sizeof(wire), false};
     struct fs_remote_path head = {.version = FS_REMOTE_VERSION, .type = op->type, .uid = op->creds->uid, .gid = op->creds->gid,
                                   .group_count = op->creds->group_count, .pid = op->pid, .links = op->links,
-                                  .flags = op->no_lease ? FS_REMOTE_NO_LEASE : 0, .paths = op->path_count, .hops = op->hops};
+                                  .flags = (op->no_lease ? FS_REMOTE_NO_LEASE : 0u) | (op->focus ? FS_REMOTE_FOCUS : 0u) |
+                                           op->swaps << FS_REMOTE_SWAPS_SHIFT,
+                                  .paths = op->path_count, .hops = op->hops};
     const struct op_row *row = table_find(op->type);
     if (row && row->flags & OP_NAME2)
         head.paths = 2;
@@ -366,6 +370,8 @@ static int take_path_request(struct op *op, struct fs *fs) {
     op->links = head.links;
     op->hops = head.hops;
     op->no_lease = head.flags & FS_REMOTE_NO_LEASE;
+    op->focus = head.flags & FS_REMOTE_FOCUS ? 1 : 0;
+    op->swaps = head.flags >> FS_REMOTE_SWAPS_SHIFT & 0xff;
     op->read_only = row->flags & OP_READ;
     op->path_count = row->flags & OP_NAME2 ? 1 : head.paths;
     memcpy(op->words, head.words, sizeof(op->words));
@@ -509,6 +515,8 @@ static int put_forward(struct op *op, struct dvk_message *reply) {
     reply->payload.words[0] = index;
     reply->payload.words[1] = op->target;
     reply->payload.words[2] = op->links;
+    reply->payload.words[3] = op->focus;
+    reply->payload.words[4] = op->swaps;
     int error = op_put(op, start->path, strlen(start->path) + 1);
     return error == 0 ? op_put(op, op->path[index], strlen(op->path[index]) + 1) : error;
 }

@@ -29,7 +29,11 @@ enum fs_remote_start {
     FS_REMOTE_OBJECT = 2, /* object of the receiver */
 };
 
-enum fs_remote_flags { FS_REMOTE_NO_LEASE = 1u /* leases did not help: answer it */ };
+enum fs_remote_flags {
+    FS_REMOTE_NO_LEASE = 1u,    /* leases did not help: answer it */
+    FS_REMOTE_FOCUS = 2u,       /* resolve the second path first */
+    FS_REMOTE_SWAPS_SHIFT = 8u, /* from this bit on: how often that changed (0..255) */
+};
 
 /*
  * Head of FS_S_PATH's data. It is followed by uint32_t groups[group_count]; then strings with their NUL: for each of
@@ -39,7 +43,7 @@ enum fs_remote_flags { FS_REMOTE_NO_LEASE = 1u /* leases did not help: answer it
  *   >= 0, -errno    the operation's: words 0..19, data (w22 bytes); FS_OPEN: w0 is an object of the replier, of which the
  *                   receiver has one reference, w3 status flags. FS_OPEN and FS_CHDIR of a directory: w23 is not 0: its path, which
  *                   never changes, follows the data; FS_CHDIR then made no object
- *   FS_FORWARD      w0 which path (0, 1), w1 node, w2 links followed; data: base\0rest\0: go on there, at canonical directory base
+ *   FS_FORWARD      w0 which path (0, 1), w1 node, w2 links followed, w3 focus, w4 swaps (see enum fs_remote_flags); data: base\0rest\0: go on there, at canonical directory base
  *   FS_LOCALLY      w20 leases, w21 sequence; data: their paths, each with its NUL: the receiver holds them now and can answer itself
  */
 struct fs_remote_path {

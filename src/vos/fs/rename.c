@@ -181,9 +181,7 @@ int do_rename(struct op *op) {
     unsigned flags = (unsigned)op->words[2];
     if (op->words[2] & ~(uint64_t)(RENAME_NOREPLACE | RENAME_EXCHANGE) || flags == (RENAME_NOREPLACE | RENAME_EXCHANGE))
         return -EINVAL;
-    int error = walk(op, 0, WALK_PARENT, &old);
-    if (error == 0)
-        error = walk(op, 1, WALK_PARENT, &new);
+    int error = walk_both(op, WALK_PARENT, &old, WALK_PARENT, &new);
     if (error == 0)
         error = check_names(op, &old, &new, flags);
     if (error != 0)

@@ -56,8 +56,7 @@ static unsigned follow(uint64_t at_flags) {
     return (at_flags & AT_SYMLINK_NOFOLLOW ? 0 : WALK_FOLLOW) | (at_flags & AT_EMPTY_PATH ? WALK_EMPTY : 0);
 }
 
-/* "" with a handle that is no directory: the object itself. */
-static struct object *empty_path_object(struct op *op, uint64_t at_flags) {
+struct object *empty_path_object(struct op *op, uint64_t at_flags) {
     struct object *object = op->start[0].kind == START_OBJECT ? op->start[0].object : NULL;
     if (!(at_flags & AT_EMPTY_PATH) || op->path[0][0] || !object || object->node != op->fs->vos->node)
         return NULL;
@@ -116,6 +115,12 @@ int do_access(struct op *op) {
     struct walk found;
     if (op->words[1] & ~(uint64_t)(R_OK | W_OK | X_OK))
         return -EINVAL;
+    struct object *object = empty_path_object(op, op->words[2]);
+    if (object && object->fd >= 0) {
+        struct vos_stat st;
+        int error = object_stat(op, object, &st);
+        return error < 0 ? error : creds_check(op->creds, st.st_mode, st.st_uid, st.st_gid, (int)op->words[1]);
+    }
     int error = walk(op, 0, follow(op->words[2]), &found);
     return error < 0 || !op->words[1] ? error : place_check(op, &found.found, (int)op->words[1]);
 }

@@ -340,7 +340,8 @@ static int walk_path(struct op *op, unsigned index, unsigned flags, struct walk 
             out->found.layer = cur.layer;
             return end_of_walk(op, index, out, &cur, out->name, out->slash);
         }
-        if (error == 0)
+        /* What is to be made or removed there is a mount point: no need to go in. */
+        if (error == 0 && !(last && flags & WALK_PARENT))
             error = enter(op, index, &next, rest + slashes);
         if (error < 0)
             return error;
@@ -374,6 +375,27 @@ int walk(struct op *op, unsigned index, unsigned flags, struct walk *out) {
     bool image = error == 0 && out->found.layer == LAYER_TREE && (!out->found.mode || out->found.where == WHERE_IMAGE);
     if ((image || error == -ENOENT || error == -ENOTDIR) && lease_offer(op))
         return FS_LOCALLY;
+    return error;
+}
+
+/*
+ * The op goes to the node of one path, and from there perhaps to that of the other, which may find that it leads back (by a
+ * link, or below a mount point). If it has gone there and back they are of two nodes.
+ */
+int walk_both(struct op *op, unsigned flags0, struct walk *out0, unsigned flags1, struct walk *out1) {
+    struct walk *out[2] = {out0, out1};
+    unsigned flags[2] = {flags0, flags1}, first = op->focus & 1, second = !first;
+    int error = walk(op, first, flags[first], out[first]);
+    if (error != 0)
+        return error;
+    error = walk(op, second, flags[second], out[second]);
+    if (error != FS_FORWARD)
+        return error;
+    if (op->target == op->fs->vos->node)
+        return error;
+    if (++op->swaps > 2)
+        return -EXDEV;
+    op->focus = second;
     return error;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "setup.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,8 @@
 
 struct vos vos[FAKE_NODES];
 char scratch[64], image_path[128], upper_path[128];
+bool setup_volumes;
+const char *setup_volume_path;
 static unsigned count;
 
 void setup(unsigned nodes) {
@@ -23,6 +26,15 @@ void setup(unsigned nodes) {
     fake_seed(0);
     fake_server = NULL;
     count = nodes;
+    for (unsigned i = 0; setup_volumes && i < nodes; i++) {
+        vos[i].mount_count = 2;
+        for (unsigned m = 0; m < 2; m++) {
+            vos[i].mounts[m].node = 2;
+            vos[i].mounts[m].read_only = m == 1;
+            vos[i].mounts[m].dir_fd = i == 1 ? open(setup_volume_path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+            strcpy(vos[i].mounts[m].path, m ? "/a/b/vol" : "/vol");
+        }
+    }
     fake_start(vos, nodes, image_path, upper_path);
 }
 

@@ -9,6 +9,10 @@
 extern struct vos vos[FAKE_NODES];
 extern char scratch[64], image_path[128], upper_path[128];
 
+/* Volumes: /vol of node 2, and /a/b/vol, the same read-only. */
+extern bool setup_volumes;
+extern const char *setup_volume_path;
+
 void setup(unsigned nodes);
 void teardown(void);
 /* Guest pid on node (1..), uid 0 unless made otherwise by fake_process. */
