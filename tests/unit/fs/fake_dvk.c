@@ -103,7 +103,8 @@ int dvk_call(struct dvk *dvk, dvk_endpoint from, const struct dvk_message *messa
     memcpy(call->data, data ? data : "", len);
     call->done = done;
     call->context = context;
-    memcpy(call->fds, fds, fd_count * sizeof(int));
+    if (fd_count)
+        memcpy(call->fds, fds, fd_count * sizeof(int));
     call->fd_count = fd_count;
     uint32_t slot = dvk_endpoint_slot(message->destination);
     call->to = node_by_id(dvk_system_slot_node(slot));
