@@ -62,6 +62,34 @@ def run(args, timeout=60, env=None, stdin=None, **options):
     return Result(args, process.returncode, out, err)
 
 
+def node_processes(lab):
+    """(node, name, host pid) of every process of the lab's nodes, in order."""
+    children, names = {}, {}
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                head, tail = file.read().rsplit(")", 1)
+        except OSError:
+            continue
+        state, parent = tail.split()[:2]
+        if state not in "XZ":
+            names[pid] = head.split("(", 1)[1]
+            children.setdefault(int(parent), []).append(pid)
+    found = []
+    for node in lab.json("lab", "status")["nodes"]:
+        waiting = [node["pid"]] if node["pid"] else []
+        while waiting:
+            for child in children.get(waiting.pop(), ()):
+                waiting.append(child)
+                found.append((node["name"], names[child], child))
+    return sorted(found)
+
+
+def host_pids(lab, node, name):
+    """Host pids of a node's processes of that name."""
+    return [pid for where, what, pid in node_processes(lab) if (where, what) == (node, name)]
+
+
 class Lab:
     """A lab of its own name. `env`: what dvs runs with."""
 
