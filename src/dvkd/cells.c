@@ -328,6 +328,17 @@ void cell_stop(struct cell *cell, bool at_once) {
     on_timer(cell);
 }
 
+void cell_cut(struct cell *cell) {
+    struct client *client = cell->client;
+    cell->state = CELL_STOPPING;
+    cell->client = NULL;
+    client_close(client);
+    if (cell->terminated)
+        return;
+    loop_timer_cancel(cell->timer);
+    on_timer(cell);
+}
+
 void cells_on_event(struct cells *cells, uint32_t dc, const json_t *event) {
     struct cell *cell = cells_find(cells, dc);
     const char *name = field_string(event, "event");

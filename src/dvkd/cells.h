@@ -70,6 +70,8 @@ void cell_when_ready(struct cell *cell, cell_ready_fn *fn, void *context);
 void cell_forget_waiter(struct cell *cell, void *context);
 /* End it: orderly, or at once. Calling it again hurries. */
 void cell_stop(struct cell *cell, bool at_once);
+/* The other nodes take what runs in the cell for dead: nothing of it may be heard any more. It ends, "expected". */
+void cell_cut(struct cell *cell);
 /* For broker_host: */
 void cells_on_event(struct cells *cells, uint32_t dc, const json_t *event);
 void cells_on_client_gone(struct cells *cells, struct client *client);

@@ -68,6 +68,7 @@ extern const struct cells_host dvkd_cells_host;
 extern const struct replica_port dvkd_replica_port;
 /* A group of one: its view. */
 void dvkd_start_alone(struct dvkd *dvkd);
+void dvkd_proxy_lost(void *context);
 
 /* stop.c: begin an orderly end of dvkd; a second time: at once. */
 void dvkd_stop(struct dvkd *dvkd);

@@ -85,9 +85,12 @@ static void cell_ended(void *context, struct cell *cell, bool expected, const ch
     char text[320];
     snprintf(text, sizeof text, "its cell on node %s ended: %s", dvkd->options.node, reason);
     broker_retry(&dvkd->broker, cell->dc, -DVK_EDEADDST);
-    bool stranded = dc && config_dc_is_live(dc) && !replica_is_quorate(dvkd->replica);
+    bool live = dc && dc->serial == cell->serial && config_dc_is_live(dc);
+    /* we were cut off, although we may be back by now; unless it is the primary that the quorate rest has lost */
+    bool stranded = live && expected && !dvkd->stopping &&
+                    (!replica_is_quorate(dvkd->replica) || replica_node_is_up(dvkd->replica, dc->primary));
     if (stranded)
-        snprintf(text, sizeof text, "node %s lost the quorum of the cluster", dvkd->options.node);
+        snprintf(text, sizeof text, "node %s was parted from the rest of the cluster", dvkd->options.node);
     else if (expected)
         snprintf(text, sizeof text, "%s",
                  dc && dc->reason[0] ? dc->reason : dc && dc->state == DC_EXITED ? "its first program ended"
@@ -112,6 +115,15 @@ static void cell_event(void *context, struct cell *cell, const json_t *event) {
 }
 
 const struct cells_host dvkd_cells_host = {.ready = cell_ready, .ended = cell_ended, .event = cell_event};
+
+/* ---- proxy ---- */
+
+/* Our messages and the answers to them may be lost: to the others we are a node that was lost, and come back as a new one. */
+void dvkd_proxy_lost(void *context) {
+    struct dvkd *dvkd = context;
+    if (dvkd->corosync && !dvkd->stopping)
+        corosync_rejoin(dvkd->corosync);
+}
 
 /* ---- replica ---- */
 
@@ -176,10 +188,22 @@ static void replica_node(void *context, uint32_t node, bool up) {
     reconcile_soon(dvkd);
 }
 
+/* Not left to reconcile: we may be back in the cluster before it runs. */
+static void cut_cells(struct dvkd *dvkd) {
+    struct cell *cell;
+    list_for_each(cell, &dvkd->cells.list, link) {
+        const struct config_dc *dc = dvkd_config(dvkd)->dcs[cell->dc];
+        if (!dc || dc->node_count > 1)
+            cell_cut(cell);
+    }
+}
+
 static void replica_quorum_changed(void *context, bool quorate) {
     struct dvkd *dvkd = context;
     dvkd->quorate = quorate;
     log_info(quorate ? "this node has quorum" : "this node has no quorum");
+    if (!quorate)
+        cut_cells(dvkd);
     reconcile_soon(dvkd);
 }
 

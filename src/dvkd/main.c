@@ -140,7 +140,7 @@ static int start(struct dvkd *dvkd) {
         return complain(EXIT_FAILED, "cannot start%s: %s", "", strerror(-result));
     files_clean(dvkd);
     if (dvkd->options.cluster) {
-        proxy_start(&dvkd->proxy, dvkd->loop, &dvkd->broker, &dvkd->options);
+        proxy_start(&dvkd->proxy, dvkd->loop, &dvkd->broker, &dvkd->options, dvkd_proxy_lost, dvkd);
         result = corosync_create(dvkd->loop, dvkd->replica, dvkd->options.id, &dvkd->corosync);
     } else {
         dvkd_start_alone(dvkd);

@@ -44,6 +44,7 @@ static void on_end(void *context, pid_t pid, int status) {
     if (loop_now_ms() - proxy->started_ms > PROXY_WELL_MS)
         proxy->failures = 0;
     start_again(proxy);
+    proxy->lost(proxy->context);
 }
 
 static int try_start(struct proxy *proxy) {
@@ -85,8 +86,10 @@ static void start(struct proxy *proxy) {
     start_again(proxy);
 }
 
-void proxy_start(struct proxy *proxy, struct loop *loop, struct broker *broker, const struct options *options) {
-    *proxy = (struct proxy){.loop = loop, .broker = broker, .options = options, .log.fd = -1};
+void proxy_start(struct proxy *proxy, struct loop *loop, struct broker *broker, const struct options *options,
+                 void (*lost)(void *context), void *context) {
+    *proxy = (struct proxy){
+        .loop = loop, .broker = broker, .options = options, .log.fd = -1, .lost = lost, .context = context};
     broker->expects_proxy = true;
     start(proxy);
 }

@@ -16,11 +16,15 @@ struct proxy {
     struct spawn_log log;
     struct loop_timer *timer;
     uint64_t started_ms;
+    void (*lost)(void *context);
+    void *context;
     unsigned failures; /* in a row: each doubles the wait before the next start */
 };
 
-/* Start it (and, from now on, start it again whenever it ends). */
-void proxy_start(struct proxy *proxy, struct loop *loop, struct broker *broker, const struct options *options);
+/* Start it (and, from now on, start it again whenever it ends). lost: called when it has ended; with it went messages
+ * that were under way, and nobody can say which. */
+void proxy_start(struct proxy *proxy, struct loop *loop, struct broker *broker, const struct options *options,
+                 void (*lost)(void *context), void *context);
 /* Kill it and let it be. Harmless on a proxy that was never started (zeroed). */
 void proxy_stop(struct proxy *proxy);
 /* For broker_host. */
