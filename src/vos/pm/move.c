@@ -2,8 +2,8 @@
 /*
  * Leaving for another node: the record is frozen (LEAVING), fs describes the files, everything is sent to the other pm in parts,
  * and its answer decides. Accepted: a trace and the husk stay here. Refused, or the other node is lost: the program starts here
- * after all, so that exec does not fail for a node's sake. The exception: when the other pm may have told the parent already
- * that the process is there, a loss means that it counts as killed with that node.
+ * after all, so that exec does not fail for a node's sake. The exception: when everything was sent and no answer came, the program
+ * may have run there already; it counts as killed with that node, since nothing may run twice.
  *
  * While the record is frozen, signals are kept, and other pms' requests and children's reports are parked; afterwards they are
  * handed on or carried out.
@@ -177,9 +177,8 @@ static void move_sent(void *context, int status, const struct dvk_message *reply
     if (!process || process->state != PROCESS_LEAVING) {
         move_free(move);
     } else if (result < 0) {
-        bool parent_elsewhere = move->parent_node && move->parent_node != pm->vos->node;
-        bool told = status < 0 && move->sent == move->len && parent_elsewhere;
-        move_refused(pm, process, move, told || (status == 0 && result == -ECHILD));
+        bool maybe_there = status < 0 && move->sent == move->len;
+        move_refused(pm, process, move, maybe_there || (status == 0 && result == -ECHILD));
         move_free(move);
     } else if (move->sent < move->len) {
         move_send(move);

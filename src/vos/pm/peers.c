@@ -475,7 +475,7 @@ static int compare_entries(const void *a, const void *b) {
 
 /* What is known here of numbers whose home is the joiner: sorted, without repeats; *count of them. NULL: no memory. */
 static struct pm_join_entry *join_collect(struct pm *pm, uint32_t joiner, size_t *count) {
-    size_t capacity = 3 * (size_t)pm->process_count + pm->entries.count + 1, used = 0;
+    size_t capacity = 3 * ((size_t)pm->process_count + PM_RECENT) + pm->entries.count + 1, used = 0;
     struct pm_join_entry *list = calloc(capacity, sizeof(*list));
     if (!list)
         return NULL;
@@ -486,6 +486,14 @@ static struct pm_join_entry *join_collect(struct pm *pm, uint32_t joiner, size_t
         for (int i = 0; i < 3; i++)
             if (dvk_slot_is_user(known[i].pid) && peer_home(pm, known[i].pid) == joiner)
                 list[used++] = known[i];
+    }
+    int64_t now = host_time_ms();
+    for (unsigned i = 0; i < PM_RECENT; i++) {
+        const struct recent *recent = &pm->recent[i];
+        const uint32_t known[] = {recent->pid, recent->pgid, recent->sid};
+        for (int k = 0; k < 3; k++)
+            if (recent->until_ms > now && dvk_slot_is_user(known[k]) && peer_home(pm, known[k]) == joiner)
+                list[used++] = (struct pm_join_entry){known[k], UINT32_MAX};
     }
     size_t cursor = 0;
     struct slot_entry *entry;

@@ -238,7 +238,9 @@ int wait_child_state(struct pm *pm, struct process *parent, const struct pm_s_ch
     struct child *child = child_find(pm, parent, state->pid);
     if (!child)
         return -ECHILD;
-    if (child->zombie)
+    if (child->zombie) /* taken for killed with a node before it was heard of again: the parent has its status already */
+        return -ECHILD;
+    if (state->moves < child->moves) /* somebody took it for lost at a place that it had left */
         return 0;
     bool late = state->sequence <= child->sequence;
     if (!late) {

@@ -55,7 +55,7 @@ struct guest {
 
 static struct guest guests[PIDS];
 static unsigned alive_count, forks, moves, told_exits, starts, current_seed;
-static bool draining, lossy;
+static bool draining, unsettled;
 
 #define CHECK(condition, ...)                                                                                                  \
     do {                                                                                                                       \
@@ -135,6 +135,8 @@ static void do_exec_image(struct guest *guest) {
         struct vos_image_header header;
         char strings[16];
     } image = {.header = {.magic = VOS_IMAGE_MAGIC, .version = 1, .argc = 1, .string_bytes = 16}, .strings = "a\0a"};
+    for (int i = 0; i < WORLD_NODES; i++)
+        guest->uncertain = guest->uncertain || !world_alive(i); /* it may go where nobody is any more */
     ask(guest, EXECING, PM_EXEC, 0, sizeof(image), 0, &image, sizeof(image));
 }
 
@@ -180,7 +182,7 @@ static void do_kill(struct guest *guest) {
     if (!victim || victim->parent == 1)
         return;
     guest->victim = victim->pid;
-    guest->victim_lived = victim->alive && !victim->uncertain;
+    guest->victim_lived = victim->alive && !victim->uncertain && !unsettled; /* after a loss, homes must first be found anew */
     victim->killed = true;
     ask(guest, KILLING, PM_KILL, victim->pid, SIGKILL, 0, NULL, 0);
 }
@@ -232,7 +234,7 @@ static void forked(struct guest *guest, const struct dvk_message *reply) {
     CHECK(free && (!child->alive || unseen(child)), "pid %u given out twice", pid);
     guest_died(child, SIGKILL);
     for (uint32_t i = 0; i < PIDS; i++)
-        CHECK(!guests[i].alive || guests[i].pgid != pid, "pid %u is a live group", pid);
+        CHECK(unseen(&guests[i]) || guests[i].pgid != pid, "pid %u is the group of %u", pid, i);
     if (world_random(20) == 0) { /* clone failed */
         ask(guest, FORK_DONE, PM_FORK_DONE, pid, EAGAIN, 0, NULL, 0);
         return;
@@ -267,7 +269,7 @@ static void execed(struct guest *guest, const struct dvk_message *reply) {
 
 /* Groups change under way, so whether a child was in the group waited for is not checked. */
 static bool child_matches(const struct guest *guest, const struct guest *child, bool certainly) {
-    if (!child->used || child->parent != guest->pid || child->reaped)
+    if (!child->used || child->parent != guest->pid || child->reaped || child->orphan)
         return false;
     if (guest->wait_pid > 0)
         return child->pid == (uint32_t)guest->wait_pid;
@@ -307,7 +309,7 @@ static void waited(struct guest *guest, const struct dvk_message *reply) {
             CHECK(!world_alive(i) || !world_host_exists(i, pid) || child->husk[i], "%u was reported dead while it runs", pid);
         guest_died(child, status);
     }
-    CHECK(child->status == status, "%u ended with %x, its parent was told %x", pid, child->status, status);
+    CHECK(child->status == status || (child->uncertain && status == SIGKILL), "%u ended with %x, its parent was told %x", pid, child->status, status);
     if (!(guest->options & WNOWAIT))
         child->reaped = true;
 }
@@ -359,7 +361,7 @@ static void answered(dvk_endpoint endpoint, int node, const struct dvk_message *
         break;
     case KILLING: {
         struct guest *victim = &guests[guest->victim];
-        CHECK(reply->status == 0 || (reply->status == -ESRCH && (!guest->victim_lived || victim->uncertain || !victim->alive)),
+        CHECK(reply->status == 0 || (reply->status == -ESRCH && (!guest->victim_lived || unsettled || !victim->alive)),
               "kill of live %u: %d", guest->victim, reply->status);
         guest->doing = FREE;
         break;
@@ -434,12 +436,15 @@ static void adopt_started(void) {
 
 static void node_lost(int node) {
     trace("node %d lost\n", node);
+    unsettled = true;
     world_kill_node(node);
     for (uint32_t pid = 0; pid < PIDS; pid++) {
         struct guest *guest = &guests[pid];
         guest->husk[node] = false;
-        if (!guest->alive)
+        if (!guest->alive) { /* nobody may have heard how it ended */
+            guest->uncertain = guest->uncertain || guest->node == node;
             continue;
+        }
         if (guest->doing == EXECING || guest->doing == BETWEEN) {
             guest->uncertain = true;
             if (guest->node == node)
@@ -526,10 +531,10 @@ static void run(uint32_t seed, bool with_loss) {
     current_seed = seed;
     alive_count = told_exits = starts = 0;
     draining = false;
-    lossy = with_loss;
     world_start(seed, SLOT_LIMIT, seed % 3 ? "spread" : "balance", &hooks);
     start_program(0);
     int lost = -1;
+    unsigned lost_at = 0;
     for (unsigned i = 0; i < 3000; i++) {
         adopt_started();
         if (i == 200)
@@ -538,10 +543,11 @@ static void run(uint32_t seed, bool with_loss) {
             guest_turn();
         else
             world_step();
+        unsettled = lost > 0 && i < lost_at + 1000;
         if (world_random(50) == 0)
             cancel_some();
         if (with_loss && lost < 0 && i > 600 && world_random(400) == 0)
-            node_lost(lost = 1 + (int)world_random(2));
+            node_lost(lost = 1 + (int)world_random(2)), lost_at = i;
         if (lost > 0 && !world_alive(lost) && i > 2000 && seed % 2) {
             bool all_know = true;
             for (int k = 0; k < WORLD_NODES; k++)
@@ -554,6 +560,15 @@ static void run(uint32_t seed, bool with_loss) {
     world_settle(100000);
     if (!with_loss)
         CHECK(told_exits == starts, "dvkd heard of %u ends of %u", told_exits, starts);
+    for (uint32_t pid = 0; pid < PIDS; pid++) {
+        for (int i = 0; i < WORLD_NODES; i++) {
+            struct slot_entry *entry = world_alive(i) ? pm_entry(world_pm(i), pid) : NULL;
+            if ((entry && (entry->process || entry->child || entry->husk)) || (world_alive(i) && world_host_exists(i, pid)))
+                show(pid);
+            CHECK(!entry || (!entry->process && !entry->child && !entry->husk), "%u is left over on node %d", pid, i);
+            CHECK(!world_alive(i) || !world_host_exists(i, pid), "%u still runs on node %d", pid, i);
+        }
+    }
     world_stop();
 }
 

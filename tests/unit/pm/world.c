@@ -240,6 +240,8 @@ int dvk_call(struct dvk *dvk, dvk_endpoint from, const struct dvk_message *messa
         reply_queue(call, QUEUE_LOCAL, -DVK_ENODEUNREACH, NULL, NULL);
         return 0;
     }
+    if (!world.nodes[call->to].alive)
+        return 0; /* until the caller's node learns of the loss */
     bool local = call->from == call->to;
     struct call_event *event =
         event_add(call->to, local ? QUEUE_LOCAL : QUEUE_CALLS, call->from, sizeof(*event), call_run);
