@@ -84,7 +84,7 @@ static void ids_run_out_and_come_back(void **state) {
 static void random_changes_keep_replicas_alike(void **state) {
     struct config *a = config_new(), *b = config_new();
     srandom(11);
-    for (int i = 0; i < 4000; i++) {
+    for (int i = 0; i < 1000; i++) {
         json_t *change;
         uint32_t id = (uint32_t)random() % 12 + 1;
         const struct config_dc *dc = a->dcs[id];
@@ -126,7 +126,7 @@ static void random_changes_keep_replicas_alike(void **state) {
             assert_int_equal(config_from_json(read, &b), 0);
         }
     }
-    assert_true(a->epoch > 500);
+    assert_true(a->epoch > 125);
     config_free(a);
     config_free(b);
 }
