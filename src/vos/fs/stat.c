@@ -72,9 +72,10 @@ static int object_stat(struct op *op, struct object *object, struct vos_stat *ou
     if (!identity)
         return -ENOMEM;
     int error = hostfd_identify(op->fs, object->fd, identity);
-    if (error == 0)
-        *out = identity->stat;
-    return error;
+    if (error < 0)
+        return error;
+    *out = identity->stat;
+    return 0;
 }
 
 int do_stat(struct op *op) {

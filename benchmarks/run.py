@@ -56,7 +56,7 @@ class Setup:
     def __init__(self, build, runs):
         self.build, self.runs = build, runs
         self.dvs = os.path.join(build, "src", "dvs", "dvs")
-        self.micro = os.path.join(build, "bench", "micro")
+        self.micro = os.path.join(build, "benchmarks", "micro")
         self.lab = f"bench{os.getpid()}"
         self.env = dict(os.environ, DVS_LAB=self.lab)
         self.dir = tempfile.mkdtemp(prefix="dvs-bench.", dir="/var/tmp")
@@ -198,7 +198,7 @@ def message(setup, server, goal, *cpus):
     sockets = [f"/run/dvs/lab/{setup.lab}/{node}/dvkd.sock" for node in ("a", server)]
     for _ in range(setup.runs):
         base += numbers(native(setup.micro, "1", "futex"))
-        ours += numbers(native(os.path.join(setup.build, "bench", "message"), "1", str(dc), *sockets, "0", *cpus))
+        ours += numbers(native(os.path.join(setup.build, "benchmarks", "message"), "1", str(dc), *sockets, "0", *cpus))
     return Result(ours, "ns", base, "futex ping-pong, one core", goal)
 
 
@@ -267,7 +267,7 @@ def _(setup):
 @bench("program/gcc")
 def _(setup):
     source = os.path.join(setup.dir, "micro.c")
-    shutil.copy(os.path.join(ROOT, "bench", "micro.c"), source)
+    shutil.copy(os.path.join(ROOT, "benchmarks", "micro.c"), source)
     return cpu(setup, ["sh", "-c", f"gcc -D_GNU_SOURCE -O2 -o /tmp/dvs-bench-micro.$$ {source} && rm /tmp/dvs-bench-micro.$$"],
                goal=1.10)
 
