@@ -83,8 +83,14 @@ static void session_failed(struct session *session, const struct failure *failur
     session_free(session);
 }
 
-static void start_failure(const struct session *session, int error, struct failure *failure) {
+static void start_failure(const struct session *session, const json_t *answer, struct failure *failure) {
     const char *command = json_string_value(json_array_get(json_object_get(session->start, "argv"), 0));
+    int error = (int)field_integer_or(answer, "errno", 1, 4095, EIO);
+    if (field_true(answer, "cwd")) {
+        failure_set(failure, 0, "bad-directory", "-w wants a directory that the container has",
+                    "the program cannot start in %s: %s", field_string(session->start, "cwd"), strerror(error));
+        return;
+    }
     switch (error) {
     case ENOENT:
     case ENOTDIR:
@@ -133,7 +139,7 @@ static void session_started(void *context, int status, const json_t *answer) {
         else
             session_kill(session, SIGHUP);
     } else {
-        start_failure(session, (int)field_integer_or(answer, "errno", 1, 4095, EIO), &failure);
+        start_failure(session, answer, &failure);
         session_failed(session, &failure);
     }
 }

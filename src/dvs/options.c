@@ -34,6 +34,7 @@ static const struct {
     {"unavailable", EXIT_UNAVAILABLE},
     {"lost", EXIT_DVS_TROUBLE},
     {"not-executable", EXIT_NOT_EXECUTABLE},
+    {"bad-directory", EXIT_NOT_EXECUTABLE},
     {"no-such-command", EXIT_NO_COMMAND},
 };
 

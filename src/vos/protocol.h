@@ -200,7 +200,7 @@ enum fs_type {
     FS_S_TTY = VOS_TYPE(DVK_SERVICE_FS, 69), /* w0 pid w1 tty number (tty/tty.h): give the process a handle of that tty, open for reading and
                                                 writing (fs asks TTY_OPEN with O_NOCTTY). reply: w0 handle. For a DC's first program */
     FS_S_START = VOS_TYPE(DVK_SERVICE_FS, 70), /* w0 pid, data: absolute path: a process without a parent begins; the path is its working directory
-                                                  (none or missing data: /). FS_S_CREDS follows */
+                                                  to enter with root's rights. status: as chdir(2). FS_S_CREDS follows */
     FS_S_ADOPT = VOS_TYPE(DVK_SERVICE_FS, 71), /* fds: [host fd]; w0 pid w1 kind (enum fs_kind) w2 status flags: FS_EXPORT on behalf of process w0 (a first
                                                   program that starts on another node). reply: w0 handle */
     /* between fs servers: see fs/remote.h */

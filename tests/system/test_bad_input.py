@@ -31,7 +31,9 @@ CASES = [
     ("pids too many", ("run", "--image", "host", "--pids", "2000000000", "true"), 2, "pids"),
     ("a bad name", ("run", "--name", "a/b", "--image", "host", "true"), 2, "name"),
     ("no such lab", ("--lab", "nosuchlab", "ls"), 3, "nosuchlab"),
-    ("no such working directory", ("run", "--image", "host", "-w", "/no/such/dir", "true"), None, "/no/such/dir"),
+    ("no such working directory", ("run", "--image", "host", "-w", "/no/such/dir", "true"), 126, "/no/such/dir"),
+    ("working directory is a file", ("run", "--image", "host", "-w", "/etc/passwd", "true"), 126, "/etc/passwd"),
+    ("working directory too long", ("run", "--image", "host", "-w", "/usr" + 1100 * "/../usr", "true"), 126, "cannot start in"),
 ]
 
 

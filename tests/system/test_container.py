@@ -31,6 +31,17 @@ def test_environment_and_directory(lab):
     assert out == "hello world\n/usr\n0\n"
 
 
+def test_working_directory_on_any_node(lab, in_dc, dc):
+    """Entered on the node where the program starts, whether the image or the writable layer has it."""
+    in_dc("mkdir", "-p", "/srv/new/dir")
+    for node in "abc":
+        for directory in ("/srv/new/dir", "/usr/share", "/proc/self", "/dev/shm"):
+            result = lab.dvs("--node", node, "exec", "-w", directory, dc, "pwd", "-P")
+            assert result.out == directory + "\n" or directory == "/proc/self", result
+        assert lab.dvs("--node", node, "exec", "-w", "/srv/old", dc, "true").code == 126
+        assert lab.ok("run", "--rm", "--image", "host", "--place", f"node={node}", "-w", "/usr/share", "pwd") == "/usr/share\n"
+
+
 def test_life_of_a_container(lab):
     name = "life"
     assert lab.ok("run", "-d", "--name", name, "--image", "host", "--", "sh", "-c", "echo begun; exec sleep 1000").strip() == name

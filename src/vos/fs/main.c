@@ -307,26 +307,27 @@ static int set_creds(struct fs *fs, const struct dvk_request *req) {
     return 0;
 }
 
-/* Not found, or not ours to look up: it begins in the root, as login does. */
-static int start_process(struct fs *fs, struct dvk_request *req) {
+/* A first process: its working directory is entered by itself, with root's rights; pm is answered as chdir(2) would be. */
+static void start_process(struct fs *fs, struct dvk_request *req) {
     struct process *process = process_get(fs, (uint32_t)req->msg.payload.words[0]);
-    if (!process)
-        return -ENOMEM;
-    if (!req->msg.data_len)
-        return 0;
-    struct op *op = op_new(fs, NULL);
-    if (!op)
-        return -ENOMEM;
+    struct op *op = process ? op_new(fs, req) : NULL;
+    if (!op) {
+        dvk_reply_status(fs->vos->dvk, req, -ENOMEM);
+        return;
+    }
     uint32_t at = 0;
-    int error = take_string(req, &at, op->path[0]);
     op->type = FS_CHDIR;
     op->read_only = true;
     op->pid = process->pid;
-    if (error == 0 && op->path[0][0] == '/')
-        op_run(op);
+    op->creds = creds_hold(process->creds);
+    op->path_count = 1;
+    int error = take_string(req, &at, op->path[0]);
+    if (error == 0 && op->path[0][0] != '/')
+        error = -EINVAL;
+    if (error < 0)
+        op_finish(op, error);
     else
-        op_finish(op, 0);
-    return 0;
+        op_run(op);
 }
 
 static void pm_request(struct fs *fs, struct dvk_request *req) {
@@ -351,7 +352,7 @@ static void pm_request(struct fs *fs, struct dvk_request *req) {
     case FS_S_IMPORTS: transfer_imports(fs, req, (uint32_t)words[0]); return;
     case FS_S_TTY: tty_adopt(fs, req); return;
     case FS_S_ADOPT: transfer_adopt(fs, req); return;
-    case FS_S_START: status = start_process(fs, req); break;
+    case FS_S_START: start_process(fs, req); return;
     default: status = -ENOSYS; break;
     }
     if (req->wants_reply)

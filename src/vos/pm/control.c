@@ -64,14 +64,13 @@ static void drop_tty(struct pm *pm, uint32_t number) {
         pm_call_local(pm, DVK_SERVICE_TTY, &message, NULL, 0, NULL, 0, pm_ignore_done, NULL);
 }
 
-static void start_fail(struct start *start, int error) {
+static void start_drop(struct start *start) {
     struct pm *pm = start->pm;
     struct process *process = starting(start);
     struct child *child = process ? child_find(pm, pm->init, process->pid) : NULL;
     if (child)
         child->start_id = 0; /* answered here */
     drop_tty(pm, start->tty_number);
-    control_error(pm, start->id, error);
     if (child)
         child_remove(pm, child);
     if (process)
@@ -79,6 +78,11 @@ static void start_fail(struct start *start, int error) {
     if (process)
         exit_process(pm, process, SIGKILL, NULL);
     start_free(start);
+}
+
+static void start_fail(struct start *start, int error) {
+    control_error(start->pm, start->id, error);
+    start_drop(start);
 }
 
 /* The environment: what the request gives, after defaults for what it does not. NULL-terminated; NULL: no memory. */
@@ -281,9 +285,12 @@ static void start_created(void *context, int status, const struct dvk_message *r
     struct start *start = context;
     struct process *process = starting(start);
     pm_close_fds(fds, fd_count);
-    if (status < 0 || !process || (reply->status < 0 && reply->status != -ENOSYS))
-        start_fail(start, status < 0 || !process ? EIO : -reply->status);
-    else if (exec_tell_fs(start->pm, process, start_known, start) < 0)
+    if (status < 0 || !process) {
+        start_fail(start, EIO);
+    } else if (reply->status < 0) {
+        control_reply(start->pm, start->id, json_pack("{s:i, s:b}", "errno", -reply->status, "cwd", 1));
+        start_drop(start);
+    } else if (exec_tell_fs(start->pm, process, start_known, start) < 0)
         start_fail(start, EIO);
 }
 
@@ -325,11 +332,12 @@ static void start_have_spare(struct pm *pm, void *context, int status, struct sp
         return;
     }
     const char *cwd = field_string(start->request, "cwd");
-    if (!cwd || cwd[0] != '/' || strlen(cwd) >= VOS_PATH_MAX)
+    if (!cwd || !*cwd)
         cwd = "/";
+    size_t len = strnlen(cwd, VOS_PATH_MAX) + 1; /* fs refuses one that is too long */
     struct dvk_message message = {.type = FS_S_START};
     message.payload.words[0] = start->pid;
-    if (pm_call_local(pm, DVK_SERVICE_FS, &message, cwd, strlen(cwd) + 1, NULL, 0, start_created, start) < 0)
+    if (pm_call_local(pm, DVK_SERVICE_FS, &message, cwd, len, NULL, 0, start_created, start) < 0)
         start_fail(start, EIO);
 }
 
