@@ -47,7 +47,7 @@ def corosync_members(lab, node):
     status = {entry["name"]: entry for entry in lab.json("lab", "status")["nodes"]}[node]
     if not status["pid"]:
         return []
-    result = run(["nsenter", "-t", str(status["pid"]), "-a", "corosync-quorumtool", "-l", "-i"], timeout=10)
+    result = run(["nsenter", "-t", str(status["pid"]), "-a", "-r", "-w", "corosync-quorumtool", "-l", "-i"], timeout=10)
     return [int(line.split()[0]) for line in result.out.splitlines() if line.split() and line.split()[0].isdigit()]
 
 

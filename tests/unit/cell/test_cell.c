@@ -12,9 +12,11 @@
 #include "fake_dvkd.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -181,6 +183,10 @@ static void test_life(void **state) {
     cleanup_free char *log = await_log(run, "state 64 code");
     if (strstr(log, "FAILED") || !strstr(log, "state 64 code 1 status 42 rusage"))
         fail_msg("%s", log);
+    struct statfs system;
+    assert_int_equal(statfs(run->dir, &system), 0);
+    if (system.f_type != OVERLAYFS_SUPER_MAGIC && !strstr(log, "volume uid 0;")) /* overlayfs cannot be id-mapped */
+        fail_msg("the volume is not id-mapped: %s", log);
     /* Stop signals work on guests though their parent is in another process group. */
     expect_kill(run, 70, SIGTSTP);
     free(await_log(run, "state 70 code 5 status 20"));

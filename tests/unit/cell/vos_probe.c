@@ -86,10 +86,12 @@ static void confinement_check(struct vos *vos) {
     expect(vos->mount_count == 2 && vos->mounts[0].dir_fd >= 0 && vos->mounts[1].dir_fd < 0 &&
                vos->mounts[0].read_only && !strcmp(vos->mounts[0].path, "/data"),
            "mounts");
+    expect(!fstat(vos->mounts[0].dir_fd, &stat), "volume");
     fd = openat(vos->mounts[0].dir_fd, "mine", O_RDONLY);
-    expect(fd >= 0 && !fstat(fd, &stat), "volume");
+    expect((fd >= 0) == (stat.st_uid == 0), "file in the volume"); /* nobody's, where it is not id-mapped */
     note("volume uid %u; ", stat.st_uid);
-    close(fd);
+    if (fd >= 0)
+        close(fd);
     fd = openat(vos->proc_fd, "self/cgroup", O_RDONLY);
     ssize_t count = fd < 0 ? -1 : read(fd, text + strlen(text), sizeof text / 2);
     expect(count > 0 && !strstr(text, "dvs/"), "cgroup namespace");
