@@ -42,6 +42,15 @@ def test_working_directory_on_any_node(lab, in_dc, dc):
         assert lab.ok("run", "--rm", "--image", "host", "--place", f"node={node}", "-w", "/usr/share", "pwd") == "/usr/share\n"
 
 
+def test_home_of_root(lab, dc, in_dc):
+    """The host's /root is closed to the container's root: it has its own, the same on every node."""
+    assert in_dc("sh", "-c", "stat -c '%a %u %g' ~; ls -A ~; echo kept > ~/note").out == "700 0 0\n"
+    assert in_dc("/.dvs/bin/onall", "sh", "-c", "cat ~/note; cd && pwd").out.count("kept\n/root\n") == 3
+    assert in_dc("git", "config", "--global", "user.name", "someone").code == 0
+    assert lab.dvs("--node", "c", "exec", dc, "git", "config", "user.name").out == "someone\n"
+    assert not os.path.exists("/root/note")
+
+
 def test_life_of_a_container(lab):
     name = "life"
     assert lab.ok("run", "-d", "--name", name, "--image", "host", "--", "sh", "-c", "echo begun; exec sleep 1000").strip() == name

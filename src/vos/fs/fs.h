@@ -208,6 +208,7 @@ int union_copy_up(struct op *op, struct place *place, bool no_data);
 /* Call before a name appears in, or is hidden from, the upper part of dir: revokes leases. 0, FS_PENDING */
 int union_prepare(struct op *op, struct tree_dir *dir, const char *name);
 int union_whiteout(struct op *op, struct tree_dir *dir, const char *name); /* hide the image's object, if there is one */
+int union_opaque(struct op *op, struct tree_dir *dir); /* hide all that the image has in a directory with an upper part */
 int union_created(struct op *op, struct tree_dir *dir, const char *name, uint32_t type);
 void union_removed(struct op *op, struct tree_dir *dir, const char *name);
 int union_is_empty(struct op *op, struct tree_dir *dir); /* 1, 0, -errno */

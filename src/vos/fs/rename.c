@@ -81,18 +81,6 @@ static int check_tree(struct op *op, struct walk *old, struct walk *new, bool ex
     return 0;
 }
 
-/* The moved directory must not merge with an image directory of its new name. */
-static int make_opaque(struct op *op, struct tree_dir *dir) {
-    int fd = tree_upper_fd(op->fs, dir);
-    if (fd < 0)
-        return fd;
-    cleanup_close int marker = openat(fd, ".dvs.opq", O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (marker < 0)
-        return -errno;
-    dir->opaque = true;
-    return 0;
-}
-
 static int rename_host(struct op *op, int from, const char *old, int to, const char *new, unsigned flags) {
     int error = op_as_caller(op);
     if (error < 0)
@@ -150,7 +138,7 @@ static int rename_tree(struct op *op, struct walk *old, struct walk *new, unsign
         /* The marker first: until the rename, the upper name still shows. */
         error = union_whiteout(op, from, old->name);
         if (error == 0 && old_dir && new_dir && new_dir->image == IMAGE_PRESENT)
-            error = make_opaque(op, old_dir);
+            error = union_opaque(op, old_dir); /* it must not merge with the image's of its new name */
         if (error == 0)
             error = old_dir && new_dir && new_dir->upper
                         ? replace_dir(op, from_fd, old->name, to_fd, new->name)

@@ -256,6 +256,17 @@ int union_whiteout(struct op *op, struct tree_dir *dir, const char *name) {
     return 0;
 }
 
+int union_opaque(struct op *op, struct tree_dir *dir) {
+    int fd = tree_upper_fd(op->fs, dir);
+    if (fd < 0)
+        return fd;
+    cleanup_close int marker = openat(fd, OPAQUE_NAME, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (marker < 0)
+        return -errno;
+    dir->opaque = true;
+    return 0;
+}
+
 int union_work_name(struct fs *fs, char *out, size_t cap) {
     return snprintf(out, cap, "%llu", (unsigned long long)++fs->work_count) < (int)cap ? 0 : -ENAMETOOLONG;
 }
@@ -617,6 +628,32 @@ static int make_mount_point(struct op *op, const char *path) {
     return 0;
 }
 
+/*
+ * The home of the DC's root. One that the image keeps from us (the host's own: its root is not ours) becomes an empty one
+ * in the upper layer, so that programs find a home that they may read and write.
+ */
+static int make_home(struct op *op) {
+    struct fs *fs = op->fs;
+    struct place home;
+    int error = union_lookup(op, fs->root, "root", &home);
+    if (error == -ENOENT)
+        return 0;
+    if (error < 0 || !S_ISDIR(home.mode) || home.dir->image != IMAGE_PRESENT || home.dir->searchable)
+        return error;
+    error = union_copy_up_dir(op, home.dir);
+    int fd = error < 0 ? error : tree_upper_fd(fs, home.dir);
+    if (fd < 0)
+        return fd;
+    if (fchownat(fd, "", 0, 0, AT_EMPTY_PATH) < 0 || fchmodat(fd, ".", 0700, 0) < 0)
+        return -errno;
+    home.dir->mode = S_IFDIR | 0700;
+    home.dir->uid = home.dir->gid = 0;
+    error = union_opaque(op, home.dir);
+    if (error == 0)
+        home.dir->image = IMAGE_ABSENT;
+    return error;
+}
+
 int union_start(struct fs *fs) {
     fs->work_fd = -1;
     if (!fs->primary)
@@ -633,7 +670,9 @@ int union_start(struct fs *fs) {
     struct op *op = op_new(fs, NULL);
     if (!op)
         return -ENOMEM;
-    error = make_mount_point(op, "/proc");
+    error = make_home(op);
+    if (error == 0)
+        error = make_mount_point(op, "/proc");
     if (error == 0)
         error = make_mount_point(op, "/dev");
     for (unsigned i = 0; error == 0 && i < fs->vos->mount_count; i++)
