@@ -10,6 +10,9 @@ static uint32_t get_u32(const uint8_t *at) {
     return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
 }
 
+/* Errors are -4095..-1: compilers ask for "above -4096", assembler for "not below -4095". */
+static bool is_error_limit(uint32_t value) { return value == 0xfffff000u || value == 0xfffff001u; }
+
 enum pattern_kind pattern_match(const uint8_t *code, uint64_t number, unsigned *compare_len) {
     const uint8_t *site = code + PATTERN_BEFORE;
     *compare_len = 0;
@@ -20,9 +23,9 @@ enum pattern_kind pattern_match(const uint8_t *code, uint64_t number, unsigned *
     if (site[-5] == 0xb8 && number < 0x10000 && get_u32(site - 4) == number && (prefix & 0xf0) != 0x40 && prefix != 0x66)
         return PATTERN_MOV;
     /* 48 3d imm32: cmp $imm, %rax; 3d imm32: cmp $imm, %eax */
-    if (site[2] == 0x48 && site[3] == 0x3d && get_u32(site + 4) == 0xfffff001u)
+    if (site[2] == 0x48 && site[3] == 0x3d && is_error_limit(get_u32(site + 4)))
         *compare_len = 6;
-    else if (site[2] == 0x3d && get_u32(site + 3) == 0xfffff001u)
+    else if (site[2] == 0x3d && is_error_limit(get_u32(site + 3)))
         *compare_len = 5;
     return *compare_len != 0 ? PATTERN_COMPARE : PATTERN_NONE;
 }

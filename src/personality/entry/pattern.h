@@ -10,7 +10,7 @@
 enum pattern_kind {
     PATTERN_NONE,
     PATTERN_MOV,    /* mov $number, %eax; syscall: the mov becomes a jump to the stub, `syscall` stays in place */
-    PATTERN_COMPARE /* syscall; cmp $-4095, %rax (or %eax): both become a jump; the stub holds the compare */
+    PATTERN_COMPARE /* syscall; cmp $-4096 or $-4095, %rax (or %eax): both become a jump; the stub holds the compare */
 };
 
 #define PATTERN_BEFORE 6 /* bytes needed before the syscall instruction */
