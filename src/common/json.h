@@ -7,7 +7,7 @@
 #include <stdbool.h>
 
 static inline void cleanup_json_fn(json_t **json) { json_decref(*json); }
-#define cleanup_json __attribute__((cleanup(cleanup_json_fn)))
+#define cleanup_json __attribute__((cleanup(cleanup_json_fn), unused)) /* unused: some only own */
 
 /* The string at key, or NULL when there is none or it is something else. */
 static inline const char *field_string(const json_t *object, const char *key) {
