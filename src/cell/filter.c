@@ -4,20 +4,26 @@
  * of another architecture (int 0x80, x32) kills.
  *
  * Why what is here is safe: everything acts on the caller's own memory, threads, timers and on file descriptors that it
- * holds, and it holds only those that a server granted (never a directory, never a socket but its channel's). Plain
- * numbers are preferred: the kernel caches those. Checked by argument is what could reach beyond: fcntl      F_SETOWN,
- * F_SETSIG, F_SETLEASE, F_NOTIFY and O_ASYNC send signals to other processes; locks and seals go by fs ioctl      only
- * FIONREAD and FIONBIO: most others act on what the file is, not on the descriptor prctl      a few options; the rest
- * set capabilities, other processes' memory maps or seccomp itself clone      no new namespaces. clone3 passes its
- * flags in memory, where a filter cannot look: there, the user namespace limits that init sets to 0 refuse a new user
- * namespace, and all others need CAP_SYS_ADMIN, which guests lack prlimit64, sched_set*   the caller itself only (pid
- * 0): guests of one DC share a host uid Syscall User Dispatch (prctl 59) stays allowed: each new thread and process
- * must arm it, and switching it off gains nothing, since interception is no wall.
+ * holds, and it holds only those that a server granted (never a directory) or that it made itself: pipes and pairs of
+ * Unix sockets, which lead to guests of its cell only. Plain numbers are preferred: the kernel caches those. Checked by
+ * argument is what could reach beyond:
+ *   fcntl      F_SETOWN, F_SETSIG, F_SETLEASE, F_NOTIFY and O_ASYNC send signals to other processes; locks and seals
+ *              go by fs
+ *   ioctl      only FIONREAD and FIONBIO: most others act on what the file is, not on the descriptor
+ *   prctl      a few options; the rest set capabilities, other processes' memory maps or seccomp itself
+ *   clone      no new namespaces. clone3 passes its flags in memory, where a filter cannot look: there, the user
+ *              namespace limits that init sets to 0 refuse a new user namespace, and all others need CAP_SYS_ADMIN,
+ *              which guests lack
+ *   prlimit64, sched_set*   the caller itself only (pid 0): guests of one DC share a host uid
+ *   socketpair, getsockopt, setsockopt   Unix sockets, and options without power over others
+ * Syscall User Dispatch (prctl 59) stays allowed: each new thread and process must arm it, and switching it off gains
+ * nothing, since interception is no wall.
  *
- * Absent on purpose: all that takes a path or a directory; sockets; exec (the filter comes after the zygote's); kill,
- * tgkill, tkill, rt_sigqueueinfo, pidfd_send_signal (signals go by pm, which checks credentials); ptrace, process_vm_*,
- * kcmp; wait4 and waitid (a guest has no host children of its own); fork and vfork (children must be init's: clone3
- * with CLONE_PARENT); seccomp; userfaultfd, io_uring, bpf, perf, keyctl; set_mempolicy and the like; set*id.
+ * Absent on purpose: all that takes a path or a directory; all other sockets; exec (the filter comes after the
+ * zygote's); kill, tgkill, tkill, rt_sigqueueinfo, pidfd_send_signal (signals go by pm, which checks credentials);
+ * ptrace, process_vm_*, kcmp; wait4 and waitid (a guest has no host children of its own); fork and vfork (children must
+ * be init's: clone3 with CLONE_PARENT); seccomp; userfaultfd, io_uring, bpf, perf, keyctl; set_mempolicy and the like;
+ * set*id.
  */
 #include "cell/filter.h"
 #include "common/cleanup.h"
@@ -30,6 +36,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 
 #ifndef ARCH_GET_XCOMP_SUPP
 #define ARCH_GET_XCOMP_SUPP 0x1021
@@ -165,9 +172,11 @@ static const int allowed[] = {
     SCMP_SYS(epoll_wait),
     SCMP_SYS(epoll_pwait),
     SCMP_SYS(epoll_pwait2),
-    /* the channel's socket */
+    /* the channel's socket, and pairs of sockets. An address in sendmsg finds nothing: the network namespace is the cell's own,
+       and nobody in it can bind */
     SCMP_SYS(sendmsg),
     SCMP_SYS(recvmsg),
+    SCMP_SYS(shutdown),
 };
 
 #define NAMESPACE_FLAGS                                                                                                \
@@ -179,6 +188,7 @@ static const struct {
     struct scmp_arg_cmp compare;
 } allowed_by_argument[] = {
     {SCMP_SYS(clone), {0, SCMP_CMP_MASKED_EQ, NAMESPACE_FLAGS, 0}},
+    {SCMP_SYS(socketpair), {0, SCMP_CMP_EQ, AF_UNIX, 0}},
     {SCMP_SYS(fcntl), {1, SCMP_CMP_EQ, F_DUPFD, 0}},
     {SCMP_SYS(fcntl), {1, SCMP_CMP_EQ, F_DUPFD_CLOEXEC, 0}},
     {SCMP_SYS(fcntl), {1, SCMP_CMP_EQ, F_GETFD, 0}},
@@ -211,9 +221,22 @@ static const struct {
     {SCMP_SYS(sched_setattr), {0, SCMP_CMP_EQ, 0, 0}},
 };
 
+/* Options of SOL_SOCKET: nothing that runs a program of the guest's, forces a size or looks at another process. */
+static const int options_read[] = {SO_TYPE,     SO_ERROR,    SO_SNDBUF,   SO_RCVBUF, SO_PASSCRED,
+                                   SO_PEERCRED, SO_RCVTIMEO, SO_SNDTIMEO, SO_DOMAIN};
+static const int options_set[] = {SO_SNDBUF, SO_RCVBUF, SO_PASSCRED, SO_RCVTIMEO, SO_SNDTIMEO};
+
 static void filter_release(scmp_filter_ctx *filter) {
     if (*filter)
         seccomp_release(*filter);
+}
+
+static int option_rules_add(scmp_filter_ctx filter, int call, const int *options, size_t count) {
+    int error = 0;
+    for (size_t i = 0; !error && i < count; i++)
+        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 2, SCMP_A1(SCMP_CMP_EQ, SOL_SOCKET),
+                                 SCMP_A2(SCMP_CMP_EQ, (scmp_datum_t)options[i]));
+    return error;
 }
 
 static int rules_add(scmp_filter_ctx filter) {
@@ -226,6 +249,10 @@ static int rules_add(scmp_filter_ctx filter) {
     if (!error) /* F_SETFL without O_ASYNC */
         error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 2, SCMP_A1(SCMP_CMP_EQ, F_SETFL),
                                  SCMP_A2(SCMP_CMP_MASKED_EQ, O_ASYNC, 0));
+    if (!error)
+        error = option_rules_add(filter, SCMP_SYS(getsockopt), options_read, ARRAY_LENGTH(options_read));
+    if (!error)
+        error = option_rules_add(filter, SCMP_SYS(setsockopt), options_set, ARRAY_LENGTH(options_set));
     return error;
 }
 

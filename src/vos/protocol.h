@@ -133,10 +133,13 @@ struct vos_siginfo_fields {
  * the personality uses the fd directly, and there is nothing to close at fs.
  */
 enum fs_grant { FS_GRANT_HANDLE = 0, FS_GRANT_FD = 1 };
-enum fs_kind { FS_KIND_FILE = 1, FS_KIND_DIR, FS_KIND_PIPE, FS_KIND_CHAR /* null, zero, random */, FS_KIND_TTY, FS_KIND_PATH /* O_PATH */ };
+enum fs_kind { FS_KIND_FILE = 1, FS_KIND_DIR, FS_KIND_PIPE, FS_KIND_CHAR /* null, zero, random */, FS_KIND_TTY, FS_KIND_PATH /* O_PATH */,
+               FS_KIND_SOCKET /* one of a pair */ };
 enum fs_open_flags {
     FS_O_IMMUTABLE = 1u, /* the stat given is true as long as it is open (image file) */
     FS_O_LOCAL = 2u,     /* object lives on this node */
+    FS_O_DGRAM = 4u,     /* a socket that is not a stream: SOCK_DGRAM */
+    FS_O_SEQPACKET = 8u, /* ... SOCK_SEQPACKET */
 };
 
 enum fs_type {
@@ -162,8 +165,9 @@ enum fs_type {
                                                 reply: status length, data: value or list */
     /* objects: w0 handle */
     FS_CLOSE = VOS_TYPE(DVK_SERVICE_FS, 32),
-    FS_READ = VOS_TYPE(DVK_SERVICE_FS, 33),  /* w1 length (<= DVK_DATA_MAX) w2 offset or -1 (the file's position) w3 1: do not block.
-                                                reply: status count, data. Blocks on pipes, ttys; cancel: -EINTR */
+    FS_READ = VOS_TYPE(DVK_SERVICE_FS, 33),  /* w1 length (<= DVK_DATA_MAX) w2 offset or -1 (the file's position) w3 enum fs_read_flags.
+                                                reply: status count, data; sockets: w0 length of the whole message. Blocks on pipes, sockets, ttys;
+                                                cancel: -EINTR */
     FS_WRITE = VOS_TYPE(DVK_SERVICE_FS, 34), /* w1 offset or -1 w2 1: do not block w3 1: append; data. reply: status count; may be short for pipes.
                                                 -EPIPE: the personality raises SIGPIPE */
     FS_LSEEK = VOS_TYPE(DVK_SERVICE_FS, 35), /* w1 offset w2 whence. reply: w0 new offset */
@@ -182,6 +186,7 @@ enum fs_type {
     FS_POLL_SET = VOS_TYPE(DVK_SERVICE_FS, 45), /* many at once: w0 count w1 timeout in ms (-1: for ever, 0: now); data: struct vos_poll[count]; perhaps one host fd
                                                 (an epoll fd of the guest's own host fds; ready = readable). Reply as soon as one is true, the time is
                                                 over, or on cancel (-EINTR): status: how many handles are ready, data: uint32_t revents[count]; w0 1: the fd is ready */
+    FS_SOCKET = VOS_TYPE(DVK_SERVICE_FS, 46), /* w1 enum fs_socket_op w2 how of shutdown(2), or option of SOL_SOCKET; data: value. reply data: value */
     /* hand-over at exec elsewhere, and back */
     FS_EXPORT = VOS_TYPE(DVK_SERVICE_FS, 48), /* fds: [granted host fd]; w0 its kind (enum fs_kind) w1 its status flags. reply: w0 handle */
     FS_REGRANT = VOS_TYPE(DVK_SERVICE_FS, 49), /* w0 handle of an object of this node: give its host fd back, if it may be had. reply as FS_OPEN;
@@ -206,6 +211,9 @@ enum fs_type {
     /* between fs servers: see fs/remote.h */
     FS_S_REMOTE = VOS_TYPE(DVK_SERVICE_FS, 80), /* ... 127 */
 };
+
+enum fs_read_flags { FS_READ_NO_WAIT = 1u, FS_READ_PEEK = 2u /* sockets: leave it there */ };
+enum fs_socket_op { FS_SOCKET_SHUTDOWN, FS_SOCKET_GET, FS_SOCKET_SET };
 
 /* One object of FS_POLL_SET. */
 struct vos_poll {

@@ -152,6 +152,74 @@ while part := a.recv(65536):
 print(back == sent, os.wait()[1])
 """
 
+PYTHON_SOCKET_RIGHTS = r"""
+import array, os, socket, stat, struct
+a, b = socket.socketpair()
+a.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+r, w = os.pipe()
+if os.fork() == 0:
+    a.close(); os.close(r)
+    c, d = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    f = os.memfd_create("passed")
+    os.write(f, b"by the child")
+    socket.send_fds(b, [b"take"], [w, c.fileno(), f])
+    c.close()
+    print(d.recv(100), flush=True)
+    os._exit(0)
+b.close(); os.close(w)
+data, control, flags, address = a.recvmsg(100, 1000)
+fds = array.array("i")
+for level, kind, body in control:
+    if kind == socket.SCM_RIGHTS:
+        fds.frombytes(body)
+    elif kind == socket.SCM_CREDENTIALS:
+        print(struct.unpack("3i", body)[1:] == (os.getuid(), os.getgid()), struct.unpack("3i", body)[0] > 0)
+print(data, len(fds), flags, address)
+os.write(fds[0], b"through the passed pipe"); print(os.read(r, 100), flush=True)
+print(os.pread(fds[2], 100, 0), stat.S_ISREG(os.fstat(fds[2]).st_mode), flush=True)
+s = socket.socket(fileno=fds[1]); print(s.family, s.type, flush=True); s.send(b"to the child"); print(os.wait()[1])
+print(stat.S_ISSOCK(os.fstat(a.fileno()).st_mode))
+pid, uid, gid = struct.unpack("3i", a.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+print(pid == os.getpid(), uid == os.getuid(), gid == os.getgid())
+"""
+
+PYTHON_SOCKET_CHILD = r"""
+import os, select, socket, sys
+s = socket.socket(fileno=int(sys.argv[1]))
+print(s.family, s.type, s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), repr(s.getsockname()))
+if s.type == socket.SOCK_STREAM:
+    print(s.recv(3, socket.MSG_PEEK), s.recv(9, socket.MSG_WAITALL))
+else:
+    print(s.recv(3), s.recvmsg(3)[::2], s.recv(100))
+s.setblocking(False)
+try:
+    s.recv(1)
+except BlockingIOError:
+    print("nothing")
+s.send(b"x")
+p = select.epoll(); p.register(s, select.EPOLLIN)
+print(p.poll(10) == [(s.fileno(), select.EPOLLIN)], s.recv(10))
+s.setblocking(True)
+s.send(b"y"); print(s.recv(10)); s.send(b"answer"); s.shutdown(socket.SHUT_WR)
+if s.type != socket.SOCK_DGRAM: # a closed end of datagrams is not told
+    print(s.recv(10))
+    try:
+        s.send(b"x", socket.MSG_NOSIGNAL)
+    except OSError as error:
+        print(error.strerror)
+"""
+
+PYTHON_SOCKETS_ELSEWHERE = r"""
+import socket, subprocess, sys
+for type in socket.SOCK_STREAM, socket.SOCK_SEQPACKET, socket.SOCK_DGRAM:
+    a, b = socket.socketpair(socket.AF_UNIX, type)
+    a.send(b"fir"); a.send(b"second"); a.send(b"3rd" if type != socket.SOCK_STREAM else b"")
+    p = subprocess.Popen([sys.executable, "child.py", str(b.fileno())], pass_fds=[b.fileno()], stdout=subprocess.PIPE)
+    b.close()
+    print(a.recv(1)); a.send(b"go"); print(a.recv(1)); a.send(b"on"); print(a.recv(10))
+    a.close(); print(p.communicate()[0].decode(), p.returncode)
+"""
+
 PYTHON_ASYNC = r"""
 import asyncio, sys
 async def run(n):
@@ -312,6 +380,8 @@ PROGRAMS = {
                                  "setsid sh -c 'echo session'; kill -0 999999 2>&1 | sed 's/.*: //'; timeout -s INT 0.2 sleep 5; echo $?",
     "python-multiprocessing-more": heredoc(PYTHON_MULTIPROCESSING_MORE, "cat > m.py") + "python3 m.py",
     "python-socketpair": heredoc(PYTHON_SOCKETPAIR, "python3 -"),
+    "python-socket-rights": heredoc(PYTHON_SOCKET_RIGHTS, "python3 -"),
+    "python-sockets-elsewhere": heredoc(PYTHON_SOCKET_CHILD, "cat > child.py") + heredoc(PYTHON_SOCKETS_ELSEWHERE, "python3 -"),
     "python-async": heredoc(PYTHON_ASYNC, "python3 -"),
     "python-futures": heredoc(PYTHON_FUTURES, "cat > f.py") + "python3 f.py",
     "perl-more": heredoc(PERL_MORE, "perl -"),

@@ -85,7 +85,7 @@ static long get_status_flags(const struct file *file) {
         return host < 0 ? host : host & ~(long)O_NOFOLLOW; /* how fs opens, not how the guest did */
     }
     uint32_t flags = file->status_flags;
-    if (file->kind != FS_KIND_PIPE && !(flags & O_PATH))
+    if (file->kind != FS_KIND_PIPE && file->kind != FS_KIND_SOCKET && !(flags & O_PATH))
         flags |= 0100000; /* O_LARGEFILE, which open(2) sets by itself */
     return (long)flags;
 }

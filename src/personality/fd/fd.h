@@ -2,7 +2,7 @@
 /*
  * fd/: the file side of the personality. A process's descriptors are numbers of its own (vfds) that name files; a file
  * is an open file description as this process sees it: a host fd that a server granted or the host made (pipes,
- * eventfds), or a handle at fs that is used by messages.
+ * socket pairs, eventfds), or a handle at fs that is used by messages.
  *
  * Host fds and vfds have nothing to do with each other; a guest never sees a host fd's number.
  *
@@ -106,6 +106,8 @@ void fd_unreserve(struct fd_table *table, int vfd);
 void fd_install(struct fd_table *table, int vfd, struct file *file, bool close_on_exec);
 /* Reserve and install in one; on error the file is released. Returns the descriptor or negative errno. */
 long fd_add(struct task *task, struct file *file, bool close_on_exec);
+/* The same for the two ends of something, whose numbers are written to the guest's int[2]. Either may be NULL: -ENOMEM. */
+long fd_give_pair(struct task *task, struct file *first, struct file *second, bool close_on_exec, uint64_t to);
 /* Put a file at exactly vfd, closing what was there; consumes the reference. For restore and dup2. */
 long fd_put_at(struct task *task, int vfd, struct file *file, bool close_on_exec);
 long fd_close(struct task *task, int vfd);
@@ -134,7 +136,7 @@ static inline bool file_writable(const struct file *file) {
     return (file->status_flags & 3) != 0;
 }
 static inline bool file_is_stream(const struct file *file) {
-    return file->kind == FS_KIND_PIPE || file->kind == FS_KIND_TTY;
+    return file->kind == FS_KIND_PIPE || file->kind == FS_KIND_TTY || file->kind == FS_KIND_SOCKET;
 }
 
 /* ---- message.c: requests to fs ---- */

@@ -15,6 +15,7 @@ static uint32_t export_kind(const struct file *file) {
     case FS_KIND_FILE:
     case FS_KIND_PIPE:
     case FS_KIND_CHAR:
+    case FS_KIND_SOCKET:
         return file->kind;
     case FILE_MEMFD:
         return FS_KIND_FILE;
@@ -185,7 +186,8 @@ static struct file *file_regrant(struct task *task, const struct vos_image_fd *f
     struct vos_stat stat;
     struct rpc rpc;
     int host_fd = -1;
-    bool wanted = fd->object == FS_KIND_FILE || fd->object == FS_KIND_PIPE || fd->object == FS_KIND_CHAR;
+    bool wanted = fd->object == FS_KIND_FILE || fd->object == FS_KIND_PIPE || fd->object == FS_KIND_CHAR ||
+                  fd->object == FS_KIND_SOCKET;
     fs_prepare(&rpc, FS_REGRANT);
     rpc.message.payload.ints[0] = fd->handle;
     rpc.reply = &stat;
@@ -214,7 +216,7 @@ static struct file *file_regrant(struct task *task, const struct vos_image_fd *f
 static struct file *file_restore(struct task *task, const struct vos_image_fd *fd, const int *host_fds,
                                  size_t host_fd_count, bool *taken) {
     struct fd_table *table = task_fds(task);
-    if (fd->kind == VOS_IMAGE_FD_HANDLE && fd->handle >= 0 && fd->object >= FS_KIND_FILE && fd->object <= FS_KIND_PATH)
+    if (fd->kind == VOS_IMAGE_FD_HANDLE && fd->handle >= 0 && fd->object >= FS_KIND_FILE && fd->object <= FS_KIND_SOCKET)
         return file_regrant(task, fd);
     if (fd->kind != VOS_IMAGE_FD_HOST || fd->source >= host_fd_count || taken[fd->source] ||
         fd->object < FS_KIND_FILE || fd->object >= FILE_FD_DIRECTORY)

@@ -222,30 +222,7 @@ static long pipe_make(struct task *task, uint64_t to, uint32_t flags) {
     }
     struct file *reader = file_new(table, FS_KIND_PIPE, host[0], -1, O_RDONLY | (flags & O_NONBLOCK));
     struct file *writer = file_new_opened(table, FS_KIND_PIPE, host[1], -1, O_WRONLY | (flags & O_NONBLOCK));
-    if (!reader || !writer) {
-        if (reader)
-            file_release(task, reader);
-        if (writer)
-            file_release(task, writer);
-        return -ENOMEM;
-    }
-    long read_fd = fd_add(task, reader, flags & O_CLOEXEC);
-    if (read_fd < 0) {
-        file_release(task, writer);
-        return read_fd;
-    }
-    long write_fd = fd_add(task, writer, flags & O_CLOEXEC);
-    if (write_fd < 0) {
-        (void)fd_close(task, (int)read_fd);
-        return write_fd;
-    }
-    int fds[2] = {(int)read_fd, (int)write_fd};
-    result = guest_write(to, fds, sizeof(fds));
-    if (result < 0) {
-        (void)fd_close(task, fds[0]);
-        (void)fd_close(task, fds[1]);
-    }
-    return result < 0 ? result : 0;
+    return fd_give_pair(task, reader, writer, flags & O_CLOEXEC, to);
 }
 
 long sys_pipe(struct task *task, const uint64_t args[6]) {

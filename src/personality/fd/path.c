@@ -291,8 +291,9 @@ long file_link_text(struct task *task, struct file *file, char *to, size_t cap) 
     };
     if (file->kind >= FILE_EVENT)
         return (long)text_put(to, cap, 0, anonymous[file->kind - FILE_EVENT]);
-    long result = file->kind == FS_KIND_PIPE && file->host_fd >= 0 ? -ENOENT : file_path_text(task, file, to, cap);
-    if (result >= 0 || file->kind != FS_KIND_PIPE)
+    bool nameless = file->kind == FS_KIND_PIPE || file->kind == FS_KIND_SOCKET; /* a FIFO has a name, and is a handle */
+    long result = nameless && file->host_fd >= 0 ? -ENOENT : file_path_text(task, file, to, cap);
+    if (result >= 0 || !nameless)
         return result;
     struct vos_stat stat;
     result = file_stat(task, file, &stat);
@@ -300,7 +301,7 @@ long file_link_text(struct task *task, struct file *file, char *to, size_t cap) 
         return result;
     char number[21];
     number[decimal_put(number, stat.st_ino)] = 0;
-    size_t length = text_put(to, cap, 0, "pipe:[");
+    size_t length = text_put(to, cap, 0, file->kind == FS_KIND_PIPE ? "pipe:[" : "socket:[");
     length = text_put(to, cap, length, number);
     return (long)text_put(to, cap, length, "]");
 }

@@ -9,6 +9,7 @@
 
 #include "personality/fd/abi.h"
 #include "personality/fd/calls.h"
+#include "personality/fd/socket.h"
 #include "personality/fd/vector.h"
 
 /* Message calls of regular files and devices are never interrupted, as in Linux; those of streams are. */
@@ -23,6 +24,8 @@ long handle_read(struct task *task, struct file *file, void *to, size_t len, int
         return -EBADF;
     if (offset != -1 && file_is_stream(file))
         return -ESPIPE;
+    if (file->kind == FS_KIND_SOCKET)
+        return len ? socket_receive_handle(task, file, to, len, no_wait ? ABI_MSG_DONTWAIT : 0, NULL) : 0;
     size_t done = 0;
     while (done < len) {
         size_t chunk = len - done < DVK_DATA_MAX ? len - done : DVK_DATA_MAX;
@@ -31,7 +34,7 @@ long handle_read(struct task *task, struct file *file, void *to, size_t len, int
         rpc.message.payload.ints[0] = file->handle;
         rpc.message.payload.words[1] = chunk;
         rpc.message.payload.ints[2] = offset == -1 ? -1 : offset + (int64_t)done;
-        rpc.message.payload.words[3] = no_wait || file->status_flags & O_NONBLOCK;
+        rpc.message.payload.words[3] = no_wait || file->status_flags & O_NONBLOCK ? FS_READ_NO_WAIT : 0;
         fs_tell_caller(task, file, &rpc);
         rpc.reply = (char *)to + done;
         rpc.reply_cap = chunk;
@@ -53,6 +56,8 @@ long handle_write(struct task *task, struct file *file, const void *from, size_t
         return -EBADF;
     if (offset != -1 && file_is_stream(file))
         return -ESPIPE;
+    if (file->kind == FS_KIND_SOCKET)
+        return socket_send_handle(task, file, from, len, no_wait ? ABI_MSG_DONTWAIT : 0);
     no_wait = no_wait || file->status_flags & O_NONBLOCK;
     append = append || file->status_flags & O_APPEND;
     size_t done = 0;
@@ -208,6 +213,10 @@ static long handle_vector(struct task *task, struct file *file, const uint64_t a
     long result = vector_copy(&vector, args[1], args[2]);
     if (result < 0)
         return result;
+    if (write && file->kind == FS_KIND_SOCKET && socket_has_messages(file) && vector.total > DVK_DATA_MAX) {
+        vector_end(&vector);
+        return -EMSGSIZE;
+    }
     size_t size = vector.total < DVK_DATA_MAX ? vector.total : DVK_DATA_MAX;
     char *buffer = size ? area_alloc(size) : NULL;
     bool no_wait = flags & RWF_NOWAIT;

@@ -103,7 +103,8 @@ long file_stat(struct task *task, struct file *file, struct vos_stat *stat) {
         fd_directory_stat(stat);
         return 0;
     }
-    if (file->kind >= FILE_EVENT || (file->kind == FS_KIND_PIPE && file->host_fd >= 0 && !file->stat_known))
+    if (file->kind >= FILE_EVENT || (file->kind == FS_KIND_SOCKET && file->host_fd >= 0) ||
+        (file->kind == FS_KIND_PIPE && file->host_fd >= 0 && !file->stat_known))
         return anonymous_stat(file, stat);
     if (file->host_fd >= 0)
         return granted_stat(task, file, stat);
@@ -285,7 +286,7 @@ static long statfs_place(struct task *task, struct place *place, uint64_t to) {
     answer[9] = 4096;
     long result = 0;
     bool anonymous = place->kind != PLACE_PATH && (place->kind != PLACE_FILE || place->file->kind >= FILE_EVENT ||
-                                                   (place->file->kind == FS_KIND_PIPE && place->file->host_fd >= 0));
+                                                   (file_is_stream(place->file) && place->file->host_fd >= 0));
     if (!anonymous) {
         struct rpc rpc;
         fs_prepare(&rpc, FS_STATFS);

@@ -128,6 +128,33 @@ long fd_add(struct task *task, struct file *file, bool close_on_exec) {
     return vfd;
 }
 
+long fd_give_pair(struct task *task, struct file *first, struct file *second, bool close_on_exec, uint64_t to) {
+    if (!first || !second) {
+        if (first)
+            file_release(task, first);
+        if (second)
+            file_release(task, second);
+        return -ENOMEM;
+    }
+    long first_fd = fd_add(task, first, close_on_exec);
+    if (first_fd < 0) {
+        file_release(task, second);
+        return first_fd;
+    }
+    long second_fd = fd_add(task, second, close_on_exec);
+    if (second_fd < 0) {
+        (void)fd_close(task, (int)first_fd);
+        return second_fd;
+    }
+    int fds[2] = {(int)first_fd, (int)second_fd};
+    long result = guest_write(to, fds, sizeof(fds));
+    if (result < 0) {
+        (void)fd_close(task, fds[0]);
+        (void)fd_close(task, fds[1]);
+    }
+    return result < 0 ? result : 0;
+}
+
 /*
  * Closing any descriptor of a file drops the process's POSIX locks on it (fcntl(2)). fs sees the close of its handles,
  * but not that of a granted fd: there it is told.

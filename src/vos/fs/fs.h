@@ -430,7 +430,15 @@ int do_close(struct op *op), do_read(struct op *op), do_write(struct op *op), do
 int do_fsync(struct op *op), do_fallocate(struct op *op), do_ioctl(struct op *op), do_poll(struct op *op), do_setfl(struct op *op);
 int do_lock(struct op *op);
 int do_poll_set(struct op *op);
+int do_socket(struct op *op);
 int do_export(struct op *op), do_regrant(struct op *op), do_hostfd_info(struct op *op), do_hostfd_op(struct op *op);
+
+/* socket.c */
+int socket_identify(int fd, uint32_t *open_flags); /* -EOPNOTSUPP: not of the kind that guests may have */
+ssize_t socket_read(struct op *op, size_t length); /* as read(2) and write(2); -1 and EAGAIN in place of waiting */
+ssize_t socket_write(struct op *op);
+bool socket_never_blocks(const struct object *object); /* has O_NONBLOCK, now */
+int socket_set_flags(struct object *object, uint32_t flags);
 
 /* io.c */
 void io_wait(struct op *op, struct object *object); /* adds it to the object's waiters and watches the fd */

@@ -2,8 +2,8 @@
 /*
  * Operations on open objects: FS_READ, FS_WRITE, FS_LSEEK, FS_FTRUNCATE, FS_FSYNC, FS_FALLOCATE, FS_IOCTL, FS_POLL, FS_SETFL.
  *
- * Pipes have an open file description of our own with O_NONBLOCK, so that nothing here blocks; who has to wait is in
- * object->waiters, in order of arrival, and the fd is watched for what the first ones wait for.
+ * Pipes have an open file description of our own with O_NONBLOCK, and sockets are used with MSG_DONTWAIT (socket.c), so that
+ * nothing here blocks; who has to wait is in object->waiters, in order of arrival, and the fd is watched for what the first ones wait for.
  */
 #include "vos/fs/fs.h"
 
@@ -97,7 +97,9 @@ void io_close(struct fs *fs, struct object *object) {
 
 /* ---- read and write ---- */
 
-static bool is_stream(const struct object *object) { return object->kind == FS_KIND_PIPE; }
+static bool is_stream(const struct object *object) {
+    return object->kind == FS_KIND_PIPE || object->kind == FS_KIND_SOCKET;
+}
 
 /* Checks that hold for all operations on data. */
 static int data_object(struct object *object, int mode) {
@@ -112,7 +114,11 @@ static int data_object(struct object *object, int mode) {
 
 /* An operation of a stream would block: wait, or say so. */
 static int would_block(struct op *op, bool do_not_block) {
-    if (do_not_block || op->object->status_flags & O_NONBLOCK)
+    if (op->object->kind == FS_KIND_SOCKET)
+        do_not_block = do_not_block || socket_never_blocks(op->object);
+    else
+        do_not_block = do_not_block || op->object->status_flags & O_NONBLOCK;
+    if (do_not_block)
         return -EAGAIN;
     if (op->cancelled)
         return -EINTR;
@@ -131,9 +137,11 @@ int do_read(struct op *op) {
     size_t length = op->words[1] < op->out_cap ? (size_t)op->words[1] : op->out_cap;
     if (is_stream(object) && offset >= 0)
         return -ESPIPE;
-    ssize_t n = offset < 0 ? read(object->fd, op->out_data, length) : pread(object->fd, op->out_data, length, offset);
+    ssize_t n = object->kind == FS_KIND_SOCKET ? socket_read(op, length)
+                : offset < 0                   ? read(object->fd, op->out_data, length)
+                                               : pread(object->fd, op->out_data, length, offset);
     if (n < 0 && errno == EAGAIN)
-        return would_block(op, op->words[3] & 1);
+        return would_block(op, op->words[3] & FS_READ_NO_WAIT);
     if (n < 0)
         return -errno;
     op->out_len = (uint32_t)n;
@@ -152,7 +160,9 @@ int do_write(struct op *op) {
         return -ESPIPE;
     struct iovec part = {.iov_base = (void *)(uintptr_t)op->data, .iov_len = op->data_len};
     bool append = op->words[3] & 1 && object->kind == FS_KIND_FILE;
-    ssize_t n = pwritev2(object->fd, &part, 1, offset < 0 ? -1 : offset, append ? RWF_APPEND : 0);
+    ssize_t n = object->kind == FS_KIND_SOCKET
+                    ? socket_write(op)
+                    : pwritev2(object->fd, &part, 1, offset < 0 ? -1 : offset, append ? RWF_APPEND : 0);
     if (n < 0 && errno == EAGAIN)
         return would_block(op, op->words[2] & 1);
     return n < 0 ? -errno : (int)n;
@@ -226,6 +236,8 @@ int do_ioctl(struct op *op) {
 int do_setfl(struct op *op) {
     struct object *object = op->object;
     uint32_t may = O_NONBLOCK | O_APPEND, flags = (uint32_t)op->words[1] & may;
+    if (object->kind == FS_KIND_SOCKET)
+        return socket_set_flags(object, flags);
     object->status_flags = (object->status_flags & ~may) | flags;
     if (object->kind == FS_KIND_FILE && object->fd >= 0) {
         int old = fcntl(object->fd, F_GETFL);

@@ -333,7 +333,8 @@ int do_lock(struct op *op) {
         return lock_by_path(op);
     if (!object)
         return lock_granted(op);
-    if (object->kind == FS_KIND_TTY || object->kind == FS_KIND_PATH || object->kind == FS_KIND_PIPE)
+    if (object->kind == FS_KIND_TTY || object->kind == FS_KIND_PATH || object->kind == FS_KIND_PIPE ||
+        object->kind == FS_KIND_SOCKET)
         return object->kind == FS_KIND_PATH ? -EBADF : -EINVAL;
     struct vos_stat st;
     if (object->kind == FS_KIND_DIR) {

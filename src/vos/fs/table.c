@@ -35,6 +35,7 @@ static const struct op_row rows[] = {
     {FS_SETFL, do_setfl, OP_HANDLE, "setfl"},
     {FS_LOCK, do_lock, OP_HANDLE, "lock"},
     {FS_POLL_SET, do_poll_set, 0, "poll_set"},
+    {FS_SOCKET, do_socket, OP_HANDLE, "socket"},
     {FS_EXPORT, do_export, 0, "export"},
     {FS_REGRANT, do_regrant, OP_HANDLE, "regrant"},
     {FS_HOSTFD_INFO, do_hostfd_info, 0, "hostfd_info"},

@@ -21,8 +21,13 @@ static struct object *export_fd(struct fs *fs, int fd, uint32_t status_flags, in
         return NULL;
     }
     uint32_t flags = (uint32_t)(host_flags & O_ACCMODE) | (status_flags & (O_APPEND | O_NONBLOCK));
-    uint8_t kind = S_ISFIFO(st.st_mode) ? FS_KIND_PIPE : S_ISCHR(st.st_mode) ? FS_KIND_CHAR : FS_KIND_FILE;
-    if (host_flags & O_PATH || (!S_ISFIFO(st.st_mode) && !S_ISCHR(st.st_mode) && !S_ISREG(st.st_mode))) {
+    uint8_t kind = S_ISFIFO(st.st_mode)   ? FS_KIND_PIPE
+                   : S_ISCHR(st.st_mode)  ? FS_KIND_CHAR
+                   : S_ISSOCK(st.st_mode) ? FS_KIND_SOCKET
+                                          : FS_KIND_FILE;
+    uint32_t open_flags = 0;
+    if (host_flags & O_PATH || (kind == FS_KIND_FILE && !S_ISREG(st.st_mode)) ||
+        (kind == FS_KIND_SOCKET && socket_identify(own, &open_flags) < 0)) {
         *error = -EOPNOTSUPP; /* eventfd, epoll and the like live in their process */
         return NULL;
     }
@@ -44,6 +49,7 @@ static struct object *export_fd(struct fs *fs, int fd, uint32_t status_flags, in
         *error = -ENOMEM;
         return NULL;
     }
+    object->open_flags |= open_flags;
     struct host_identity identity;
     if (kind == FS_KIND_FILE && hostfd_identify(fs, object->fd, &identity) == 0 && identity.layer == LAYER_TREE &&
         identity.where == WHERE_IMAGE) {

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/sysmacros.h>
 
 static struct answer answer, other;
@@ -92,6 +93,75 @@ static void test_pipe_between_nodes(void **state) {
     teardown();
 }
 
+/* ---- sockets ---- */
+
+static int socket_call(struct guest *g, int64_t handle, uint64_t what, uint64_t option, const void *value, size_t len) {
+    uint64_t words[8] = {(uint64_t)handle, what, option};
+    return fake_call(g->vos, g->pid, FS_SOCKET, words, value, len, -1, &answer);
+}
+
+static void test_socket_between_nodes(void **state) {
+    setup(3);
+    struct guest one = guest_on(1, 100), two = guest_on(1, 101);
+    int ends[2], size = 0;
+    char text[64];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
+    int64_t a = export(&one, ends[0], 0), b = export(&two, ends[1], 0);
+    assert_true(a >= 0 && b >= 0);
+    close(ends[0]);
+    close(ends[1]);
+    move(&one, 2);
+    move(&two, 3);
+    /* Messages keep their boundaries, also empty and cut ones. */
+    assert_int_equal(write_pipe(&one, a, "first"), 5);
+    assert_int_equal(write_pipe(&one, a, "second"), 6);
+    assert_int_equal(call(&two, FS_READ, (uint64_t)b, 3, (uint64_t)-1, FS_READ_PEEK), 3);
+    assert_int_equal(call(&two, FS_READ, (uint64_t)b, 3, (uint64_t)-1, 0), 3);
+    assert_int_equal(answer.words[0], 5);
+    assert_int_equal(read_pipe(&two, b, text, sizeof(text), false), 6);
+    assert_memory_equal(text, "second", 6);
+    assert_int_equal(read_pipe(&two, b, text, sizeof(text), true), -EAGAIN);
+    /* A read waits; O_NONBLOCK is the socket's. */
+    uint64_t words[8] = {(uint64_t)b, 64, (uint64_t)-1};
+    fake_request(two.vos, two.pid, FS_READ, words, NULL, 0, -1, &other);
+    fake_run(0);
+    assert_false(other.done);
+    assert_int_equal(write_pipe(&one, a, "late"), 4);
+    fake_run(0);
+    assert_true(other.done);
+    assert_int_equal(other.status, 4);
+    assert_int_equal(call(&two, FS_SETFL, (uint64_t)b, O_NONBLOCK, 0, 0), 0);
+    assert_int_equal(read_pipe(&two, b, text, sizeof(text), false), -EAGAIN);
+    /* Options: only those that a guest has. */
+    assert_int_equal(socket_call(&one, a, FS_SOCKET_GET, SO_SNDBUF, NULL, 0), 0);
+    memcpy(&size, answer.data, sizeof(size));
+    assert_true(size > 1000);
+    assert_int_equal(socket_call(&one, a, FS_SOCKET_SET, SO_SNDBUFFORCE, &size, sizeof(size)), -ENOPROTOOPT);
+    assert_int_equal(socket_call(&one, a, FS_SOCKET_SET, SO_SNDBUF, &size, sizeof(size)), 0);
+    /* One direction ends, then the other. */
+    assert_int_equal(socket_call(&one, a, FS_SOCKET_SHUTDOWN, SHUT_WR, NULL, 0), 0);
+    assert_int_equal(read_pipe(&two, b, text, sizeof(text), false), 0);
+    end(&two);
+    assert_int_equal(write_pipe(&one, a, "x"), -EPIPE);
+    teardown();
+}
+
+static void test_socket_of_other_kinds(void **state) {
+    setup(1);
+    struct guest g = guest_on(1, 100);
+    int listening = socket(AF_UNIX, SOCK_STREAM, 0), internet = socket(AF_INET, SOCK_DGRAM, 0);
+    struct sockaddr abstract = {.sa_family = AF_UNIX};
+    if (internet >= 0)
+        assert_int_equal(export(&g, internet, 0), -EOPNOTSUPP);
+    assert_int_equal(bind(listening, &abstract, sizeof(sa_family_t)), 0);
+    assert_int_equal(listen(listening, 1), 0);
+    assert_int_equal(export(&g, listening, 0), -EOPNOTSUPP);
+    close(listening);
+    if (internet >= 0)
+        close(internet);
+    teardown();
+}
+
 static void test_pipe_without_reader(void **state) {
     setup(2);
     struct guest reader = guest_on(1, 100), writer = guest_on(1, 101);
@@ -131,14 +201,12 @@ static void test_writer_waits_for_room(void **state) {
     move(&writer, 2);
     static char big[65536];
     uint64_t words[8] = {(uint64_t)out, (uint64_t)-1};
-    size_t sent = 0;
     for (int i = 0; i < 2; i++) {
         fake_request(writer.vos, writer.pid, FS_WRITE, words, big, sizeof(big), -1, &other);
         fake_run(0);
         if (!other.done)
             break;
         assert_true(other.status > 0);
-        sent += (size_t)other.status;
     }
     assert_false(other.done); /* it is full */
     static char sink[200000];
@@ -527,7 +595,8 @@ int main(void) {
         return 77;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pipe_between_nodes),
-        cmocka_unit_test(test_pipe_without_reader),
+        cmocka_unit_test(test_pipe_without_reader), cmocka_unit_test(test_socket_between_nodes),
+        cmocka_unit_test(test_socket_of_other_kinds),
         cmocka_unit_test(test_pipe_exported_after_reader_left),
         cmocka_unit_test(test_writer_waits_for_room),
         cmocka_unit_test(test_cancelled_read),

@@ -18,6 +18,7 @@
 #include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -143,6 +144,8 @@ static uint32_t kind_of(int fd) {
         return FS_KIND_DIR;
     if (S_ISFIFO(stat.st_mode))
         return FS_KIND_PIPE;
+    if (S_ISSOCK(stat.st_mode))
+        return FS_KIND_SOCKET;
     return S_ISCHR(stat.st_mode) ? FS_KIND_CHAR : FS_KIND_FILE;
 }
 
@@ -158,10 +161,17 @@ static void reply_stat(struct rpc *rpc, int fd) {
     reply_bytes(rpc, &stat, sizeof(stat));
 }
 
+static uint32_t socket_flags(int fd) {
+    int type = 0;
+    socklen_t length = sizeof(type);
+    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length);
+    return type == SOCK_DGRAM ? FS_O_DGRAM : type == SOCK_SEQPACKET ? FS_O_SEQPACKET : 0;
+}
+
 static long open_reply(struct rpc *rpc, int fd, bool grant) {
     uint64_t *word = rpc->message.payload.words;
     word[1] = kind_of(fd);
-    word[2] = FS_O_LOCAL;
+    word[2] = FS_O_LOCAL | (word[1] == FS_KIND_SOCKET ? socket_flags(fd) : 0);
     reply_stat(rpc, fd);
     if (grant && word[1] != FS_KIND_DIR) {
         word[0] = (uint64_t)-1;
@@ -199,6 +209,18 @@ static long serve_read(struct rpc *rpc) {
     struct pollfd ready = {fd, POLLIN, 0};
     long n = -EAGAIN;
     assert_true(word[1] <= DVK_DATA_MAX);
+    if (kind_of(fd) == FS_KIND_SOCKET) {
+        bool wait = !(word[3] & FS_READ_NO_WAIT) && !(fcntl(fd, F_GETFL) & O_NONBLOCK);
+        int flags = (socket_flags(fd) ? MSG_TRUNC : 0) | (wait ? 0 : MSG_DONTWAIT) | (word[3] & FS_READ_PEEK ? MSG_PEEK : 0);
+        n = recv(fd, buffer, (size_t)word[1], flags);
+        n = n < 0 ? -errno : n;
+        rpc->message.payload.ints[0] = n;
+        n = n > word[1] ? word[1] : n;
+        if (n >= 0)
+            reply_bytes(rpc, buffer, (size_t)n);
+        free(buffer);
+        return n;
+    }
     if (!word[3] || kind_of(fd) != FS_KIND_PIPE || poll(&ready, 1, 0) > 0) {
         n = word[2] == -1 ? read(fd, buffer, (size_t)word[1]) : pread(fd, buffer, (size_t)word[1], word[2]);
         n = n < 0 ? -errno : n;
@@ -216,6 +238,10 @@ static long serve_write(struct rpc *rpc) {
     if (word[3])
         lseek(fd, 0, SEEK_END);
     long n;
+    if (kind_of(fd) == FS_KIND_SOCKET) {
+        n = send(fd, rpc->data, rpc->data_len, MSG_NOSIGNAL | (word[2] ? MSG_DONTWAIT : 0));
+        return n < 0 ? -errno : n;
+    }
     if (word[2] && kind_of(fd) == FS_KIND_PIPE) {
         fcntl(fd, F_SETFL, O_NONBLOCK);
         n = write(fd, rpc->data, rpc->data_len);
@@ -348,7 +374,7 @@ static long serve(struct rpc *rpc) {
     case FS_FTRUNCATE:
         return errno_of(ftruncate(fd, number[1]));
     case FS_SETFL:
-        return errno_of(fcntl(fd, F_SETFL, (int)word[1] & O_APPEND));
+        return errno_of(fcntl(fd, F_SETFL, (int)word[1] & (kind_of(fd) == FS_KIND_SOCKET ? O_NONBLOCK : O_APPEND)));
     case FS_LOCK:
     case PM_UMASK:
         return 0;
@@ -360,6 +386,18 @@ static long serve(struct rpc *rpc) {
     }
     case FS_POLL_SET:
         return serve_poll_set(rpc);
+    case FS_SOCKET: {
+        char value[16];
+        socklen_t length = sizeof(value);
+        if (word[1] == FS_SOCKET_SHUTDOWN)
+            return errno_of(shutdown(fd, (int)word[2]));
+        if (word[1] == FS_SOCKET_SET)
+            return errno_of(setsockopt(fd, SOL_SOCKET, (int)word[2], rpc->data, (socklen_t)rpc->data_len));
+        if (getsockopt(fd, SOL_SOCKET, (int)word[2], value, &length) < 0)
+            return -errno;
+        reply_bytes(rpc, value, length);
+        return 0;
+    }
     case FS_EXPORT:
         number[0] = handle_new(dup(rpc->send_fds[0]));
         return number[0] < 0 ? (long)number[0] : 0;
