@@ -120,8 +120,10 @@ struct vos_siginfo_fields {
     uint32_t uid;
     int32_t status; /* SIGCHLD: si_status */
     uint64_t value; /* si_value for SI_QUEUE and the like */
-    int64_t utime, stime; /* SIGCHLD, clock ticks */
+    uint32_t utime, stime; /* SIGCHLD, clock ticks */
 };
+/* The kernel keeps 48 bytes of a siginfo with a si_code that it does not know, and refuses (E2BIG) what has more. */
+_Static_assert(sizeof(struct vos_siginfo_fields) == 32, "layout");
 
 /* ------------------------------------------------------------------ fs */
 /*

@@ -393,6 +393,7 @@ PROGRAMS = {
     "bc-dc": "echo '2^200; scale=20; 4*a(1)' | bc -l; echo '10 k 2 v p' | dc",
     "more-pipes": "seq 200000 > n; cat n | tee c1 | gzip | gunzip | tee c2 | wc -l; cmp n c1 && cmp n c2 && echo same; "
                   "mkfifo p; sort -n p > s & cat n > p; wait; cmp n s && echo same; (seq 10; exit 3) | (read x; echo $x; cat | wc -l)",
+    "wait-signal": "dd if=/dev/zero of=/dev/null bs=1 count=300000 2> e & wait; tail -n 1 e | cut -c 1-12",  # long in the host
     "lock-file": "for i in 1 2 3 4 5 6; do (flock 9; read n < c 2>/dev/null || n=0; echo $((n + i)) > c) 9> l & done; wait; cat c",
     "parallel-appends": "for i in 1 2 3 4 5 6; do (for j in 1 2 3 4 5; do echo $i$j >> f; done) & done; wait; sort f | md5sum",
     "ninja": "mkdir src; for i in 1 2 3 4 5 6; do echo \"int f$i(void) { return $i; }\" > src/$i.c; done; "

@@ -184,8 +184,8 @@ static void tell_parent(struct pm *pm, struct process *parent, int sig, const st
     if (parent == pm->init || sig == 0)
         return;
     struct vos_siginfo_fields fields = {.code = code, .pid = (int32_t)state->pid, .uid = state->uid, .status = status,
-                                        .utime = state->usage.utime_s * 100 + state->usage.utime_us / 10000,
-                                        .stime = state->usage.stime_s * 100 + state->usage.stime_us / 10000};
+                                        .utime = (uint32_t)(state->usage.utime_s * 100 + state->usage.utime_us / 10000),
+                                        .stime = (uint32_t)(state->usage.stime_s * 100 + state->usage.stime_us / 10000)};
     signal_send(pm, parent, 0, sig, &fields);
 }
 
