@@ -188,8 +188,11 @@ long fd_restore(struct task *task, const struct vos_image_fd *fds, size_t count,
 /* Open a path for the loader: for execute permission when `exec`. Gives a *file* to read or map from. */
 struct file_ref;
 long file_open_exec(struct task *task, const char *path, bool exec, struct file_ref **out, struct vos_stat *stat);
-/* The same of a guest's descriptor (execveat with AT_EMPTY_PATH). */
-long file_open_fd(struct task *task, int vfd, bool exec, struct file_ref **out, struct vos_stat *stat);
+/*
+ * A path by which exec finds what execveat(2) names: `name` in the directory vfd, or if that is empty vfd itself. stay: the descriptor
+ * is closed by exec and has no name, so only this process can use the path. 0 or negative errno.
+ */
+long fd_program_path(struct task *task, int vfd, const char *name, char *path, size_t cap, bool *stay);
 long file_pread(struct task *task, struct file_ref *file, void *to, size_t len, uint64_t offset);
 /* Map part of it (private): at `address` (MAP_FIXED when fixed). Local files are mapped from the host fd, remote ones copied in. */
 long file_map(struct task *task, struct file_ref *file, uint64_t address, size_t len, int prot, bool fixed, uint64_t offset);

@@ -220,6 +220,37 @@ for type in socket.SOCK_STREAM, socket.SOCK_SEQPACKET, socket.SOCK_DGRAM:
     a.close(); print(p.communicate()[0].decode(), p.returncode)
 """
 
+PYTHON_EXEC_BY_DESCRIPTOR = r"""
+import ctypes, os, shutil
+libc, environment = ctypes.CDLL(None, use_errno=True), {"PATH": os.environ["PATH"]}
+def run(f, *words):
+    if (pid := os.fork()) == 0:
+        try:
+            os.execve(f, list(words), environment)
+        except OSError as error:
+            print(error.strerror, flush=True)
+            os._exit(99)
+    print(os.waitpid(pid, 0)[1], flush=True)
+run(os.open("/bin/echo", os.O_RDONLY), "echo", "by descriptor")
+run(os.open("/bin/echo", os.O_PATH), "echo", "by path descriptor")
+inherited = os.open("/bin/echo", os.O_RDONLY); os.set_inheritable(inherited, True)
+run(inherited, "echo", "inherited")
+shutil.copy("/bin/echo", "copy")
+f = os.open("copy", os.O_RDONLY); os.set_inheritable(f, True); os.unlink("copy")
+run(f, "echo", "deleted")
+m = os.memfd_create("program"); os.write(m, open("/bin/echo", "rb").read())
+run(m, "echo", "in memory")
+s = os.memfd_create("script", 0); os.write(s, b"#!/bin/echo script of\n")
+run(s, "x", "an argument")
+run(os.open("/etc/passwd", os.O_RDONLY), "x")
+run(os.open("/bin", os.O_RDONLY), "x")
+if (pid := os.fork()) == 0:
+    argv = (ctypes.c_char_p * 3)(b"echo", b"in a directory", None)
+    libc.syscall(322, os.open("/bin", os.O_RDONLY), b"echo", argv, (ctypes.c_char_p * 1)(None), 0)
+    os._exit(99)
+print(os.waitpid(pid, 0)[1], libc.syscall(322, 77, b"", None, None, 0x1000), ctypes.get_errno())
+"""
+
 PYTHON_ASYNC = r"""
 import asyncio, sys
 async def run(n):
@@ -382,6 +413,7 @@ PROGRAMS = {
     "python-socketpair": heredoc(PYTHON_SOCKETPAIR, "python3 -"),
     "python-socket-rights": heredoc(PYTHON_SOCKET_RIGHTS, "python3 -"),
     "python-sockets-elsewhere": heredoc(PYTHON_SOCKET_CHILD, "cat > child.py") + heredoc(PYTHON_SOCKETS_ELSEWHERE, "python3 -"),
+    "python-exec-by-descriptor": heredoc(PYTHON_EXEC_BY_DESCRIPTOR, "python3 -"),
     "python-async": heredoc(PYTHON_ASYNC, "python3 -"),
     "python-futures": heredoc(PYTHON_FUTURES, "cat > f.py") + "python3 f.py",
     "perl-more": heredoc(PERL_MORE, "perl -"),

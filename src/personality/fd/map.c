@@ -58,28 +58,56 @@ long file_open_exec(struct task *task, const char *path, bool exec, struct file_
     return result;
 }
 
-/* A descriptor that is only good for its name: open that anew. */
-static long file_open_name_of(struct task *task, struct file *named, bool exec, struct file_ref **out,
-                              struct vos_stat *stat) {
-    char path[VOS_PATH_MAX];
-    long length = file_link_text(task, named, path, sizeof(path) - 1);
-    if (length < 0)
-        return length;
-    path[length] = 0;
-    return file_open_exec(task, path, exec, out, stat);
+static bool closes_on_exec(struct task *task, int vfd) {
+    struct fd_table *table = task_fds(task);
+    fd_lock(table);
+    bool closes = (uint32_t)vfd < table->size && table->entry[vfd].close_on_exec;
+    fd_unlock(table);
+    return closes;
 }
 
-long file_open_fd(struct task *task, int vfd, bool exec, struct file_ref **out, struct vos_stat *stat) {
+/* "/dev/fd/N", as Linux calls such a program, too; if it has to, its own name. */
+static long program_path(struct task *task, struct file *file, int vfd, char *path, size_t cap, bool *stay) {
+    bool closes = closes_on_exec(task, vfd);
+    if (file->kind == FS_KIND_PATH || closes) {
+        long length = file_link_text(task, file, path, cap - 1);
+        if (length > 0 && path[0] == '/' && file->kind != FILE_MEMFD) {
+            path[length] = 0;
+            return 0;
+        }
+        if (file->kind == FS_KIND_PATH)
+            return length < 0 ? length : -EACCES;
+    }
+    if (file->kind != FS_KIND_FILE && file->kind != FILE_MEMFD)
+        return -EACCES;
+    __builtin_memcpy(path, "/dev/fd/", 8);
+    path[8 + decimal_put(path + 8, (uint64_t)vfd)] = 0;
+    *stay = closes;
+    return 0;
+}
+
+static long program_path_below(struct task *task, struct file *file, const char *name, char *path, size_t cap) {
+    if (file->kind != FS_KIND_DIR && file->kind != FS_KIND_PATH)
+        return -ENOTDIR;
+    long length = file_link_text(task, file, path, cap);
+    size_t name_length = text_length(name);
+    if (length < 0)
+        return length;
+    if ((size_t)length + 1 + name_length >= cap)
+        return -ENAMETOOLONG;
+    path[length] = '/';
+    __builtin_memcpy(path + length + 1, name, name_length + 1);
+    return 0;
+}
+
+long fd_program_path(struct task *task, int vfd, const char *name, char *path, size_t cap, bool *stay) {
+    if (vfd == AT_FDCWD)
+        return -EACCES; /* the working directory is no program */
     struct file *file = fd_use(task, vfd);
     if (!file)
         return -EBADF;
-    long result;
-    if (file->kind == FS_KIND_PATH || !file_readable(file)) {
-        result = file_open_name_of(task, file, exec, out, stat);
-    } else {
-        file_retain(file);
-        result = file_give(task, NULL, file, exec, out, stat);
-    }
+    *stay = false;
+    long result = *name ? program_path_below(task, file, name, path, cap) : program_path(task, file, vfd, path, cap, stay);
     fd_done(task, file);
     return result;
 }

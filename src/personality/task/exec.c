@@ -200,19 +200,20 @@ long plan_announce(struct task *task, const struct exec_plan *plan, uint32_t typ
     return rpc_call(task, &rpc);
 }
 
-static long place_ask(struct task *task, struct exec_plan *plan) {
+static long place_ask(struct task *task, struct exec_plan *plan, bool stay) {
     const char *policy = image_environment(&plan->view, "DVS_PLACE=");
     struct rpc rpc = {.data = policy, .data_len = policy != NULL ? string_length(policy) + 1 : 0, .flags = RPC_UNINTERRUPTIBLE};
     if (rpc.data_len > 256)
         return -E2BIG;
     rpc.message.type = PM_PLACE;
     rpc.message.payload.words[0] = (task->process->fresh_required ? PM_PLACE_FRESH : 0) |
-                                   (fd_pinned(task->process) ? PM_PLACE_LOCAL : 0);
+                                   (stay || fd_pinned(task->process) ? PM_PLACE_LOCAL : 0);
     long result = rpc_call(task, &rpc);
     return result < 0 ? result : (long)rpc.message.payload.words[0];
 }
 
-static long exec_path(struct task *task, const char *path, uint64_t argv, uint64_t envp) {
+/* stay: the path means something in this process only. */
+static long exec_path(struct task *task, const char *path, uint64_t argv, uint64_t envp, bool stay) {
     struct exec_plan *plan = plan_create();
     if (plan == NULL)
         return -ENOMEM;
@@ -220,7 +221,9 @@ static long exec_path(struct task *task, const char *path, uint64_t argv, uint64
     if (result == 0)
         result = loader_open(task, plan, path);
     if (result == 0)
-        result = place_ask(task, plan);
+        result = place_ask(task, plan, stay);
+    if (stay && result > 0)
+        result = -ENOSYS;
     if (result == PM_FRESH_HERE || result == PM_REMOTE)
         result = exec_elsewhere(task, plan, result == PM_REMOTE);
     else if (result == PM_IN_PLACE) {
@@ -244,7 +247,7 @@ long sys_execve(struct task *task, const uint64_t args[6]) {
     /* the link means this process; the new place could not follow it */
     if (string_equal(path, "/proc/self/exe"))
         string_copy(path, process_exe(task->process), sizeof path);
-    return exec_path(task, path, args[1], args[2]);
+    return exec_path(task, path, args[1], args[2], false);
 }
 
 long sys_execveat(struct task *task, const uint64_t args[6]) {
@@ -256,10 +259,15 @@ long sys_execveat(struct task *task, const uint64_t args[6]) {
         return -EINVAL;
     if (len == 0 && !(args[4] & AT_EMPTY_PATH))
         return -ENOENT;
-    /* a program given by descriptor has no path here by which another place could open it */
-    if (len == 0 || (path[0] != '/' && (int)args[0] != AT_FDCWD))
-        return -ENOSYS;
-    return exec_path(task, path, args[2], args[3]);
+    bool stay = false;
+    if (len == 0 || (path[0] != '/' && (int)args[0] != AT_FDCWD)) {
+        char name[VOS_PATH_MAX];
+        string_copy(name, path, sizeof name);
+        long result = fd_program_path(task, (int)args[0], name, path, sizeof path, &stay);
+        if (result < 0)
+            return result;
+    }
+    return exec_path(task, path, args[2], args[3], stay);
 }
 
 const char *process_exe(const struct process *process) { return process->exe; }

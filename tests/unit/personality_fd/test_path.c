@@ -255,10 +255,34 @@ static void test_loader(void **state) {
     assert_true(file_path(task, file, path, sizeof(path)) > 4);
     assert_int_equal(path[0], '/');
     file_close(task, file);
-    uint64_t fd = (uint64_t)GUEST(sys_open, ADDRESS("/bin/true"), O_PATH);
-    assert_int_equal(file_open_fd(task, (int)fd, true, &file, &stat), 0);
-    assert_int_equal(file_pread(task, file, magic, 4, 0), 4);
-    file_close(task, file);
+    fake_stop(task);
+}
+
+static void test_program_of_descriptor(void **state) {
+    struct task *task = fake_start();
+    char path[200];
+    bool stay = true;
+    int fd = (int)GUEST(sys_open, ADDRESS("/etc/passwd"), O_PATH);
+    assert_int_equal(fd_program_path(task, fd, "", path, sizeof(path), &stay), 0);
+    assert_string_equal(path, "/etc/passwd");
+    assert_false(stay);
+    fd = (int)GUEST(sys_open, ADDRESS("/etc/passwd"), O_RDONLY);
+    assert_int_equal(fd_program_path(task, fd, "", path, sizeof(path), &stay), 0);
+    assert_string_equal(path, "/dev/fd/1");
+    fd = (int)GUEST(sys_open, ADDRESS("/etc/passwd"), O_RDONLY | O_CLOEXEC);
+    assert_int_equal(fd_program_path(task, fd, "", path, sizeof(path), &stay), 0);
+    assert_string_equal(path, "/etc/passwd");
+    assert_int_equal(fd_program_path(task, fd, "x", path, sizeof(path), &stay), -ENOTDIR);
+    fd = (int)GUEST(sys_memfd_create, ADDRESS("program"), 1 /* MFD_CLOEXEC */);
+    assert_int_equal(fd_program_path(task, fd, "", path, sizeof(path), &stay), 0);
+    assert_string_equal(path, "/dev/fd/3");
+    assert_true(stay);
+    fd = (int)GUEST(sys_open, ADDRESS("/etc"), O_RDONLY | O_DIRECTORY);
+    assert_int_equal(fd_program_path(task, fd, "", path, sizeof(path), &stay), -EACCES);
+    assert_int_equal(fd_program_path(task, fd, "passwd", path, sizeof(path), &stay), 0);
+    assert_string_equal(path, "/etc/passwd");
+    assert_int_equal(fd_program_path(task, fd, "passwd", path, 8, &stay), -ENAMETOOLONG);
+    assert_int_equal(fd_program_path(task, 77, "", path, sizeof(path), &stay), -EBADF);
     fake_stop(task);
 }
 
@@ -266,7 +290,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_recognised),   cmocka_unit_test(test_open_descriptor), cmocka_unit_test(test_links),
         cmocka_unit_test(test_fd_directory), cmocka_unit_test(test_directories),     cmocka_unit_test(test_stat),
-        cmocka_unit_test(test_loader),
+        cmocka_unit_test(test_loader),       cmocka_unit_test(test_program_of_descriptor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
