@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Unmodified programs with --place spread: the same output and exit code as natively. Each row is a shell command; it
 runs in an empty directory of the same path in both places. Rows in STRANGER are compared with a native run that may
-read only what the world may, as a container may. With $DVS_TEST_STRICT set, the containers run with --strict."""
+read only what the world may, as a container may. With $DVS_TEST_STRICT set, the containers run with --strict;
+$DVS_TEST_PLACE is another placement than spread."""
 import os
 import shutil
 
@@ -480,6 +481,7 @@ def test_same_as_native(lab, native, name):
     assert want.code != 99, want
     options = [word for key, value in ENVIRONMENT.items() for word in ("-e", f"{key}={value}")]
     strict = ["--strict"] if os.environ.get("DVS_TEST_STRICT") else []
-    got = lab.dvs("run", "--rm", "--image", "host", "--place", "spread", *strict, *options, "--", "sh", "-c", f"mkdir {WORK} && {script}",
+    place = os.environ.get("DVS_TEST_PLACE", "spread")
+    got = lab.dvs("run", "--rm", "--image", "host", "--place", place, *strict, *options, "--", "sh", "-c", f"mkdir {WORK} && {script}",
                   timeout=120)
     assert (got.code, got.out, got.err) == (want.code, want.out, want.err)
