@@ -10,7 +10,7 @@ import pytest
 
 from dvslab import run
 
-WORK = "/dvs-test-work" # not in /tmp, which not every machine lets a stranger use
+WORK = f"/dvs-test-work-{os.getpid()}" # not in /tmp, which not every machine lets a stranger use
 
 PYTHON_THREADS = r"""
 import threading
