@@ -293,6 +293,17 @@ opendir my $d, "/usr/include/linux" or die; my @n = grep { /^[a-f]/ } readdir $d
 open my $p, "-|", "seq 5 | tac" or die; print <$p>; close $p; print `sh -c "exit 7"`, $? >> 8, "\n";
 """
 
+# when wait returns, the child's SIGCHLD has come: it disturbs no later call
+PERL_CHILD_SIGNALS = r"""
+use strict; my $disturbed = 0; $SIG{CHLD} = sub { };
+for my $round (1 .. 20) {
+  my %children; for (1 .. 4) { my $pid = fork(); exec "true" if !$pid; $children{$pid} = 1 }
+  while (%children) { delete $children{wait()} }
+  $disturbed++ if select(undef, undef, undef, 0.02) < 0;
+}
+print "$disturbed\n";
+"""
+
 NODE = r"""
 const { spawn, execSync } = require("child_process"), fs = require("fs"), path = require("path");
 console.log(execSync("seq 3 | tac").toString());
@@ -408,7 +419,7 @@ PROGRAMS = {
                         "for i in {1..50}; do case $(jobs) in *Stopped*) break;; esac; sleep 0.1; done; jobs -s | wc -l; kill -CONT %2; kill %2; wait %2; echo $?; "
                         "(sleep 0.1; exit 9) & fg %+ >/dev/null; echo $?' 2>/dev/null",
     "signals-between-processes": "sh -c 'trap \"echo got hup; exit 5\" HUP; echo ready > r; while :; do sleep 0.05; done' & p=$!; "
-                                 "while [ ! -s r ]; do sleep 0.05; done; kill -HUP $p; wait $p; echo $?; sleep 10 & p=$!; kill -STOP $p; kill -KILL $p; wait $p; echo $?; "
+                                 "while [ ! -s r ]; do sleep 0.05; done; kill -HUP $p; wait $p; echo $?; sleep 10 & p=$!; kill -STOP $p; kill -KILL $p; wait $p 2>/dev/null; echo $?; "
                                  "setsid sh -c 'echo session'; kill -0 999999 2>&1 | sed 's/.*: //'; timeout -s INT 0.2 sleep 5; echo $?",
     "python-multiprocessing-more": heredoc(PYTHON_MULTIPROCESSING_MORE, "cat > m.py") + "python3 m.py",
     "python-socketpair": heredoc(PYTHON_SOCKETPAIR, "python3 -"),
@@ -417,6 +428,7 @@ PROGRAMS = {
     "python-exec-by-descriptor": heredoc(PYTHON_EXEC_BY_DESCRIPTOR, "python3 -"),
     "python-async": heredoc(PYTHON_ASYNC, "python3 -"),
     "python-futures": heredoc(PYTHON_FUTURES, "cat > f.py") + "python3 f.py",
+    "perl-child-signals": heredoc(PERL_CHILD_SIGNALS, "perl -"),
     "perl-more": heredoc(PERL_MORE, "perl -"),
     "busybox-pipes": "busybox sh -c 'busybox seq 300 | busybox awk \"{ s += \\$1 } END { print s }\"; for i in 1 2 3; do busybox echo $i & done | busybox sort; wait; "
                      "busybox seq 3 | busybox xargs -n 1 busybox expr 1 +; busybox tar cf - /etc/passwd 2>/dev/null | busybox tar tf -; busybox find /usr/share/dict | busybox wc -l'",

@@ -219,7 +219,8 @@ static enum dvk_slot_look reply_wait(struct task *task, struct channel *channel,
         uint32_t waiting = DVK_STATE(DVK_SLOT_WAITING, sequence);
         if (interruptible && !*cancelled) {
             if (host_blocking(task, __NR_futex, (uint64_t)&slot->state, FUTEX_WAIT, waiting, 0, 0, 0) == -EINTR &&
-                __atomic_load_n(&task->pending, __ATOMIC_RELAXED) != 0) {
+                __atomic_load_n(&task->pending, __ATOMIC_RELAXED) != 0 &&
+                dvk_slot_look(slot, sequence) == DVK_LOOK_WAITING) {
                 request_cancel(channel, i, position);
                 *cancelled = true;
             }

@@ -197,9 +197,9 @@ static void tell_parent_exit(struct pm *pm, struct process *parent, int sig, con
         tell_parent(pm, parent, sig, state, WCOREDUMP(status) ? CLD_DUMPED : CLD_KILLED, WTERMSIG(status));
 }
 
+/* The signal goes before the answer to a wait, as Linux has it: when the wait returns it is pending, and no later call is disturbed. */
 static int child_exited(struct pm *pm, struct process *parent, struct child *child, const struct pm_s_child_state *state) {
     int sig = (int)child->exit_signal;
-    bool reaped;
     child->zombie = true;
     child->stopped = child->continued = false;
     child->status = state->status;
@@ -209,18 +209,13 @@ static int child_exited(struct pm *pm, struct process *parent, struct child *chi
         child_remove(pm, child);
         return 1;
     }
-    if (sig == SIGCHLD && parent->chld_flags & (PM_CHLD_IGN | PM_CHLD_NOWAIT)) {
+    bool unwaited = sig == SIGCHLD && parent->chld_flags & (PM_CHLD_IGN | PM_CHLD_NOWAIT);
+    tell_parent_exit(pm, parent, unwaited && parent->chld_flags & PM_CHLD_IGN ? 0 : sig, state);
+    if (unwaited)
         child_remove(pm, child);
-        reaped = true;
+    bool reaped = unwaited || wait_serve(pm, parent, child);
+    if (reaped)
         wait_check(pm, parent);
-        if (parent->chld_flags & PM_CHLD_IGN)
-            sig = 0;
-    } else {
-        reaped = wait_serve(pm, parent, child);
-        if (reaped)
-            wait_check(pm, parent);
-    }
-    tell_parent_exit(pm, parent, sig, state);
     return reaped;
 }
 
@@ -229,9 +224,9 @@ static void child_stopped(struct pm *pm, struct process *parent, struct child *c
     child->stopped = stopped;
     child->continued = !stopped;
     child->stop_status = state->status;
-    wait_serve(pm, parent, child);
     if (!(parent->chld_flags & (PM_CHLD_IGN | PM_CHLD_NOSTOP)))
         tell_parent(pm, parent, SIGCHLD, state, stopped ? CLD_STOPPED : CLD_CONTINUED, stopped ? WSTOPSIG(state->status) : SIGCONT);
+    wait_serve(pm, parent, child);
 }
 
 int wait_child_state(struct pm *pm, struct process *parent, const struct pm_s_child_state *state) {
