@@ -109,6 +109,8 @@ int do_fstat(struct op *op) {
     }
     struct vos_stat st;
     int error = object_stat(op, object, &st);
+    if (error == 0 && op->remote && (object->kind == FS_KIND_FILE || object->kind == FS_KIND_PIPE))
+        st.st_blksize = DVK_DATA_MAX; /* each transfer is a message: let programs make few */
     return error < 0 ? error : op_put(op, &st, sizeof(st));
 }
 

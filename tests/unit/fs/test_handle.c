@@ -78,6 +78,11 @@ static void test_pipe_between_nodes(void **state) {
     assert_int_equal(read_pipe(&reader, in, text, sizeof(text), false), 5);
     assert_memory_equal(text, "hello", 5);
     assert_int_equal(read_pipe(&reader, in, text, sizeof(text), true), -EAGAIN);
+    /* Programs are told to use large buffers. */
+    struct vos_stat st;
+    assert_int_equal(call(&reader, FS_FSTAT, (uint64_t)in, 0, 0, 0), 0);
+    memcpy(&st, answer.data, sizeof(st));
+    assert_int_equal(st.st_blksize, DVK_DATA_MAX);
     /* A read waits for the writer. */
     uint64_t words[8] = {(uint64_t)in, 64, (uint64_t)-1};
     fake_request(reader.vos, reader.pid, FS_READ, words, NULL, 0, -1, &other);
