@@ -144,6 +144,9 @@ enum fs_open_flags {
     FS_O_SEQPACKET = 8u, /* ... SOCK_SEQPACKET */
 };
 
+/* Word of the reply to an operation on a relative path: the number of the directory w0 in the table of names, 0: none. */
+#define FS_W_NUMBER 25
+
 enum fs_type {
     /* paths: w0 directory (handle or VOS_CWD), data: path */
     FS_OPEN = VOS_TYPE(DVK_SERVICE_FS, 1),   /* w1 open flags w2 mode (umask applied by the caller) w3 1: to run it: needs X in place of R */
@@ -165,6 +168,8 @@ enum fs_type {
     FS_GETCWD = VOS_TYPE(DVK_SERVICE_FS, 17), /* reply data: path with NUL, status its length with the NUL */
     FS_XATTR = VOS_TYPE(DVK_SERVICE_FS, 18), /* w1 0 get 1 set 2 list 3 remove w2 AT_* w3 size w4 setxattr flags; data: "path\0name\0value".
                                                 reply: status length, data: value or list */
+    FS_NAMES = VOS_TYPE(DVK_SERVICE_FS, 19), /* reply: fds: [the table of names (vos/names.h), to be mapped for reading] */
+    FS_OPENDIR = VOS_TYPE(DVK_SERVICE_FS, 20), /* w0 number of a directory in that table w1 open flags. reply as FS_OPEN */
     /* objects: w0 handle */
     FS_CLOSE = VOS_TYPE(DVK_SERVICE_FS, 32),
     FS_READ = VOS_TYPE(DVK_SERVICE_FS, 33),  /* w1 length (<= DVK_DATA_MAX) w2 offset or -1 (the file's position) w3 enum fs_read_flags.

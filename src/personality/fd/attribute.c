@@ -269,6 +269,25 @@ static long xattr_send(struct task *task, struct place *place, const struct xatt
     return result < 0 || reads ? result : 0;
 }
 
+static bool name_begins(const char *name, const char *prefix) {
+    return text_after(name, prefix) != NULL;
+}
+
+/*
+ * Only those of "user." are kept. That there is none of another kind is known for whatever is there: what fs says, without asking
+ * it (ls looks for two with each file).
+ */
+static long xattr_look(struct task *task, const struct place *place, const struct xattr_request *request) {
+    char name[XATTR_NAME_MAX_BYTES];
+    struct names_found found = {0};
+    if (request->operation != XATTR_GET || guest_string(name, request->name, sizeof(name)) <= 0 || name_begins(name, "user."))
+        return NAMES_ASK;
+    long known = place_look(task, place, !request->no_follow, &found);
+    if (known != 0)
+        return known;
+    return name_begins(name, "security.") || name_begins(name, "trusted.") ? -ENODATA : -EOPNOTSUPP;
+}
+
 static long xattr_call(struct task *task, const struct xattr_request *request) {
     struct place place;
     if (request->operation == XATTR_SET && request->size > DVK_DATA_MAX)
@@ -282,6 +301,8 @@ static long xattr_call(struct task *task, const struct xattr_request *request) {
     if ((place.kind != PLACE_PATH && place.kind != PLACE_FILE) ||
         (place.kind == PLACE_FILE && place.file->kind >= FILE_EVENT))
         result = -EOPNOTSUPP;
+    else if ((result = xattr_look(task, &place, request)) != NAMES_ASK)
+        ; /* no need to ask */
     else if (!(buffer = area_alloc(DVK_DATA_MAX)))
         result = -ENOMEM;
     else

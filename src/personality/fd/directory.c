@@ -18,9 +18,111 @@ struct entry64 {
 #define ENTRY_TYPE_DIR 4
 #define ENTRY_TYPE_LINK 10
 
+/* ---- directories without a handle: their listing is in the table of names ---- */
+
+/* The offset of the first entry at or behind `offset`. */
+static size_t entry_boundary(const char *list, size_t length, uint64_t offset) {
+    size_t at = 0;
+    while (at < length && at < offset) {
+        struct entry64 entry;
+        __builtin_memcpy(&entry, list + at, ENTRY_NAME_OFFSET);
+        if (entry.reclen < ENTRY_NAME_OFFSET)
+            return length;
+        at += entry.reclen;
+    }
+    return at < length ? at : length;
+}
+
+static long list_copy(uint64_t to, const void *from, size_t len) {
+    __builtin_memcpy((void *)to, from, len);
+    return 0;
+}
+
+/* Keep a copy of the whole listing, so that it stays as it was at the first read. */
+static bool list_load(struct file *file) {
+    uint32_t length = 0;
+    if (file->list)
+        return true;
+    if (names_list(names_table, file->number, NULL, 0, &length, list_copy) != 0 || !length)
+        return false;
+    char *list = area_alloc(length);
+    uint32_t again = 0;
+    if (!list)
+        return false;
+    if (names_list(names_table, file->number, list, length, &again, list_copy) != 0 || again != length) {
+        area_free(list, length);
+        return false;
+    }
+    file->list = list;
+    file->list_length = length;
+    return true;
+}
+
+static void list_forget(struct file *file) {
+    if (file->list)
+        area_free(file->list, file->list_length);
+    file->list = NULL;
+}
+
+/* Entries that are at the file's position, or NAMES_ASK. With several threads there is no copy: two could be at it. */
+static long list_read(struct task *task, struct file *file, void *to, size_t len) {
+    uint32_t length = 0;
+    if (!file->list && file->position == 0) {
+        long result = names_list(names_table, file->number, to, len, &length, guest_write);
+        if (result < 0)
+            return result;
+        if (length <= len) {
+            file->position = length;
+            file->directory_end = true;
+            return length;
+        }
+    }
+    if (task_fds(task)->threaded || !list_load(file))
+        return NAMES_ASK;
+    size_t from = entry_boundary(file->list, file->list_length, file->position), end = from;
+    while (end < file->list_length) {
+        struct entry64 entry;
+        __builtin_memcpy(&entry, file->list + end, ENTRY_NAME_OFFSET);
+        if (entry.reclen < ENTRY_NAME_OFFSET || end - from + entry.reclen > len)
+            break;
+        end += entry.reclen;
+    }
+    if (end == from && end < file->list_length)
+        return -EINVAL;
+    long result = guest_write((uint64_t)to, file->list + from, end - from);
+    if (result < 0)
+        return result;
+    file->position = end;
+    file->directory_end = end == file->list_length;
+    return (long)(end - from);
+}
+
+long directory_seek(struct task *task, struct file *file, int64_t offset, int whence) {
+    if (whence == SEEK_CUR)
+        offset += (int64_t)file->position;
+    else if (whence != SEEK_SET)
+        return -EINVAL;
+    if (offset < 0)
+        return -EINVAL;
+    if (offset == 0)
+        list_forget(file); /* rewinddir: what is there now */
+    file->directory_end = false;
+    file->position = (uint64_t)offset;
+    return (long)offset;
+}
+
 static long directory_read(struct task *task, struct file *file, void *to, size_t len) {
     if (file->directory_end)
         return 0;
+    if (file->handle < 0) {
+        long result = list_read(task, file, to, len);
+        if (result == NAMES_ASK)
+            result = directory_handle(task, file);
+        else
+            return result;
+        if (result < 0)
+            return result;
+    }
     size_t size = len < DVK_DATA_MAX ? len : DVK_DATA_MAX;
     struct rpc rpc;
     fs_prepare(&rpc, FS_GETDENTS);
@@ -110,7 +212,7 @@ static long directory_check(const struct file *file) {
         return -EBADF;
     if (file->kind == FILE_FD_DIRECTORY)
         return 0;
-    return file->kind == FS_KIND_DIR && file->handle >= 0 ? 0 : -ENOTDIR;
+    return file->kind == FS_KIND_DIR ? 0 : -ENOTDIR;
 }
 
 long sys_getdents64(struct task *task, const uint64_t args[6]) {

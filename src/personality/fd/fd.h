@@ -19,6 +19,7 @@
 #ifndef FD_FD_H
 #define FD_FD_H
 
+#include "personality/fd/names.h"
 #include "personality/personality.h"
 
 /* Continues enum fs_kind: what only the personality knows. */
@@ -46,13 +47,16 @@ struct file {
     uint32_t refs;              /* entries + calls under way; atomic when threaded */
     uint32_t kind;              /* enum fs_kind, enum file_kind */
     int host_fd;                /* or -1 */
-    int64_t handle;             /* or -1 */
+    int64_t handle;             /* or -1; of a directory that was opened by its number, until it is needed: directory_handle */
     int64_t exported;           /* handle made for an exec elsewhere that has not happened; or -1 */
     uint32_t status_flags;      /* O_ACCMODE, O_APPEND, O_NONBLOCK, O_PATH; of host files only O_ACCMODE is kept true */
     uint32_t open_flags;        /* FS_O_* */
     bool stat_known;            /* stat was given; true for ever if FS_O_IMMUTABLE, else st_dev and st_ino only */
     bool directory_end;         /* the server said that nothing follows */
-    uint64_t position;          /* FILE_FD_DIRECTORY: next entry */
+    uint64_t position;          /* FILE_FD_DIRECTORY: next entry; directory without a handle: offset in its listing */
+    uint32_t number;            /* of a directory in the table of names, 0: not known. Atomic */
+    char *list;                 /* directory without a handle: its whole listing, list_length bytes */
+    size_t list_length;
     struct interest *interests; /* FILE_EPOLL */
     struct file *copy;          /* while the table is copied */
     struct vos_stat stat;
@@ -72,6 +76,8 @@ struct fd_table {
     bool posix_locked;     /* has made a POSIX lock on a granted file: closes must drop it */
     bool poll_set_missing; /* fs does not know FS_POLL_SET */
     bool umask_told;       /* pm knows the umask */
+    uint32_t cwd_number;   /* of the working directory in the table of names, 0: not known. Atomic */
+    uint32_t cwd_changes;  /* how often that was forgotten */
     uint32_t opening;      /* opens whose host fd may have come without a file yet */
     uint32_t umask;
     uint32_t limit;          /* RLIMIT_NOFILE */
@@ -126,6 +132,7 @@ struct file *file_new_opened(struct fd_table *table, uint32_t kind, int host_fd,
 void file_retain(struct file *file);
 /* Drop a reference; the last one closes. May send a message. */
 void file_release(struct task *task, struct file *file);
+void handle_close(struct task *task, int64_t handle);
 /* Memory of the file only (its process is gone). */
 void file_forget(struct fd_table *table, struct file *file);
 
@@ -177,10 +184,10 @@ struct place {
     enum place_kind kind;
     struct file *file; /* also the directory that dir stands for; or NULL */
     int vfd;           /* of PLACE_FD_LINK and of PLACE_FILE */
-    int64_t dir;       /* fs handle or VOS_CWD */
+    int64_t dir;       /* fs handle or VOS_CWD; -1: ask place_dir */
     const char *text;  /* in buffer */
     size_t length;     /* without NUL */
-    char buffer[VOS_PATH_MAX];
+    char buffer[VOS_PATH_MAX + 8]; /* names_walk may look a little past the end */
 };
 /* Copies the path and looks at it. 0 or negative errno (then there is nothing to end). */
 long place_resolve(struct task *task, struct place *place, int dirfd, uint64_t path, unsigned flags);
@@ -195,6 +202,14 @@ void place_end(struct task *task, struct place *place);
  * AT_EMPTY_PATH, granted files FS_HOSTFD_OP. Links of /proc/self/fd themselves give -EPERM.
  */
 long place_request(struct task *task, struct place *place, struct rpc *rpc, int at_word);
+/* What the table of names says about a PLACE_PATH: as names_walk; NAMES_ASK for all else. */
+long place_look(struct task *task, const struct place *place, bool follow, struct names_found *found);
+/* The directory that a PLACE_PATH begins in, for a request to fs: handle or VOS_CWD; or negative errno. */
+long place_dir(struct task *task, const struct place *place, int64_t *dir);
+/* A request about the place was answered: note what the reply says of its directory. changes: cwd_changes before the request. */
+void place_learn(struct task *task, const struct place *place, const struct rpc *rpc, uint32_t changes);
+/* The working directory is about to change, or has changed. */
+void cwd_forget(struct fd_table *table);
 /* What readlink shows for a file: text into to (no NUL); length or negative errno. */
 long file_link_text(struct task *task, struct file *file, char *to, size_t cap);
 
@@ -216,6 +231,10 @@ long file_open(struct task *task, struct place *place, uint32_t flags, uint32_t 
 long signal_file_read(struct task *task, struct file *file, uint64_t to, size_t len);
 long fd_directory_read(struct task *task, struct file *file, uint64_t to, size_t len);
 void fd_directory_stat(struct vos_stat *stat);
+/* The handle of a directory, asked for when there is none yet. Negative errno. */
+long directory_handle(struct task *task, struct file *file);
+/* lseek of a directory without a handle. */
+long directory_seek(struct task *task, struct file *file, int64_t offset, int whence);
 /* Remove a file from all epoll sets. Caller holds the lock. */
 void epoll_forget(struct fd_table *table, struct file *file);
 

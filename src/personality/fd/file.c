@@ -64,7 +64,7 @@ void file_retain(struct file *file) {
     __atomic_fetch_add(&file->refs, 1, __ATOMIC_RELAXED);
 }
 
-static void handle_close(struct task *task, int64_t handle) {
+void handle_close(struct task *task, int64_t handle) {
     struct rpc rpc;
     fs_prepare(&rpc, FS_CLOSE);
     rpc.message.payload.ints[0] = handle;
@@ -89,6 +89,8 @@ void file_release(struct task *task, struct file *file) {
         handle_close(task, file->exported);
     if (file->handle >= 0)
         handle_close(task, file->handle);
+    if (file->list)
+        area_free(file->list, file->list_length);
     fd_lock(table);
     if (table->interest_count) {
         epoll_forget(table, file);
@@ -188,6 +190,7 @@ static long files_copy(struct fd_table *to, const struct fd_table *from) {
             return -ENOMEM;
         *file = *old;
         file->interests = NULL;
+        file->list = NULL; /* the parent's, whose memory this may be */
         file_link(to, file);
         old->copy = file;
     }
@@ -205,6 +208,8 @@ int fd_table_fork(struct process *child, struct process *parent) {
         from->lock = (struct lock){0};
         from->process = child;      /* perhaps a new one that took the table over */
         from->posix_locked = false; /* POSIX locks are not inherited */
+        if (from->threaded) /* another thread may have been changing it */
+            from->cwd_number = 0;
         table_settle(from);
         return 0;
     }
@@ -224,6 +229,7 @@ int fd_table_fork(struct process *child, struct process *parent) {
     to->threaded = from->threaded;
     to->poll_set_missing = from->poll_set_missing;
     to->umask_told = from->umask_told;
+    to->cwd_number = from->threaded ? 0 : from->cwd_number;
     to->opening = from->opening;
     to->umask = from->umask;
     to->limit = from->limit;

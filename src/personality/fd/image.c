@@ -96,8 +96,8 @@ static long describe(struct task *task, struct description *description, struct 
         return 0; /* lists the old program's descriptors */
     if (file->host_fd < 0) {
         to->kind = VOS_IMAGE_FD_HANDLE;
-        to->handle = file->handle;
-        return 1;
+        to->handle = file->kind == FS_KIND_DIR ? directory_handle(task, file) : file->handle;
+        return to->handle >= 0; /* a directory that was removed before anybody asked for a handle is not to be had */
     }
     if (!description->remote && description->host_count < DVK_MESSAGE_FDS) {
         to->kind = VOS_IMAGE_FD_HOST;

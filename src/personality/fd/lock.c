@@ -129,6 +129,11 @@ long sys_flock(struct task *task, const uint64_t args[6]) {
         result = -EINVAL;
     } else {
         struct rpc rpc;
+        long handle = file->kind == FS_KIND_DIR ? directory_handle(task, file) : 0;
+        if (handle < 0) {
+            fd_done(task, file);
+            return handle;
+        }
         lock_prepare(&rpc, file, LOCK_FLOCK);
         rpc.message.payload.words[2] = (uint64_t)operation;
         result = operation & ABI_LOCK_NB || kind == ABI_LOCK_UN ? fs_call(task, &rpc) : fs_call_blocking(task, &rpc);

@@ -92,7 +92,7 @@ static long pair_path(struct task *task, struct name_pair *pair, int dirfd, uint
     if (result < 0)
         return result;
     if (place.kind == PLACE_PATH) {
-        *dir = place.dir;
+        result = place_dir(task, &place, dir);
         pair_add(pair, place.text, place.length);
     } else if (place.kind == PLACE_FILE && place.file->handle >= 0 && at_flags) {
         *dir = place.file->handle;
@@ -202,6 +202,10 @@ static long link_text(struct task *task, struct place *place, char *to, size_t c
     case PLACE_PATH:
         break;
     }
+    struct names_found found = {.target = to};
+    long known = cap == VOS_PATH_MAX ? place_look(task, place, false, &found) : NAMES_ASK;
+    if (known != NAMES_ASK)
+        return known < 0 ? known : found.kind == NAMES_LINK ? (long)found.target_length : -EINVAL;
     struct rpc rpc;
     fs_prepare(&rpc, FS_READLINK);
     rpc.message.payload.words[1] = cap;
@@ -247,7 +251,9 @@ static long change_directory(struct task *task, struct place *place) {
         return -EACCES; /* only its names are here */
     if (place->kind == PLACE_FILE && place->file->kind != FS_KIND_DIR && place->file->kind != FS_KIND_PATH)
         return -ENOTDIR;
+    cwd_forget(task_fds(task));
     long result = place_request(task, place, &rpc, -1);
+    cwd_forget(task_fds(task));
     return result < 0 ? result : 0;
 }
 

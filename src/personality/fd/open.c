@@ -62,17 +62,68 @@ static long open_at_fs(struct task *task, struct rpc *rpc, uint32_t flags, struc
     return 0;
 }
 
+static void open_prepare(struct rpc *rpc, const char *text, size_t length, uint32_t flags, uint32_t mode, bool for_exec) {
+    fs_prepare(rpc, FS_OPEN);
+    rpc->message.payload.words[1] = flags & ~(uint32_t)O_CLOEXEC;
+    rpc->message.payload.words[2] = mode;
+    rpc->message.payload.words[3] = for_exec;
+    rpc->data = text;
+    rpc->data_len = length + 1;
+}
+
 static long open_path(struct task *task, int64_t dir, const char *text, size_t length, uint32_t flags, uint32_t mode,
                       bool for_exec, struct file **out) {
     struct rpc rpc;
-    fs_prepare(&rpc, FS_OPEN);
+    open_prepare(&rpc, text, length, flags, mode, for_exec);
     rpc.message.payload.ints[0] = dir;
-    rpc.message.payload.words[1] = flags & ~(uint32_t)O_CLOEXEC;
-    rpc.message.payload.words[2] = mode;
-    rpc.message.payload.words[3] = for_exec;
-    rpc.data = text;
-    rpc.data_len = length + 1;
     return open_at_fs(task, &rpc, flags, out);
+}
+
+/*
+ * By the table of names: what is not there, and directories, which get a handle when they need one. NAMES_ASK: fs must open it.
+ */
+static long open_look(struct task *task, struct place *place, uint32_t flags, bool for_exec, struct file **out) {
+    const uint32_t plain = O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | 0100000 /* O_LARGEFILE */;
+    struct names_found found = {0};
+    if (flags & O_CREAT)
+        return NAMES_ASK;
+    long known = place_look(task, place, !(flags & O_NOFOLLOW), &found);
+    if (known != 0 || found.kind != NAMES_DIR || flags & ~plain || for_exec)
+        return known != 0 ? known : NAMES_ASK;
+    struct file *file = file_new(task_fds(task), FS_KIND_DIR, -1, -1, flags & OPEN_KEPT);
+    if (!file)
+        return -ENOMEM;
+    file->number = found.number;
+    file->open_flags = FS_O_LOCAL;
+    *out = file;
+    return 0;
+}
+
+long directory_handle(struct task *task, struct file *file) {
+    int64_t handle = __atomic_load_n(&file->handle, __ATOMIC_ACQUIRE);
+    if (handle >= 0 || file->kind != FS_KIND_DIR)
+        return handle >= 0 ? (long)handle : -EPERM;
+    struct rpc rpc;
+    fs_prepare(&rpc, FS_OPENDIR);
+    rpc.message.payload.words[0] = file->number;
+    rpc.message.payload.words[1] = file->status_flags & O_NONBLOCK;
+    long result = fs_call(task, &rpc);
+    if (result != FS_GRANT_HANDLE || rpc.message.payload.words[1] != FS_KIND_DIR)
+        return result < 0 ? result : -EIO;
+    int64_t made = rpc.message.payload.ints[0];
+    if (file->position > 0) { /* go on where we are */
+        fs_prepare(&rpc, FS_LSEEK);
+        rpc.message.payload.ints[0] = made;
+        rpc.message.payload.words[1] = file->position;
+        rpc.message.payload.words[2] = SEEK_SET;
+        (void)fs_call(task, &rpc);
+    }
+    int64_t none = -1;
+    /* Another thread may have been faster. Release: its position has been set. */
+    if (__atomic_compare_exchange_n(&file->handle, &none, made, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        return (long)made;
+    handle_close(task, made);
+    return (long)none;
 }
 
 /*
@@ -83,8 +134,10 @@ static long reopen(struct task *task, struct place *place, uint32_t flags, bool 
     struct file *file = place->file;
     if (flags & O_CREAT && flags & O_EXCL)
         return -EEXIST;
-    if (file->kind == FS_KIND_DIR && file->handle >= 0)
-        return open_path(task, file->handle, ".", 1, flags, 0, for_exec, out);
+    if (file->kind == FS_KIND_DIR) {
+        long handle = directory_handle(task, file);
+        return handle < 0 ? handle : open_path(task, handle, ".", 1, flags, 0, for_exec, out);
+    }
     if (flags & O_DIRECTORY)
         return -ENOTDIR;
     if (file->kind == FS_KIND_FILE || file->kind == FS_KIND_CHAR) {
@@ -125,7 +178,18 @@ long file_open(struct task *task, struct place *place, uint32_t flags, uint32_t 
     case PLACE_PATH:
         break;
     }
-    return open_path(task, place->dir, place->text, place->length, flags, mode, for_exec, out);
+    long result = open_look(task, place, flags, for_exec, out);
+    if (result != NAMES_ASK)
+        return result;
+    struct rpc rpc;
+    uint32_t changes = __atomic_load_n(&task_fds(task)->cwd_changes, __ATOMIC_RELAXED);
+    open_prepare(&rpc, place->text, place->length, flags, mode, for_exec);
+    result = place_dir(task, place, &rpc.message.payload.ints[0]);
+    if (result < 0)
+        return result;
+    result = open_at_fs(task, &rpc, flags, out);
+    place_learn(task, place, &rpc, changes);
+    return result;
 }
 
 static long open_common(struct task *task, int dirfd, uint64_t path, uint32_t flags, uint32_t mode) {

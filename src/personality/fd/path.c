@@ -73,7 +73,7 @@ static long place_descriptor(struct task *task, struct place *place, int vfd, co
     }
     while (*rest == '/')
         rest++;
-    if (!file_is_directory(file) || file->handle < 0) {
+    if (!file_is_directory(file)) {
         place_end(task, place);
         return -ENOTDIR;
     }
@@ -142,7 +142,7 @@ static long place_relative(struct task *task, struct place *place, int dirfd, un
     }
     if (place->file->kind == FILE_FD_DIRECTORY)
         return place_in_fd_directory(task, place, flags);
-    if (!file_is_directory(place->file) || place->file->handle < 0) {
+    if (!file_is_directory(place->file)) {
         place_end(task, place);
         return -ENOTDIR;
     }
@@ -208,6 +208,50 @@ void place_end(struct task *task, struct place *place) {
     place->file = NULL;
 }
 
+/* ---- the table of names ---- */
+
+static uint32_t cwd_changes(struct task *task) {
+    return __atomic_load_n(&task_fds(task)->cwd_changes, __ATOMIC_RELAXED);
+}
+
+long place_look(struct task *task, const struct place *place, bool follow, struct names_found *found) {
+    if (!names_table || place->kind != PLACE_PATH)
+        return NAMES_ASK;
+    /* Relaxed: a number means the same whenever it was learnt. */
+    uint32_t *start = place->file ? &place->file->number : &task_fds(task)->cwd_number;
+    return names_walk(names_table, __atomic_load_n(start, __ATOMIC_RELAXED), place->text, follow, found);
+}
+
+long place_dir(struct task *task, const struct place *place, int64_t *dir) {
+    long handle = place->dir == -1 ? directory_handle(task, place->file) : 0;
+    *dir = place->dir == -1 ? handle : place->dir;
+    return handle < 0 ? handle : 0;
+}
+
+/* Should the working directory have changed meanwhile, by another thread, the number may be the old one's: then it is not kept,
+ * or a change that is still under way forgets it when it is done. */
+void place_learn(struct task *task, const struct place *place, const struct rpc *rpc, uint32_t changes) {
+    struct fd_table *table = task_fds(task);
+    uint32_t number = (uint32_t)rpc->message.payload.words[FS_W_NUMBER];
+    if (!names_table || place->kind != PLACE_PATH || place->text[0] == '/')
+        return;
+    if (place->file) {
+        __atomic_store_n(&place->file->number, number, __ATOMIC_RELAXED);
+        return;
+    }
+    fd_lock(table);
+    if (table->cwd_changes == changes)
+        __atomic_store_n(&table->cwd_number, number, __ATOMIC_RELAXED);
+    fd_unlock(table);
+}
+
+void cwd_forget(struct fd_table *table) {
+    fd_lock(table);
+    table->cwd_changes++;
+    __atomic_store_n(&table->cwd_number, 0, __ATOMIC_RELAXED);
+    fd_unlock(table);
+}
+
 /* An operation on a granted host file: the words stay, the type goes in front. */
 static long host_file_request(struct task *task, struct file *file, struct rpc *rpc) {
     rpc->message.payload.words[0] = rpc->message.type;
@@ -223,8 +267,13 @@ long place_request(struct task *task, struct place *place, struct rpc *rpc, int 
         rpc->data_len = place->length + 1;
     }
     if (place->kind == PLACE_PATH) {
-        rpc->message.payload.ints[0] = place->dir;
-        return fs_call(task, rpc);
+        uint32_t changes = cwd_changes(task);
+        long result = place_dir(task, place, &rpc->message.payload.ints[0]);
+        if (result < 0)
+            return result;
+        result = fs_call(task, rpc);
+        place_learn(task, place, rpc, changes);
+        return result;
     }
     if (place->kind != PLACE_FILE)
         return -EPERM;
@@ -236,9 +285,10 @@ long place_request(struct task *task, struct place *place, struct rpc *rpc, int 
         rpc->message.payload.words[at_word] |= AT_EMPTY_PATH;
     if (place->file->host_fd >= 0)
         return host_file_request(task, place->file, rpc);
-    if (place->file->handle < 0)
-        return -EPERM;
-    rpc->message.payload.ints[0] = place->file->handle;
+    long handle = directory_handle(task, place->file);
+    if (handle < 0)
+        return handle;
+    rpc->message.payload.ints[0] = handle;
     return fs_call(task, rpc);
 }
 
@@ -259,7 +309,10 @@ static long file_path_text(struct task *task, struct file *file, char *to, size_
         rpc.send_fds = &file->host_fd;
         rpc.send_fd_count = 1;
     } else {
-        rpc.message.payload.ints[0] = file->handle;
+        long handle = directory_handle(task, file);
+        if (handle < 0)
+            return handle;
+        rpc.message.payload.ints[0] = handle;
     }
     rpc.reply = &info;
     rpc.reply_cap = sizeof(info);

@@ -299,6 +299,8 @@ long sys_lseek(struct task *task, const uint64_t args[6]) {
         result = -ESPIPE;
     } else if (file->kind == FILE_FD_DIRECTORY) {
         result = args[2] == SEEK_SET && (int64_t)args[1] >= 0 ? (long)(file->position = args[1]) : -EINVAL;
+    } else if (file->kind == FS_KIND_DIR && file->handle < 0) {
+        result = directory_seek(task, file, (int64_t)args[1], (int)args[2]);
     } else {
         struct rpc rpc;
         fs_prepare(&rpc, FS_LSEEK);

@@ -34,8 +34,11 @@ static long stat_by_message(struct task *task, struct file *file, struct vos_sta
         rpc.send_fds = &file->host_fd;
         rpc.send_fd_count = 1;
     } else {
+        long handle = directory_handle(task, file);
+        if (handle < 0)
+            return handle;
         fs_prepare(&rpc, FS_FSTAT);
-        rpc.message.payload.ints[0] = file->handle;
+        rpc.message.payload.ints[0] = handle;
     }
     rpc.reply = stat;
     rpc.reply_cap = sizeof(*stat);
@@ -108,6 +111,9 @@ long file_stat(struct task *task, struct file *file, struct vos_stat *stat) {
         return anonymous_stat(file, stat);
     if (file->host_fd >= 0)
         return granted_stat(task, file, stat);
+    struct names_found found = {.stat = stat};
+    if (file->kind == FS_KIND_DIR && names_table && names_by_number(names_table, file->number, &found) == 0 && found.mode)
+        return 0;
     return stat_by_message(task, file, stat);
 }
 
@@ -127,6 +133,10 @@ static long path_stat(struct task *task, struct place *place, uint32_t at_flags,
     case PLACE_PATH:
         break;
     }
+    struct names_found found = {.stat = stat};
+    long known = place_look(task, place, !(at_flags & AT_SYMLINK_NOFOLLOW), &found);
+    if (known != NAMES_ASK && (known < 0 || found.mode))
+        return known;
     struct rpc rpc;
     fs_prepare(&rpc, FS_STAT);
     rpc.message.payload.words[1] = at_flags & AT_SYMLINK_NOFOLLOW;
@@ -238,6 +248,21 @@ long sys_statx(struct task *task, const uint64_t args[6]) {
 
 /* ---- access ---- */
 
+/*
+ * What everyone may do, as far as the table of names shows it. For all else fs knows who is asking; what it may do to the image
+ * depends on whether all may read that.
+ */
+static long access_look(struct task *task, const struct place *place, uint32_t mode, bool follow) {
+    struct names_found found = {0};
+    long result = place_look(task, place, follow, &found);
+    if (result != 0 || mode == 0)
+        return result;
+    if (found.kind == NAMES_DIR)
+        return mode & ABI_W_OK ? NAMES_ASK : 0;
+    uint32_t wanted = mode * 0111 | (mode & (ABI_R_OK | ABI_W_OK) ? 0444 : 0);
+    return (found.mode & wanted) == wanted ? 0 : NAMES_ASK;
+}
+
 static long access_at(struct task *task, int dirfd, uint64_t path, uint32_t mode, uint32_t at_flags) {
     if (mode & ~(uint32_t)(ABI_R_OK | ABI_W_OK | ABI_X_OK))
         return -EINVAL;
@@ -246,7 +271,11 @@ static long access_at(struct task *task, int dirfd, uint64_t path, uint32_t mode
     long result = place_resolve(task, &place, dirfd, path, flags);
     if (result < 0)
         return result;
-    if (place.kind == PLACE_PATH || (place.kind == PLACE_FILE && place.file->handle >= 0)) {
+    long known = access_look(task, &place, mode, !(at_flags & AT_SYMLINK_NOFOLLOW));
+    if (known != NAMES_ASK) {
+        result = known;
+    } else if (place.kind == PLACE_PATH ||
+               (place.kind == PLACE_FILE && (place.file->handle >= 0 || place.file->kind == FS_KIND_DIR))) {
         struct rpc rpc;
         fs_prepare(&rpc, FS_ACCESS);
         rpc.message.payload.words[1] = mode;

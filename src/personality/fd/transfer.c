@@ -144,12 +144,12 @@ static long file_sync(struct task *task, int vfd, long number) {
         result = -EBADF;
     } else if (file->host_fd >= 0) {
         result = host_call(number, (uint64_t)file->host_fd, 0, 0, 0, 0, 0);
-    } else if (file->handle < 0 || file_is_stream(file)) {
+    } else if ((file->handle < 0 && file->kind != FS_KIND_DIR) || file_is_stream(file)) {
         result = -EINVAL;
-    } else {
+    } else if ((result = file->kind == FS_KIND_DIR ? directory_handle(task, file) : (long)file->handle) >= 0) {
         struct rpc rpc;
         fs_prepare(&rpc, FS_FSYNC);
-        rpc.message.payload.ints[0] = file->handle;
+        rpc.message.payload.ints[0] = result;
         rpc.message.payload.words[1] = number == __NR_fdatasync;
         result = fs_call(task, &rpc);
     }

@@ -8,6 +8,7 @@
  */
 #include "cell/zygote.h"
 #include "personality/entry/signal.h"
+#include "personality/fd/names.h"
 #include "personality/task/exec.h"
 #include <asm/errno.h>
 #include <asm/unistd.h>
@@ -252,6 +253,23 @@ static _Noreturn void zygote_serve(struct thread *thread) {
     }
 }
 
+/* What all guests of the cell may know without asking, for reading. Without it they ask. */
+static void names_map(struct task *task) {
+    int fd = -1;
+    struct rpc rpc = {.fds = &fd, .fd_cap = 1, .flags = RPC_UNINTERRUPTIBLE};
+    rpc.message.type = FS_NAMES;
+    if (rpc_call(task, &rpc) < 0 || fd < 0)
+        return;
+    long size = CALL3(__NR_lseek, fd, 0, 2 /* SEEK_END */);
+    uint64_t address = size < (long)NAMES_ARENA_AT ? 0 : area_reserve((size_t)size);
+    if (address != 0 && CALL6(__NR_mmap, address, size, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) >= 0) {
+        const struct names_header *table = (const struct names_header *)address;
+        if (table->magic == NAMES_MAGIC && table->size <= (uint64_t)size)
+            names_table = table;
+    }
+    CALL1(__NR_close, fd);
+}
+
 static void zygote_begin(void *argument) {
     struct thread *thread = argument;
     uint64_t image_len;
@@ -259,6 +277,7 @@ static void zygote_begin(void *argument) {
     signals_init();
     if (hello(&thread->task, &image_len) < 0)
         give_up(1);
+    names_map(&thread->task);
     zygote_serve(thread);
 }
 

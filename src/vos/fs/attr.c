@@ -20,6 +20,7 @@ static int refresh_dir(struct op *op, struct place *place) {
     place->dir->mode = st.st_mode;
     place->dir->uid = st.st_uid;
     place->dir->gid = st.st_gid;
+    names_dir_changed(op->fs, place->dir);
     return 0;
 }
 
@@ -68,8 +69,8 @@ int do_chmod(struct op *op) {
         return -EOPNOTSUPP;
     if (op->creds->uid != 0 && op->creds->uid != st.st_uid)
         return -EPERM;
-    /* A directory that not all may search any more: other nodes must ask again. */
-    if (place->layer == LAYER_TREE && S_ISDIR(place->mode) && (mode & 0111) != 0111)
+    /* A directory that not all may search and list any more: other nodes must ask again. */
+    if (place->layer == LAYER_TREE && S_ISDIR(place->mode) && (mode & 0555) != 0555)
         error = lease_revoke_below(op, place->dir);
     if (error == 0)
         error = writable_at(op, place, &at);

@@ -72,6 +72,8 @@ static int list_make(struct op *op, struct object *object) {
         error = list_place(op, &object->place, emit_entry, object);
     if (error != 0)
         list_forget(object);
+    else if (object->place.layer == LAYER_TREE)
+        names_listing(op->fs, object->place.dir, object->list, object->list_len);
     return error;
 }
 

@@ -97,6 +97,8 @@ struct tree_dir {
     bool searchable;   /* image part: we, as the host sees us, may look names up in it */
     uint8_t image;     /* enum image_state: does an image directory show through */
     bool mounts;       /* something is mounted right below it */
+    bool filled;       /* its names were put into the table of names in advance */
+    uint32_t number, numbers; /* in the table of names, 0: none; chain of all that it had */
     int image_fd, attr_fd, upper_fd; /* O_PATH or -1 (not open now); attr_fd may be equal to image_fd */
     uint64_t image_ino;
     uint32_t image_mode, image_uid, image_gid;
@@ -129,6 +131,27 @@ int tree_load(struct fs *fs, struct tree_dir *dir);
 struct entry *entry_find(struct fs *fs, const struct tree_dir *dir, const char *name);
 struct entry *entry_add(struct fs *fs, struct tree_dir *dir, const char *name); /* found or made, type 0 */
 void entry_free(struct fs *fs, struct entry *entry);
+
+/* ------------------------------------------------------------------ the table of names (names.c; vos/names.h) */
+
+struct place;
+int names_start(struct fs *fs);
+void names_stop(struct fs *fs);
+int names_fd(struct fs *fs); /* a new descriptor for a guest; -errno */
+/* A lookup of name in dir ended with this; NULL: there is no such name. */
+void names_found(struct fs *fs, struct tree_dir *dir, const char *name, const struct place *found);
+void names_attributes(struct fs *fs, struct tree_dir *dir, const struct vos_stat *st); /* as place_stat says */
+void names_listing(struct fs *fs, struct tree_dir *dir, const char *list, size_t length); /* as FS_GETDENTS gives it */
+void names_fill(struct op *op, struct tree_dir *dir); /* the other names of a directory that was listed */
+/* Number of a directory, given if need be; 0: it cannot stand in the table. */
+uint32_t names_number(struct fs *fs, struct tree_dir *dir);
+struct tree_dir *names_dir(struct fs *fs, uint64_t number); /* of a number that it has or had; NULL: none */
+/* Changes. Called in the same run of a handler in which they are made: nobody sees them earlier. */
+void names_changed(struct fs *fs, struct tree_dir *dir, const char *name); /* made, removed, of another kind, copied up */
+void names_dir_changed(struct fs *fs, struct tree_dir *dir); /* attributes, layer or parent */
+void names_dir_gone(struct fs *fs, struct tree_dir *dir); /* removed, or no longer remembered */
+void names_lease_lost(struct fs *fs, struct tree_dir *dir, const char *name); /* the lease is not counted any more */
+void names_forget_all(struct fs *fs);
 
 /* ------------------------------------------------------------------ places */
 
@@ -186,6 +209,8 @@ int place_path(struct op *op, const struct place *place, char *out); /* canonica
 int place_check(struct op *op, struct place *place, int want);
 int place_stat(struct op *op, struct place *place, struct vos_stat *out);
 int place_readlink(struct op *op, struct place *place, char *out, size_t cap); /* length (cut to cap) */
+/* Something other than the tree is mounted there: that is put into *out, a volume without its fd. */
+bool walk_mount_at(struct fs *fs, const struct tree_dir *dir, const char *name, struct place *out);
 bool place_is_dir(const struct place *place);
 void place_root(struct fs *fs, struct place *out);
 void place_tree_dir(struct place *out, struct tree_dir *dir);
@@ -373,6 +398,7 @@ const struct op_row *table_find(uint32_t type);
 
 struct fs {
     struct vos *vos;
+    struct names *names;
     bool primary;
     struct op *ops, *free_ops;
     unsigned free_count;
@@ -416,7 +442,7 @@ void op_as_root(struct op *op);
 int op_put(struct op *op, const void *data, size_t len);
 
 /* ------------------------------------------------------------------ handlers, one file a topic */
-int do_open(struct op *op);
+int do_open(struct op *op), do_opendir(struct op *op);
 int open_grant_fd(struct op *op, int fd, uint8_t kind, uint32_t open_flags, uint32_t status_flags, const struct vos_stat *st);
 int open_grant_object(struct op *op, struct object *object, const struct vos_stat *st);
 int do_stat(struct op *op), do_access(struct op *op), do_readlink(struct op *op), do_statfs(struct op *op);

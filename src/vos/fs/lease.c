@@ -4,7 +4,7 @@
  * "nothing at or below it is in the writable layer".
  *
  * A lease is on (directory, name) where the directory has an upper part and the name has no entry there: the first step
- * of a path that leaves the upper layer. All directories above it can be searched by everyone, so that the holder need not
+ * of a path that leaves the upper layer. All directories above it can be searched and listed by everyone, so that the holder need not
  * know their attributes. Before an entry of that name is made, or such a directory becomes unsearchable, the primary
  * revokes the lease and waits until each holder has answered or is lost; the op that wanted the change is then run again.
  *
@@ -124,9 +124,12 @@ void lease_revoked(struct fs *fs, const char *path, uint64_t sequence) {
         return;
     count_leases(dir, -1);
     lease_free(fs, lease);
+    names_lease_lost(fs, dir, name);
 }
 
 void lease_drop_all(struct fs *fs) {
+    if (!fs->primary && fs->names)
+        names_forget_all(fs);
     for (size_t i = 0; i < fs->leases.size; i++)
         while (fs->leases.buckets[i]) {
             struct lease *lease = hash_entry(fs->leases.buckets[i], struct lease, link);
@@ -138,9 +141,9 @@ void lease_drop_all(struct fs *fs) {
 
 /* ---- the primary's side ---- */
 
-static bool above_searchable(const struct tree_dir *dir) {
+static bool above_open_to_all(const struct tree_dir *dir) {
     for (; dir; dir = dir->parent)
-        if ((dir->mode & 0111) != 0111)
+        if ((dir->mode & 0555) != 0555)
             return false;
     return true;
 }
@@ -161,7 +164,7 @@ bool lease_offer(struct op *op) {
     for (unsigned i = 0; i < op->lease_count; i++) {
         struct tree_dir *dir = op->lease[i].dir;
         struct lease *lease = lease_find(op->fs, dir, op->lease[i].name);
-        if ((lease && lease->awaited) || !above_searchable(dir))
+        if ((lease && lease->awaited) || !above_open_to_all(dir))
             return false;
         /* Names that do not exist in a directory where all may make some (/tmp): they soon will. */
         if ((dir->mode & 0002) && union_image_has(op, dir, op->lease[i].name) <= 0)

@@ -159,6 +159,13 @@ static int install_object(struct op *op, int status) {
     return status;
 }
 
+/* What the table of names calls the directory that a path began in. */
+static uint32_t start_number(const struct op *op) {
+    const struct object *object = op->start[0].kind == START_OBJECT ? op->start[0].object : NULL;
+    bool dir = object && object->node == op->fs->vos->node && object->kind == FS_KIND_DIR && object->place.layer == LAYER_TREE;
+    return dir ? names_number(op->fs, object->place.dir) : 0;
+}
+
 void op_finish(struct op *op, int status) {
     struct fs *fs = op->fs;
     if (op->remote) {
@@ -174,6 +181,7 @@ void op_finish(struct op *op, int status) {
             memcpy(reply.payload.words, op->out, sizeof(op->out));
             reply.data_len = op->out_len;
         }
+        reply.payload.words[FS_W_NUMBER] = start_number(op);
         dvk_reply(fs->vos->dvk, op->req, &reply, &op->out_fd, status >= 0 && op->out_fd >= 0);
     } else if (op->done)
         op->done(op, status);
@@ -376,6 +384,10 @@ static void fs_request(struct vos *vos, struct dvk_request *req) {
             dvk_release(vos->dvk, req);
     } else if (!req->wants_reply) {
         dvk_release(vos->dvk, req);
+    } else if (req->msg.type == FS_NAMES) {
+        int fd = names_fd(fs);
+        struct dvk_message reply = {.status = fd < 0 ? fd : 0};
+        dvk_reply(vos->dvk, req, &reply, &fd, fd >= 0);
     } else {
         struct process *process = process_find(fs, slot);
         if (process) {
@@ -454,6 +466,8 @@ int fs_create(struct vos *vos, struct fs **out) {
     if (error == 0)
         error = tree_start(fs);
     if (error == 0)
+        error = names_start(fs);
+    if (error == 0)
         error = hostfd_start(fs);
     if (error == 0)
         error = union_start(fs);
@@ -489,6 +503,7 @@ void fs_destroy(struct fs *fs) {
     shm_stop(fs);
     lease_drop_all(fs);
     tree_stop(fs);
+    names_stop(fs);
     while (fs->free_ops) {
         struct op *op = fs->free_ops;
         fs->free_ops = op->next;

@@ -2,6 +2,8 @@
 /* FS_OPEN: open(2). What lies on this node is granted as a host fd to a caller of this node; else there is an object. */
 #include "vos/fs/fs.h"
 
+#include <string.h>
+
 /* Flags that go to the host with an open as they are. */
 #define HOST_FLAGS (O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_DSYNC | O_DIRECT | O_NOATIME | O_LARGEFILE)
 
@@ -225,4 +227,22 @@ int do_open(struct op *op) {
     if ((flags & O_CREAT) && (flags & O_EXCL))
         return -EEXIST;
     return open_found(op, &found.found, flags);
+}
+
+/* A directory that the caller opened by what the table of names says, without asking; now it needs a handle. */
+int do_opendir(struct op *op) {
+    struct tree_dir *dir = names_dir(op->fs, op->words[0]);
+    char path[VOS_PATH_MAX];
+    int length = dir ? tree_path(dir, path) : -ENOENT;
+    char *copy = length < 0 ? NULL : op_alloc(op, (size_t)length + 1);
+    if (!copy)
+        return length < 0 ? length : -ENOMEM;
+    memcpy(copy, path, (size_t)length + 1);
+    op->start[0] = (struct start){.kind = START_PATH, .path = copy};
+    strcpy(op->path[0], ".");
+    op->path_count = 1;
+    op->type = FS_OPEN;
+    op->words[0] = 0;
+    op->words[1] = (op->words[1] & O_NONBLOCK) | O_RDONLY | O_DIRECTORY;
+    return do_open(op);
 }

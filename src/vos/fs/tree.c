@@ -58,6 +58,7 @@ struct tree_dir *tree_hold(struct tree_dir *dir) {
 }
 
 static void dir_free(struct fs *fs, struct tree_dir *dir) {
+    names_dir_gone(fs, dir);
     if (!dir->removed && dir->parent) {
         hash_remove(&fs->dirs, &dir->link);
         dir->parent->children--;
@@ -130,6 +131,7 @@ void tree_forget(struct fs *fs, struct tree_dir *dir) {
     fs->cached_dirs--;
     dir->parent = NULL;
     dir->removed = true;
+    names_dir_gone(fs, dir);
     while (dir->entries)
         entry_free(fs, dir->entries);
     if (dir->refs == 0 && dir->children == 0)
@@ -151,6 +153,7 @@ void tree_move(struct fs *fs, struct tree_dir *dir, struct tree_dir *parent, con
     parent->children++;
     hash_insert(&fs->dirs, &dir->link, dir_key(parent, name));
     dir->mounts = dir_has_mounts(fs, dir);
+    names_dir_changed(fs, dir);
 }
 
 bool tree_is_below(const struct tree_dir *dir, const struct tree_dir *above) {
@@ -404,7 +407,8 @@ void tree_trim(struct fs *fs) {
     for (struct tree_dir *dir = fs->lru.lru_prev, *prev; dir != &fs->lru && scan; dir = prev, scan--) {
         prev = dir->lru_prev;
         dir_close(fs, dir);
-        if (!dir->refs && !dir->children && !dir->upper && !dir->leases && !dir->lease_list && !dir->removed && dir->parent)
+        if (!dir->refs && !dir->children && !dir->upper && !dir->leases && !dir->lease_list && !dir->numbers && !dir->removed &&
+            dir->parent)
             dir_free(fs, dir);
         else
             lru_touch(fs, dir);

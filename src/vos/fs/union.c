@@ -211,6 +211,7 @@ static void index_lost(struct fs *fs, struct tree_dir *dir) {
 }
 
 int union_created(struct op *op, struct tree_dir *dir, const char *name, uint32_t type) {
+    names_changed(op->fs, dir, name);
     struct entry *entry = entry_add(op->fs, dir, name);
     if (!entry) {
         index_lost(op->fs, dir);
@@ -222,6 +223,7 @@ int union_created(struct op *op, struct tree_dir *dir, const char *name, uint32_
 }
 
 void union_removed(struct op *op, struct tree_dir *dir, const char *name) {
+    names_changed(op->fs, dir, name);
     struct entry *entry = entry_find(op->fs, dir, name);
     if (!entry)
         return;
@@ -253,6 +255,7 @@ int union_whiteout(struct op *op, struct tree_dir *dir, const char *name) {
         return error;
     }
     entry->whiteout = true;
+    names_changed(op->fs, dir, name);
     return 0;
 }
 
@@ -394,6 +397,7 @@ int union_copy_up_dir(struct op *op, struct tree_dir *dir) {
     dir->mode = st.st_mode;
     dir->uid = st.st_uid;
     dir->gid = st.st_gid;
+    names_dir_changed(fs, dir);
     return 0;
 }
 

@@ -25,7 +25,7 @@ bool place_is_dir(const struct place *place) { return S_ISDIR(place->mode); }
 
 /* ---- mount points ---- */
 
-static bool mount_at(struct fs *fs, const struct tree_dir *dir, const char *name, struct place *out) {
+bool walk_mount_at(struct fs *fs, const struct tree_dir *dir, const char *name, struct place *out) {
     out->fd = -1;
     out->path = NULL;
     out->have_stat = false;
@@ -76,7 +76,7 @@ static int step(struct op *op, struct place *cur, const char *name, bool last, s
     case LAYER_VOLUME: return volume_lookup(op, cur, name, out);
     default: break;
     }
-    if (cur->dir->mounts && mount_at(fs, cur->dir, name, out))
+    if (cur->dir->mounts && walk_mount_at(fs, cur->dir, name, out))
         return 0;
     if (!fs->primary && !lease_covers(fs, cur->dir, name)) {
         if (last || !lease_below(fs, cur->dir, name))
@@ -85,12 +85,16 @@ static int step(struct op *op, struct place *cur, const char *name, bool last, s
         if (!child)
             return -ENOMEM;
         place_tree_dir(out, child);
+        names_found(fs, cur->dir, name, out);
         return 0;
     }
     out->fd = -1;
     out->path = NULL;
     out->name[0] = '\0';
-    return union_lookup(op, cur->dir, name, out);
+    int error = union_lookup(op, cur->dir, name, out);
+    if (!op->remote && (error == 0 || error == -ENOENT) && !cur->dir->removed && !union_reserved(name))
+        names_found(fs, cur->dir, name, error == 0 ? out : NULL);
+    return error;
 }
 
 /* A volume's root needs its fd, which only its node has. */
@@ -121,7 +125,7 @@ static int resolve_canonical(struct op *op, unsigned index, const char *path, st
             continue;
         if (strlen(name) > FS_NAME_MAX)
             return -ENAMETOOLONG;
-        if (out->layer == LAYER_TREE && !op->fs->primary && !(out->dir->mounts && mount_at(op->fs, out->dir, name, &next)) &&
+        if (out->layer == LAYER_TREE && !op->fs->primary && !(out->dir->mounts && walk_mount_at(op->fs, out->dir, name, &next)) &&
             !lease_covers(op->fs, out->dir, name)) {
             struct tree_dir *child = tree_add(op->fs, out->dir, name);
             if (!child)
@@ -450,6 +454,8 @@ int place_stat(struct op *op, struct place *place, struct vos_stat *out) {
     error = fd < 0 ? fd : stat_host_at(fd, dir ? "" : place->name, dir ? AT_EMPTY_PATH : AT_SYMLINK_NOFOLLOW, out);
     if (error == 0)
         stat_image(out);
+    if (error == 0 && dir && !op->remote)
+        names_attributes(fs, place->dir, out);
     return error;
 }
 

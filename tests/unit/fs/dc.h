@@ -6,6 +6,7 @@
 #include "fake_dvk.h"
 
 struct dc_file {
+    uint32_t number; /* directory: in the table of names, 0: it was not there */
     int fd;         /* granted, or -1 */
     int64_t handle; /* or -1 */
     uint32_t kind, flags;
@@ -16,6 +17,15 @@ struct guest {
     struct vos *vos;
     uint32_t pid;
 };
+
+/*
+ * Every call that the table of names could have answered is made by message too, and the test fails if the table says anything
+ * else than fs does. dc_names_answers counts the calls for which the table had the answer.
+ */
+extern unsigned dc_names_answers;
+void dc_start(void); /* before guests of new servers */
+struct names_found;
+long dc_names(struct guest *g, const char *path, bool follow, struct names_found *found);
 
 int dc_open(struct guest *g, const char *path, int flags, int mode, struct dc_file *out);
 int dc_openat(struct guest *g, int64_t dir, const char *path, int flags, int mode, struct dc_file *out);

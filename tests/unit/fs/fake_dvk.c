@@ -350,6 +350,11 @@ void fake_run(unsigned may_fire) {
     assert(!"no end of messages");
 }
 
+void fake_run_one(void) {
+    if (queue)
+        deliver_one();
+}
+
 void fake_node_down(struct vos *vos, unsigned count, uint32_t node) {
     down[node] = true;
     for (struct fake_call *c = outstanding, *next; c; c = next) {
@@ -386,6 +391,19 @@ struct dvk_request *fake_request(struct vos *vos, uint32_t pid, uint32_t type, c
         req->public.fds[0] = fcntl(fd, F_DUPFD_CLOEXEC, 0);
         req->public.fd_count = 1;
     }
+    req->answer = out;
+    out->done = false;
+    out->fd = -1;
+    fs_module.request(vos, &req->public);
+    return out->done ? NULL : &req->public;
+}
+
+struct dvk_request *fake_peer_request(struct vos *vos, uint32_t node, uint32_t type, const uint64_t *words, unsigned word_count,
+                                      const void *data, size_t len, struct answer *out) {
+    struct dvk_message message = {.source = vos_service(node, DVK_SERVICE_FS), .type = type};
+    memcpy(message.payload.words, words, word_count * sizeof(uint64_t));
+    struct fake_req *req = make_request(vos, &message, data, len);
+    req->public.source_node = node;
     req->answer = out;
     out->done = false;
     out->fd = -1;

@@ -29,6 +29,7 @@ void fake_start(struct vos *vos, unsigned count, const char *image, const char *
 void fake_stop(struct vos *vos, unsigned count);
 /* Deliver until nothing moves (watched fds included; timers fire only when nothing else does, at most `timers` of them). */
 void fake_run(unsigned timers);
+void fake_run_one(void); /* one message */
 void fake_seed(unsigned seed); /* 0: in order */
 void fake_node_down(struct vos *vos, unsigned count, uint32_t node);
 unsigned fake_queued(void);
@@ -37,6 +38,9 @@ unsigned fake_delivered(void); /* messages so far, answers too */
 /* A guest's request. fake_request returns at once; *out is filled in when the answer comes. */
 struct dvk_request *fake_request(struct vos *vos, uint32_t pid, uint32_t type, const uint64_t words[8], const void *data, size_t len,
                                  int fd, struct answer *out);
+/* From the fs of another node. */
+struct dvk_request *fake_peer_request(struct vos *vos, uint32_t node, uint32_t type, const uint64_t *words, unsigned word_count,
+                                      const void *data, size_t len, struct answer *out);
 void fake_cancel(struct vos *vos, struct dvk_request *req);
 /* The same, run to its end. Returns the status; -999 when no answer came. */
 int fake_call(struct vos *vos, uint32_t pid, uint32_t type, const uint64_t words[8], const void *data, size_t len, int fd,

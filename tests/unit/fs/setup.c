@@ -24,6 +24,7 @@ void setup(unsigned nodes) {
     make_sample_tree(image_path);
     memset(vos, 0, sizeof(vos));
     fake_seed(0);
+    dc_start();
     fake_server = NULL;
     count = nodes;
     for (unsigned i = 0; setup_volumes && i < nodes; i++) {

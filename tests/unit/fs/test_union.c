@@ -266,6 +266,9 @@ static void run_model(unsigned seed, unsigned nodes, unsigned steps) {
             die("seed %u step %u: node %u uid %u %s %s %s flags %o mode %o: %d %o %u:%u %lld [%s], host %d %o %u:%u %lld [%s]", seed, i,
                      s.node + 1, uids[s.who], op_names[s.op], s.a, s.b, s.flags, s.mode, ours.status, ours.mode, ours.uid, ours.gid,
                      (long long)ours.size, ours.text, theirs.status, theirs.mode, theirs.uid, theirs.gid, (long long)theirs.size, theirs.text);
+        struct step look = {.op = draw(2) ? DO_STAT : DO_LSTAT, .who = draw(2), .node = draw(nodes)};
+        random_path(look.a); /* dc_stat compares what the table of names says */
+        dc_step(&look, &ours);
         if (i % 100 == 99)
             compare_trees("/", draw(nodes));
         if (nodes == 1 && i % 400 == 399) { /* a new server finds what the old one left */
@@ -278,6 +281,8 @@ static void run_model(unsigned seed, unsigned nodes, unsigned steps) {
     }
     for (unsigned n = 0; n < nodes; n++)
         compare_trees("/", n);
+    if (dc_names_answers < steps / 4)
+        die("seed %u: the table of names had an answer only %u times in %u steps", seed, dc_names_answers, steps);
 }
 
 /* In a child, since the root directory is changed for good. */
