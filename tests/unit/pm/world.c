@@ -453,8 +453,9 @@ void world_request(int node, dvk_endpoint endpoint, uint32_t type, const uint64_
     struct request *request = calloc(1, sizeof(*request));
     assert_non_null(request);
     request->node = node;
+    uint32_t slot = dvk_endpoint_slot(endpoint), from = dvk_slot_is_system(slot) ? dvk_system_slot_node(slot) : world_node_id(node);
     request->req = (struct dvk_request){.dc = DC, .data = request->data, .reply_data = request->reply, .reply_cap = DVK_DATA_MAX,
-                                        .wants_reply = true, .local = true, .source_node = world_node_id(node)};
+                                        .wants_reply = true, .local = from == world_node_id(node), .source_node = from};
     request->req.msg = (struct dvk_message){.source = endpoint, .type = type, .data_len = (uint32_t)len};
     for (unsigned i = 0; i < word_count; i++)
         request->req.msg.payload.words[i] = words[i];
@@ -660,6 +661,20 @@ void world_start(uint32_t seed, uint32_t slot_limit, const char *place, const st
         node_boot(i);
 }
 
+/* What is queued and under way. */
+static void world_free(void) {
+    struct call *call;
+    list_for_each(call, &world.calls, link)
+        call_free(call);
+    for (int i = 0; i < WORLD_NODES; i++)
+        for (int kind = 0; kind < QUEUE_KINDS; kind++)
+            for (int from = 0; from < WORLD_NODES; from++) {
+                struct event *item;
+                list_for_each(item, &world.nodes[i].queues[kind][from], link)
+                    drop_event(item);
+            }
+}
+
 void world_stop(void) {
     for (int i = 0; i < WORLD_NODES; i++) {
         struct node *node = &world.nodes[i];
@@ -690,14 +705,20 @@ void world_stop(void) {
     struct request *request;
     list_for_each(request, &world.requests, link)
         assert_false(world.nodes[request->node].alive); /* all were answered */
-    struct call *call;
-    list_for_each(call, &world.calls, link)
-        call_free(call);
+    world_free();
+}
+
+void world_drop(void) {
     for (int i = 0; i < WORLD_NODES; i++)
-        for (int kind = 0; kind < QUEUE_KINDS; kind++)
-            for (int from = 0; from < WORLD_NODES; from++) {
-                struct event *item;
-                list_for_each(item, &world.nodes[i].queues[kind][from], link)
-                    drop_event(item);
-            }
+        if (world.nodes[i].alive)
+            pm_destroy(world.nodes[i].pm);
+    struct request *request;
+    list_for_each(request, &world.requests, link)
+        request_free(request);
+    struct timer *timer;
+    list_for_each(timer, &world.timers, link) {
+        list_remove(&timer->link);
+        free(timer);
+    }
+    world_free();
 }

@@ -25,6 +25,8 @@ struct world_hooks {
 void world_start(uint32_t seed, uint32_t slot_limit, const char *place, const struct world_hooks *hooks);
 /* Frees all; fails the test when something of the processes is left over anywhere. */
 void world_stop(void);
+/* Frees all, whatever is left over. What belongs to requests that wait in pm's own structures may stay behind. */
+void world_drop(void);
 uint32_t world_random(uint32_t below);
 struct pm *world_pm(int node);
 bool world_alive(int node);
@@ -35,7 +37,7 @@ bool world_step(void);
 /* Until nothing happens any more; fails after `most` steps. */
 void world_settle(unsigned most);
 
-/* A guest's request to its pm. Kept until answered. */
+/* A guest's request to its pm, or one of another pm or server (a system slot). Kept until answered. */
 void world_request(int node, dvk_endpoint endpoint, uint32_t type, const uint64_t *words, unsigned word_count, const void *data, size_t len);
 /* Cancel the guest's pending request, if it still is. */
 void world_cancel(int node, dvk_endpoint endpoint);

@@ -1,0 +1,148 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""seeds.py DIRECTORY: writes DIRECTORY/TARGET/* (inputs to start from) and DIRECTORY/TARGET.dict (words to insert)."""
+import json
+import os
+import random
+import struct
+import sys
+
+OUT = sys.argv[1]
+TARGETS = ["wire", "proxy", "broker", "channel", "relay", "image", "descriptors", "elf", "pm", "fs", "config", "spec", "api", "replica"]
+
+
+def seed(target, name, data):
+    os.makedirs(f"{OUT}/{target}", exist_ok=True)
+    with open(f"{OUT}/{target}/{name}", "wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+def words(target, texts):
+    with open(f"{OUT}/{target}.dict", "w") as file:
+        for text in texts:
+            file.write('"' + "".join(c if c.isalnum() else f"\\x{ord(c):02x}" for c in text) + '"\n')
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def frame(command, body, sequence):
+    def header(crc):
+        return struct.pack("<IHHIIQQQIiII", 0x50535644, 1, command, 0, len(body), sequence, 0, 7, 1, 0, crc, 0)
+    return header(crc32c(header(0) + body)) + body
+
+
+def image(argv, env, fds=0):
+    strings = b"".join(s.encode() + b"\0" for s in [argv[0], *argv, *env])
+    head = struct.pack("<QIIIIIIQQII", 0x3147494D49535644, 1, 0, len(argv), len(env), len(strings), fds, 0, 0, 0o22, 0)
+    return head + strings + b"\0" * (-len(strings) % 8) + struct.pack("<iIIIIIqII", 0, 2, 1, 0, 2, 0, 1, 0, 0) * fds
+
+
+def message(data):
+    return struct.pack("<QQIiIHHQQ", 1 << 32 | 100, 2 << 32 | 101, 5, 0, len(data), 0, 0, 0, 0) + b"\0" * 208 + data
+
+
+# ---- JSON ----
+
+SPEC = {"image": "/nonexistent", "place": "spread", "mounts": [{"host": "/srv", "node": "a", "path": "/vol", "ro": True}],
+        "memory": 1 << 28, "cpus": 1.5, "pids": 64, "argv": ["/bin/sh", "-c", "true"], "env": ["A=b"], "cwd": "/tmp", "rm": True,
+        "tty": False, "strict": False, "trace": False}
+NODE = {"id": 1, "name": "a", "address": "10.0.0.1:1", "run": "/run/dvs", "version": "0.1", "cpus": 2}
+DC = {"id": 1, "serial": 3, "name": "one", "state": "running", "exit_status": 0, "reason": "", "primary": 1, "nodes": [1, 2],
+      "created": 1, "spec": SPEC}
+CHANGES = [{"op": "node-set", **NODE}, {"op": "dc-create", "name": "two", "nodes": [1], "primary": 1, "created": 5, "spec": SPEC},
+           {"op": "dc-create", "name": "", "nodes": [1, 2], "primary": 2, "created": 5, "spec": SPEC},
+           {"op": "dc-state", "dc": 1, "serial": 3, "state": "exited", "exit_status": 256},
+           {"op": "dc-state", "dc": 1, "serial": 3, "state": "failed", "reason": "why"},
+           {"op": "dc-remove", "dc": 1, "serial": 3, "force": True}, {"op": "dc-remove", "dc": 2, "serial": 1}]
+
+
+def text(value):
+    return json.dumps(value, separators=(",", ":"))
+
+
+def snapshot(**more):
+    return {"view": 2, "epoch": 9, "last_dc": 1, "nodes": [NODE, {**NODE, "id": 2, "name": "b"}], "dcs": [DC], **more}
+
+
+def config():
+    for i, change in enumerate(CHANGES):
+        seed("config", f"change{i}", text(snapshot()) + "\n" + text(CHANGES[0]) + "\n" + text(CHANGES[1]) + "\n" + text(change))
+    seed("spec", "full", text(SPEC))
+    for key in SPEC:
+        seed("spec", f"without-{key}", text({k: v for k, v in SPEC.items() if k != key}))
+
+
+def api():
+    run = {"op": "dc.run", "name": "x", "nodes": ["a"], **SPEC, "detach": False}
+    requests = [{"op": op} for op in ("version", "node.ls", "dc.ls", "debug.channels", "debug.endpoints")]
+    requests += [{"op": op, "dc": dc} for op in ("dc.inspect", "dc.ps", "dc.rm", "dc.logs", "dc.kill") for dc in ("x", 1)]
+    requests += [run, {**run, "image": "host", "argv": []}, {"op": "dc.exec", "dc": "x", "argv": ["/bin/true"], "tty": True, "env": ["A=b"]},
+                 {"op": "dc.resize", "dc": "x", "rows": 20, "columns": 80, "pid": 3}, {"op": "dc.kill", "dc": "x", "pid": 70, "signal": 9},
+                 {"op": "dc.rm", "dc": "x", "force": True}, {"op": "dc.logs", "dc": "x", "follow": True}]
+    for i, request in enumerate(requests):
+        seed("api", f"request{i}", text(request))
+    seed("api", "several", "\n".join(text(r) for r in requests[:8]))
+
+
+def replica():
+    def of(sender, **more):
+        return str(sender) + text({"version": 1, **more}).replace('"@M"', "@M").replace('"@V"', "@V")
+    start = of(1, type="start", members=["@M"], round="r1", view=5)
+    hello = [of(n, type="hello", round="@R", view=0, epoch=0, promised=5, accepted=True, digest="@D", node={**NODE, "id": n, "name": f"n{n}"})
+             for n in (1, 3)]
+    synced = ["V123", start, "T", *hello, "T"]
+    change = [of(1, type="change", view="@V", sequence=i, change=c) for i, c in enumerate(CHANGES)]
+    seed("replica", "sync", "\n".join(synced))
+    seed("replica", "changes", "\n".join(synced + change[:4] + ["P" + text(CHANGES[1]), "T", of(1, type="applied", view="@V", epoch=3),
+                                                                of(3, type="applied", view="@V", epoch=3)]))
+    seed("replica", "alone", "\n".join(["V2", "T", "T", "P" + text(CHANGES[1]), "T", "v2"]))
+    seed("replica", "refused", "\n".join(["V123", start, "T", hello[0].replace('"accepted":true', '"accepted":false'), "T", start]))
+    seed("replica", "leader", "\n".join(["V23", "T", hello[1], "T", change[0], of(3, type="resync", view="@V"), "T"]))
+    newer = [h.replace('"view":0', '"view":3').replace('"digest":"@D"', '"digest":"77"') for h in hello]
+    seed("replica", "snapshot", "\n".join(["V123", start, "T", newer[0], hello[1], "T",
+                                           of(1, type="snapshot", round="@R", last=True, **snapshot()), *change, "T"]))
+    seed("replica", "exclude", "\n".join(["V123", start, of(1, type="exclude", members=["@M"], nodes=[3, 2]), "T",
+                                          of(1, type="status", cells=3, load=1.5)]))
+
+
+def binary():
+    hello = struct.pack("<IIQQQ64s", 3, 0, 1, 0, 0, b"c")
+    for i, body in enumerate([frame(1, hello, 0), frame(2, message(b"data"), 1), frame(4, message(b""), 2), frame(6, b"", 0)]):
+        seed("wire", f"frame{i}", b"\0" + body)
+    seed("image", "plain", image(["/bin/true", "x"], ["PATH=/bin", "DVS_PLACE=spread"]))
+    seed("image", "descriptors", image(["/bin/true"], [], 3))
+    with open("/bin/true", "rb") as file:
+        seed("elf", "true", file.read(4096))
+    seed("elf", "script", b"#! /bin/sh -e\nexit")
+    seed("elf", "long", b"#!/" + b"x" * 300)
+    # who greets, then asks in ways that fit: see broker.c
+    seed("broker", "connect", bytes([0xFF, 0x10, 0, 3, 1, 1, 1, 0, 0, 0, 0, 0x10, 0, 3, 1, 1, 1, 0, 0, 0, 0]))
+
+
+def noise():
+    for target in TARGETS:
+        random.seed(target)
+        for i, size in enumerate([40, 200, 600]):
+            seed(target, f"noise{i}", bytes(random.randrange(256) for _ in range(size)))
+
+
+noise()
+binary()
+config()
+api()
+replica()
+KEYS = [f'"{k}":' for k in {**SPEC, **NODE, **DC, "op": 1, "dc": 1, "nodes": 1, "primary": 1, "force": 1, "type": 1, "round": 1, "view": 1,
+                            "epoch": 1, "sequence": 1, "change": 1, "members": 1, "accepted": 1, "digest": 1, "promised": 1, "last": 1,
+                            "dcs": 1, "last_dc": 1, "node": 1, "cells": 1, "load": 1, "detach": 1, "signal": 1, "pid": 1}]
+VALUES = ["null", "true", "false", "[]", "{}", '""', "-1", "0", "1", "384", "385", "4096", "4097", "9223372036854775807",
+          "-9223372036854775808", "1e308", '"\\u0000"', '"host"', '"spread"', '"node=a"', '"/../x"', "@R", "@D", "@M", "@V"]
+for json_target in ("config", "spec", "api", "replica"):
+    words(json_target, KEYS + VALUES + [f'"{c["op"]}"' for c in CHANGES] +
+          [f'"{t}"' for t in ("start", "hello", "snapshot", "exclude", "applied", "resync", "status", "change", "running", "exited", "failed")])
