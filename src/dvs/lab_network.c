@@ -184,6 +184,32 @@ int lab_network_link_state(const struct lab *lab, const struct lab_node *node) {
 
 /* ---- down ---- */
 
+static int name_unmount(const char *path) {
+    /* Not mounted: a half-made one. */
+    while (umount2(path, MNT_DETACH) == 0)
+        ;
+    return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+/*
+ * Whoever uses `ip netns add` for the first time binds NETNS_ROOT on itself, and our mount, which is below that, cannot be reached
+ * any more. In a mount namespace where nothing covers it it can; a name that is removed there is unmounted everywhere.
+ */
+static int name_remove_covered(const char *path) {
+    pid_t child = fork();
+    if (child < 0)
+        return -errno;
+    if (child == 0) {
+        if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+            _exit(errno);
+        while (umount2(NETNS_ROOT, MNT_DETACH) == 0)
+            ;
+        _exit(-name_unmount(path));
+    }
+    int code = child_wait(child);
+    return code > 0 ? -code : code;
+}
+
 int lab_network_down(const char *lab, struct failure *failure) {
     cleanup_dir DIR *dir = opendir(NETNS_ROOT);
     if (!dir)
@@ -198,11 +224,11 @@ int lab_network_down(const char *lab, struct failure *failure) {
             continue;
         char path[PATH_MAX];
         snprintf(path, sizeof path, NETNS_ROOT "/%s", entry->d_name);
-        /* Not mounted: a half-made one. */
-        while (umount2(path, MNT_DETACH) == 0)
-            ;
-        if (unlink(path) < 0 && errno != ENOENT)
-            result = failure_set(failure, -errno, "internal", NULL, "cannot remove %s: %s", path, strerror(errno));
+        int error = name_unmount(path);
+        if (error == -EBUSY)
+            error = name_remove_covered(path);
+        if (error < 0)
+            result = failure_set(failure, error, "internal", NULL, "cannot remove %s: %s", path, strerror(-error));
     }
     rmdir(NETNS_ROOT); /* only when nothing is left in it and nothing mounted on it */
     return result;

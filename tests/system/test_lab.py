@@ -58,6 +58,14 @@ def test_down_after_power_loss_while_containers_run(own_lab):
     assert not own_lab.leftovers()
 
 
+def test_down_after_ip_netns_was_used(own_lab):
+    """The first `ip netns add` on a machine covers /run/netns. In a mount namespace of our own, to leave the machine as it is."""
+    script = f"set -e; while umount /run/netns 2>/dev/null; do :; done; {DVS} lab up 1; ip netns add {own_lab.name}; ip netns del {own_lab.name}; {DVS} lab down --lab {own_lab.name}"
+    result = run(["unshare", "-m", "sh", "-c", script], env=own_lab.env)
+    assert result.code == 0, result
+    assert not own_lab.leftovers()
+
+
 def test_records_survive_a_restart(own_lab):
     own_lab.up(1)
     own_lab.ok("run", "--name", "x", "--image", "host", "true")
