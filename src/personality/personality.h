@@ -100,6 +100,12 @@ long guest_write(uint64_t to, const void *from, size_t len);
 /* Copies a NUL-terminated string; length without NUL, -EFAULT, or -ENAMETOOLONG when cap is too small. */
 long guest_string(char *to, uint64_t from, size_t cap);
 
+/*
+ * The lowest host fd at or above `low` that is the personality's own (the channel's and the like), INT32_MAX: none. All host fds
+ * are kept low: fork copies the host's table up to the highest.
+ */
+int host_fd_own(const struct process *process, int low);
+
 /* ---- personality memory (never visible to the guest's mmap space) ---- */
 void *area_alloc(size_t len); /* pages; NULL when none; zeroed */
 void area_free(void *p, size_t len);
@@ -141,8 +147,6 @@ uint64_t signals_ignored(struct process *process);
 const char *process_exe(const struct process *process);
 
 /* ---- fd/: used by others ---- */
-/* Host fds of the guest's files lie below this; the personality's own (channel and the like) at or above it. */
-#define HOST_FD_INTERNAL 15000
 /* Largest RLIMIT_NOFILE (soft or hard) that a guest may have: below the host's. */
 #define FD_LIMIT_MAX 14336u
 /* Path calls keep up to two paths on the private stack of the task: fd/ needs up to this many bytes of it. */

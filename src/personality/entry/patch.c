@@ -7,8 +7,10 @@
  * (membarrier SYNC_CORE); where that is not to be had, only single-threaded processes are rewritten.
  *
  * PATTERN_MOV leaves `syscall` where it was, so a thread between mov and syscall is safe. PATTERN_COMPARE replaces what
- * follows the syscall: from its first trap on such a site returns to the copy of the compare in its stub, so no thread's
- * return address, nor any in a signal frame, lies at the compare; jumps to it fault (PATTERN_TRAP) and are sent to the copy.
+ * follows the syscall. A thread that is there, or has its return address or a signal frame there, faults at the compare's
+ * first byte (PATTERN_TRAP) and is sent to the copy in the stub.
+ *
+ * Short programs make few calls: nothing is prepared for a site before it is hot.
  *
  * The patch lock guards everything here. The SIGILL handler reads `sites` without it: entries are published by their address,
  * and never move until patch_reset, which happens with one thread.
@@ -305,16 +307,13 @@ static void site_trapped(struct thread *thread, struct site *site, struct regs *
         uint64_t start = site->address - PATTERN_BEFORE;
         if (!text_holds(start, site->address + PATTERN_AFTER))
             return; /* perhaps generated code */
+        if (++site->hits < SITE_HOT)
+            return;
         if (guest_read(code, start, sizeof code) != 0)
             return;
         site->kind = (uint8_t)pattern_match(code, regs->rax, &compare_len);
         site->compare_len = (uint8_t)compare_len;
-        if (site->kind == PATTERN_NONE || (site->kind == PATTERN_MOV && ++site->hits < SITE_HOT)) {
-            if (site->kind == PATTERN_NONE && ++site->hits >= SITE_HOT)
-                site->state = SITE_HOPELESS;
-            return;
-        }
-        if (!site_stub(site, code, regs->rax)) {
+        if (site->kind == PATTERN_NONE || !site_stub(site, code, regs->rax)) {
             site->state = SITE_HOPELESS;
             return;
         }

@@ -125,15 +125,15 @@ void fd_fork_end(struct process *parent) {
 
 /* Close host fds that no file of the table owns: they came with another thread's open in the parent. */
 static void close_unowned(struct fd_table *table) {
-    int low = 0; /* everything below is settled */
-    while (low < HOST_FD_INTERNAL) {
-        int next = HOST_FD_INTERNAL; /* lowest owned fd >= low */
+    for (int low = 0, next;; low = next + 1) { /* everything below low is settled */
+        next = host_fd_own(table->process, low);
         for (struct file *file = table->files; file; file = file->next)
             if (file->host_fd >= low && file->host_fd < next)
                 next = file->host_fd;
         if (next > low)
             (void)host_call(__NR_close_range, (uint64_t)low, (uint64_t)next - 1, 0, 0, 0, 0);
-        low = next + 1;
+        if (next == INT32_MAX)
+            return;
     }
 }
 

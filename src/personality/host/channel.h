@@ -35,14 +35,12 @@ struct channel {
 extern struct dvk_doorbell *channel_doorbell;
 
 /*
- * channel_open: map the channel and make it ready. memfd is closed, socket is moved to HOST_FD_INTERNAL or above and owned by the
- * channel from now on (both also when it fails). 0 or negative errno.
+ * channel_open: map the channel and make it ready. memfd is closed, socket is owned by the channel from now on (both also when
+ * it fails). 0 or negative errno.
  */
 int channel_open(struct channel *channel, int memfd, int socket);
 /* Unmap it and forget the socket's number; close_socket: also close that. */
 void channel_close(struct channel *channel, bool close_socket);
-/* Move a host fd to HOST_FD_INTERNAL or above, close-on-exec; returns the new number, or the old one if that fails. */
-int channel_fd_raise(int fd);
 /* -DVK_E* and other statuses of a reply as a Linux errno. */
 long channel_errno(int32_t status);
 

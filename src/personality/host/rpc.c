@@ -44,21 +44,19 @@ struct fd_control {
 #define HOST_MSG_NOSIGNAL 0x4000
 #define HOST_MSG_CMSG_CLOEXEC 0x40000000
 
-int channel_fd_raise(int fd) {
-    if (fd >= HOST_FD_INTERNAL)
-        return fd;
-    long high = CALL3(__NR_fcntl, fd, F_DUPFD_CLOEXEC, HOST_FD_INTERNAL);
-    if (high < 0)
-        return fd;
-    CALL1(__NR_close, fd);
-    return (int)high;
+int host_fd_own(const struct process *process, int low) {
+    int own[] = {process->channel.socket, space.message_fd}, next = INT32_MAX;
+    for (unsigned i = 0; i < sizeof own / sizeof *own; i++)
+        if (own[i] >= low && own[i] < next)
+            next = own[i];
+    return next;
 }
 
 int channel_open(struct channel *channel, int memfd, int socket) {
     uint32_t node = channel->node;
     memset(channel, 0, sizeof *channel);
     channel->node = node;
-    channel->socket = channel_fd_raise(socket);
+    channel->socket = socket;
     channel->spin = SPIN_MIN * 4;
     long size = CALL3(__NR_lseek, memfd, 0, 2 /* SEEK_END */);
     if (size <= 0 || size > (1l << 32)) {

@@ -366,8 +366,6 @@ static long process_clone(struct task *task, const struct clone_request *request
         return -EAGAIN;
     }
     int32_t pid = (int32_t)rpc.message.payload.words[0];
-    fds[0] = channel_fd_raise(fds[0]); /* out of the way of the guest's */
-    fds[1] = channel_fd_raise(fds[1]);
     bool shared = (request->flags & CLONE_VM) != 0, suspended = shared && (request->flags & CLONE_VFORK);
     struct process *child = child_process(task, pid, request);
     result = child == NULL ? -ENOMEM : shared ? vfork_clone(task, request, child, fds) : fork_clone(task, request, child, fds);

@@ -159,7 +159,7 @@ static void message_fd_find(const struct image_view *view, const int *fds, size_
     for (uint32_t i = 0; i < view->header.fd_count; i++) {
         const struct vos_image_fd *fd = &view->fds[i];
         if (fd->vfd == 2 && fd->kind == VOS_IMAGE_FD_HOST && fd->source < fd_count)
-            space.message_fd = (int)CALL3(__NR_fcntl, fds[fd->source], 1030 /* F_DUPFD_CLOEXEC */, HOST_FD_INTERNAL);
+            space.message_fd = (int)CALL3(__NR_fcntl, fds[fd->source], 1030 /* F_DUPFD_CLOEXEC */, 0);
     }
 }
 

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 struct fake_server fake;
+int fake_own_fd = INT32_MAX;
 static pthread_mutex_t fake_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- host ---- */
@@ -37,6 +38,11 @@ long host_call(long number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint
 long host_blocking(struct task *task, long number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e,
                    uint64_t f) {
     return host_call(number, a, b, c, d, e, f);
+}
+
+int host_fd_own(const struct process *process, int low) {
+    (void)process;
+    return low <= fake_own_fd ? fake_own_fd : INT32_MAX;
 }
 
 static long memory_copy(void *local, uint64_t guest, size_t len, bool write) {

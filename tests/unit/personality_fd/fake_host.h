@@ -30,6 +30,7 @@ struct fake_server {
     unsigned heap;  /* heap_alloc'd and not freed */
 };
 extern struct fake_server fake;
+extern int fake_own_fd; /* a host fd that is "the personality's own" */
 
 /* A fresh process with an empty table and one task; the server is emptied. */
 struct task *fake_start(void);
