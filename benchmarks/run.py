@@ -51,7 +51,7 @@ def bench(name):
 
 
 class Setup:
-    """One lab of two nodes, and one idle container over them, for all benchmarks."""
+    """One lab of three nodes, and one idle container over them, for all benchmarks."""
 
     def __init__(self, build, runs):
         self.build, self.runs = build, runs
@@ -73,9 +73,8 @@ class Setup:
     def __enter__(self):
         shutil.copy(self.micro, os.path.join(self.dir, "micro"))
         try:
-            self.call("lab", "up", "2", "--nodes-named", "a,b", "--lab", self.lab)
-            self.call("run", "-d", "--name", self.container, "--image", "host", "--nodes", "a,b", "--place", "local",
-                      "--", "sleep", "1000000")
+            self.call("lab", "up", "3", "--nodes-named", "a,b,c", "--lab", self.lab)
+            self.call("run", "-d", "--name", self.container, "--image", "host", "--place", "local", "--", "sleep", "1000000")
         except BaseException:
             self.__exit__()
             raise
@@ -271,10 +270,27 @@ def _(setup):
 
 @bench("program/gcc")
 def _(setup):
-    source = os.path.join(setup.dir, "micro.c")
-    shutil.copy(os.path.join(ROOT, "benchmarks", "micro.c"), source)
-    return cpu(setup, ["sh", "-c", f"gcc -D_GNU_SOURCE -O2 -o /tmp/dvs-bench-micro.$$ {source} && rm /tmp/dvs-bench-micro.$$"],
+    """Four of this project's own files, from the host's tree."""
+    flags = f"-std=gnu17 -D_GNU_SOURCE -O2 -I{ROOT}/src -I{ROOT}/include"
+    files = " ".join(os.path.join(ROOT, "src", f) for f in ("vos/fs/union.c", "vos/fs/walk.c", "vos/pm/wait.c", "dvk/call.c"))
+    return cpu(setup, ["sh", "-c", f"for f in {files}; do gcc {flags} -c -o /tmp/dvs-bench.$$.o $f || exit 1; done; rm /tmp/dvs-bench.$$.o"],
                goal=1.10)
+
+
+BUILD = """set -e
+cd {dir} && rm -rf build && cp {tree} tree.tar && rm -rf source && mkdir source && tar -C source -xf tree.tar
+meson setup build source >/dev/null
+ninja -C build -j6 >/dev/null"""
+
+
+@bench("program/build")
+def _(setup):
+    """This project, set up and built with six compilers at a time over the lab's nodes."""
+    tree = os.path.join(setup.dir, "tree.tar")
+    work = "/tmp/dvs-bench-build"
+    native("tar", "-C", ROOT, "--exclude=./build*", "--exclude=./.git", "-cf", tree, ".")
+    script = "mkdir -p " + work + "\n" + BUILD.format(dir=work, tree=tree) + f"\ncd / && rm -rf {work}"
+    return cpu(setup, ["bash", "-c", script], place="spread", runs=1)
 
 
 def table(rows):

@@ -34,7 +34,7 @@ enum outcome attack_open(long argument) {
 
 enum outcome attack_socket(long argument) {
     int pair[2];
-    TRIES({__NR_socket, 1, 1}, {__NR_socket, 2, 1}, {__NR_socket, 16, 3}, {__NR_socketpair, 1, 1, 0, (long)pair},
+    TRIES({__NR_socket, 1, 1}, {__NR_socket, 2, 1}, {__NR_socket, 16, 3}, {__NR_socketpair, 2, 1, 0, (long)pair},
           {__NR_connect, 3}, {__NR_bind, 3}, {__NR_listen, 3}, {__NR_accept, 3}, {__NR_sendto, 3}, {__NR_recvfrom, 3},
           {__NR_getsockopt, 3}, {__NR_setsockopt, 3});
 }
