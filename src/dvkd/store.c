@@ -158,10 +158,15 @@ int store_open(const char *path, struct store **out, struct config **config_out,
     if (!store || !config)
         goto fail;
     struct stat status;
-    if (stat(path, &status) < 0 && errno == ENOENT) {
+    int found = stat(path, &status) < 0 ? -errno : 0;
+    if (found == -ENOENT) {
         result = create(path, failure);
         if (result < 0)
             goto fail;
+    } else if (found < 0) {
+        result = failure_set(failure, found, "unavailable", NULL, "cannot open the configuration database %s: %s", path,
+                             strerror(-found));
+        goto fail;
     } else if (status.st_size == 0) { /* SQLite would take it for a new one */
         result = damaged(failure, path, "it is empty");
         goto fail;

@@ -86,6 +86,8 @@ int lab_network_up(const struct lab *lab, struct failure *failure);
 int lab_network_link(const struct lab *lab, const struct lab_node *node, bool up, struct failure *failure);
 /* Is a node's link at the switch up? 1, 0 or negative errno. */
 int lab_network_link_state(const struct lab *lab, const struct lab_node *node);
+/* 0 if no network namespace has a name of the lab's; else -EEXIST with *failure set. */
+int lab_network_free(const char *lab, struct failure *failure);
 /* Remove every network namespace of the lab, known or not. */
 int lab_network_down(const char *lab, struct failure *failure);
 

@@ -215,6 +215,9 @@ int lab_claim(struct lab *lab, struct failure *failure) {
     cleanup_close int root = open(STATE_ROOT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (root < 0 || flock(root, LOCK_EX) < 0)
         return failure_set(failure, -errno, "internal", NULL, "cannot lock %s: %s", STATE_ROOT, strerror(errno));
+    result = access(path, F_OK) == 0 ? 0 : lab_network_free(lab->name, failure);
+    if (result < 0)
+        return result;
     if (mkdir(path, 0755) < 0) {
         if (errno == EEXIST)
             return failure_set(failure, -EEXIST, "name-taken", "dvs lab down removes it; --lab NAME makes another",

@@ -182,6 +182,18 @@ int lab_network_link_state(const struct lab *lab, const struct lab_node *node) {
     return 0;
 }
 
+int lab_network_free(const char *lab, struct failure *failure) {
+    cleanup_dir DIR *dir = opendir(NETNS_ROOT);
+    char prefix[LAB_NAME_MAX + 8];
+    snprintf(prefix, sizeof prefix, "dvs-%s-", lab);
+    for (struct dirent *entry; dir && (entry = readdir(dir));)
+        if (strncmp(entry->d_name, prefix, strlen(prefix)) == 0)
+            return failure_set(failure, -EEXIST, "name-taken",
+                               "--lab NAME makes another; if it is what is left of a lab: dvs lab down",
+                               "there is a network namespace %s already", entry->d_name);
+    return 0;
+}
+
 /* ---- down ---- */
 
 static int name_unmount(const char *path) {

@@ -22,9 +22,6 @@
 
 /* In the child that is to become node init; does not return. error_fd is closed by a successful exec. */
 static void init_exec(const struct lab *lab, const struct lab_node *node, int self, int error_fd) {
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
     for (int i = 1; i < SIGRTMIN; i++)
         signal(i, SIG_DFL);
     const char *const args[] = {"dvs", "lab-node", "--lab", lab->name, "--node", node->name, NULL};
@@ -37,6 +34,11 @@ static void init_exec(const struct lab *lab, const struct lab_node *node, int se
 
 /* In a child of dvs: step into the node's namespaces and leave node init behind. Does not return. */
 static void node_enter(const struct lab *lab, const struct lab_node *node, int netns, int log, int self, int error_fd) {
+    /* A namespace's first process loses what it has no handler for, but not what it blocks: SIGTERM waits until it listens. */
+    sigset_t term;
+    sigemptyset(&term);
+    sigaddset(&term, SIGTERM);
+    sigprocmask(SIG_SETMASK, &term, NULL);
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     int error = 0;
     if (null < 0 || setsid() < 0 || setns(netns, CLONE_NEWNET) < 0 ||
