@@ -472,13 +472,17 @@ NEEDS_ID_MAPPING = {"owners"} # without it all of the image is root's: docs/LIMI
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C"}
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_same_as_native(lab, native, name):
+def missing(name):
+    """Why a row cannot be compared on this machine; None: it can."""
     if name in OPTIONAL and not shutil.which(OPTIONAL[name]):
-        pytest.skip(f"no {OPTIONAL[name]} here")
+        return f"no {OPTIONAL[name]} here"
     if name in NEEDS_ID_MAPPING and run(["stat", "-fc", "%T", "/"]).out.strip() == "overlayfs":
-        pytest.skip("overlayfs cannot be id-mapped")
-    script = f"cd {WORK} || exit 99\n{PROGRAMS[name]}"
+        return "overlayfs cannot be id-mapped"
+    return None
+
+
+def run_native(name):
+    """The row's Result on the host."""
     # a stranger: nobody, who has no right of root
     prefix = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if name in STRANGER else []
     shutil.rmtree(WORK, ignore_errors=True)
@@ -487,13 +491,28 @@ def test_same_as_native(lab, native, name):
     if name in STRANGER:
         os.chown(WORK, 65534, 65534)
     try:
-        want = native(*prefix, "sh", "-c", script, env=ENVIRONMENT, cwd="/", timeout=120)
+        want = run([*prefix, "sh", "-c", f"cd {WORK} || exit 99\n{PROGRAMS[name]}"], env=ENVIRONMENT, cwd="/", timeout=120)
     finally:
         shutil.rmtree(WORK, ignore_errors=True)
     assert want.code != 99, want
-    options = [word for key, value in ENVIRONMENT.items() for word in ("-e", f"{key}={value}")]
+    return want
+
+
+def command(name):
+    """What a container runs for the row."""
+    return ["sh", "-c", f"mkdir {WORK} && cd {WORK} || exit 99\n{PROGRAMS[name]}"]
+
+
+def environment_options():
+    return [word for key, value in ENVIRONMENT.items() for word in ("-e", f"{key}={value}")]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_same_as_native(lab, name):
+    if reason := missing(name):
+        pytest.skip(reason)
+    want = run_native(name)
     strict = ["--strict"] if os.environ.get("DVS_TEST_STRICT") else []
     place = os.environ.get("DVS_TEST_PLACE", "spread")
-    got = lab.dvs("run", "--rm", "--image", "host", "--place", place, *strict, *options, "--", "sh", "-c", f"mkdir {WORK} && {script}",
-                  timeout=120)
+    got = lab.dvs("run", "--rm", "--image", "host", "--place", place, *strict, *environment_options(), "--", *command(name), timeout=120)
     assert (got.code, got.out, got.err) == (want.code, want.out, want.err)
