@@ -98,6 +98,9 @@ struct tree_dir {
     uint8_t image;     /* enum image_state: does an image directory show through */
     bool mounts;       /* something is mounted right below it */
     bool filled;       /* its names were put into the table of names in advance */
+    int wd;            /* watched for changes by the host; 0: not */
+    unsigned events;   /* so many since it is watched */
+    int64_t busy_until;
     uint32_t number, numbers; /* in the table of names, 0: none; chain of all that it had */
     int image_fd, attr_fd, upper_fd; /* O_PATH or -1 (not open now); attr_fd may be equal to image_fd */
     uint64_t image_ino;
@@ -151,7 +154,14 @@ void names_changed(struct fs *fs, struct tree_dir *dir, const char *name); /* ma
 void names_dir_changed(struct fs *fs, struct tree_dir *dir); /* attributes, layer or parent */
 void names_dir_gone(struct fs *fs, struct tree_dir *dir); /* removed, or no longer remembered */
 void names_lease_lost(struct fs *fs, struct tree_dir *dir, const char *name); /* the lease is not counted any more */
+void names_below_gone(struct fs *fs, struct tree_dir *dir); /* it and all below: get new numbers, if any */
 void names_forget_all(struct fs *fs);
+
+/* watch.c: what the host changes in the image */
+int watch_start(struct fs *fs);
+void watch_stop(struct fs *fs);
+bool watch_dir(struct fs *fs, struct tree_dir *dir); /* false: cannot, or not now */
+void watch_end(struct fs *fs, struct tree_dir *dir);
 
 /* ------------------------------------------------------------------ places */
 
@@ -399,6 +409,7 @@ const struct op_row *table_find(uint32_t type);
 struct fs {
     struct vos *vos;
     struct names *names;
+    struct watches *watches;
     bool primary;
     struct op *ops, *free_ops;
     unsigned free_count;

@@ -468,6 +468,8 @@ int fs_create(struct vos *vos, struct fs **out) {
     if (error == 0)
         error = names_start(fs);
     if (error == 0)
+        error = watch_start(fs);
+    if (error == 0)
         error = hostfd_start(fs);
     if (error == 0)
         error = union_start(fs);
@@ -503,6 +505,7 @@ void fs_destroy(struct fs *fs) {
     shm_stop(fs);
     lease_drop_all(fs);
     tree_stop(fs);
+    watch_stop(fs);
     names_stop(fs);
     while (fs->free_ops) {
         struct op *op = fs->free_ops;

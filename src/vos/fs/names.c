@@ -101,15 +101,27 @@ static bool dir_public(struct fs *fs, struct tree_dir *dir) {
     return dir->leases > 0;
 }
 
+/* It has a number, and what the host does to it has been watched since. */
+static bool is_ready(struct fs *fs, const struct tree_dir *dir) {
+    return dir->number && record(fs->names, dir->number)->live && (dir->wd || dir->image != IMAGE_PRESENT);
+}
+
+/* The same, but what was just found out about it may be older than the watch: so only the next time. */
+static uint32_t ready_number(struct fs *fs, struct tree_dir *dir) {
+    bool ready = is_ready(fs, dir);
+    uint32_t number = names_number(fs, dir);
+    return ready ? number : 0;
+}
+
 uint32_t names_number(struct fs *fs, struct tree_dir *dir) {
     struct names *names = fs->names;
-    if (dir->number && record(names, dir->number)->live)
+    if (is_ready(fs, dir))
         return dir->number;
-    if (!dir_public(fs, dir))
+    if (!dir_public(fs, dir) || (dir->image == IMAGE_PRESENT && !watch_dir(fs, dir)))
         return 0;
-    if (dir == fs->root && dir->number) {
-        set(&record(names, NAMES_ROOT)->live, 1);
-        return NAMES_ROOT;
+    if (dir->number) { /* it is watched only now; or the root, that was closed */
+        set(&record(names, dir->number)->live, 1);
+        return dir->number;
     }
     /* The root is the first one met: every path begins there. */
     uint32_t parent = dir->parent ? names_number(fs, dir->parent) : NAMES_ROOT;
@@ -166,6 +178,7 @@ void names_dir_changed(struct fs *fs, struct tree_dir *dir) {
 
 void names_dir_gone(struct fs *fs, struct tree_dir *dir) {
     struct names *names = fs->names;
+    watch_end(fs, dir);
     if (!dir->numbers)
         return;
     number_end(fs, dir);
@@ -315,7 +328,7 @@ void names_found(struct fs *fs, struct tree_dir *dir, const char *name, const st
             return;
         kind = S_ISREG(found->mode) ? NAMES_FILE : NAMES_LINK;
     }
-    uint32_t number = pad(&padded, name) ? names_number(fs, dir) : 0;
+    uint32_t number = pad(&padded, name) ? ready_number(fs, dir) : 0;
     if (!number)
         return;
     uint32_t hash = names_hash(number, padded.text, padded.length);
@@ -345,7 +358,7 @@ static bool dir_pure(struct fs *fs, struct tree_dir *dir) {
 }
 
 void names_attributes(struct fs *fs, struct tree_dir *dir, const struct vos_stat *st) {
-    uint32_t offset, number = dir_pure(fs, dir) ? names_number(fs, dir) : 0;
+    uint32_t offset, number = dir_pure(fs, dir) ? ready_number(fs, dir) : 0;
     if (!number || record(fs->names, number)->attributes)
         return;
     struct names_attributes *to = take(fs->names, sizeof(*to), &offset);
@@ -356,7 +369,7 @@ void names_attributes(struct fs *fs, struct tree_dir *dir, const struct vos_stat
 }
 
 void names_listing(struct fs *fs, struct tree_dir *dir, const char *list, size_t length) {
-    uint32_t offset, number = dir_pure(fs, dir) && length <= LISTING_MAX ? names_number(fs, dir) : 0;
+    uint32_t offset, number = dir_pure(fs, dir) && length <= LISTING_MAX ? ready_number(fs, dir) : 0;
     if (!number || record(fs->names, number)->listing)
         return;
     struct names_listing *to = take(fs->names, (uint32_t)(sizeof(*to) + length), &offset);
@@ -433,4 +446,9 @@ void names_lease_lost(struct fs *fs, struct tree_dir *dir, const char *name) {
             numbers_end(fs, dir);
 }
 
-void names_forget_all(struct fs *fs) { numbers_end(fs, fs->root); }
+void names_below_gone(struct fs *fs, struct tree_dir *dir) { numbers_end(fs, dir); }
+
+void names_forget_all(struct fs *fs) {
+    numbers_end(fs, fs->root);
+    table_empty(fs->names);
+}

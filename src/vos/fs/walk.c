@@ -85,12 +85,15 @@ static int step(struct op *op, struct place *cur, const char *name, bool last, s
         if (!child)
             return -ENOMEM;
         place_tree_dir(out, child);
+        (void)names_number(fs, cur->dir);
         names_found(fs, cur->dir, name, out);
         return 0;
     }
     out->fd = -1;
     out->path = NULL;
     out->name[0] = '\0';
+    if (!op->remote)
+        (void)names_number(fs, cur->dir); /* watched before it is looked at */
     int error = union_lookup(op, cur->dir, name, out);
     if (!op->remote && (error == 0 || error == -ENOENT) && !cur->dir->removed && !union_reserved(name))
         names_found(fs, cur->dir, name, error == 0 ? out : NULL);

@@ -258,6 +258,45 @@ static void test_other_nodes_forget_in_time(void **state) {
     teardown();
 }
 
+/* The image under the container's feet: what the host's own root may do. */
+static void test_changed_by_the_host(void **state) {
+    setup(2);
+    for (unsigned node = 1; node <= 2; node++) {
+        struct guest g = guest_on(node, node * 100);
+        struct names_found found;
+        struct vos_stat ignored;
+        struct dc_file dir;
+        char name[64];
+        dc_stat(&g, "/a/b/f", true, &ignored);
+        snprintf(name, sizeof(name), "/a/b/new%u", node);
+        assert_int_equal(dc_stat(&g, name, true, &ignored), -ENOENT);
+        assert_int_equal(look(&g, "/a/b/f", &found), 0);
+        assert_int_equal(look(&g, name, &found), -ENOENT);
+        assert_int_equal(dc_open(&g, "/a/b", O_RDONLY | O_DIRECTORY, 0, &dir), 0);
+        assert_true(dc_list(&g, &dir, NULL, NULL) > 0);
+        dc_close(&g, &dir);
+        make_file(image_path, "a/b/f", "longer than it was", 0644, 0);
+        make_file(image_path, name, "made", 0644, 0);
+        fake_run(0);
+        assert_int_equal(look(&g, "/a/b/f", &found), NAMES_ASK);
+        assert_int_equal(look(&g, name, &found), NAMES_ASK);
+        assert_int_equal(dc_stat(&g, name, true, &ignored), 0);
+        assert_int_equal(dc_stat(&g, "/a/b/f", true, &ignored), 0);
+        assert_int_equal(ignored.st_size, 18);
+        assert_int_equal(look(&g, "/a/b/f", &found), 0);
+        /* A directory in which things happen all the time is let alone. */
+        for (unsigned i = 0; i < 200; i++)
+            make_file(image_path, "a/b/f", i % 2 ? "one" : "two", 0644, 0);
+        fake_run(0);
+        dc_stat(&g, "/a/b/f", true, &ignored);
+        assert_int_equal(look(&g, "/a/b/f", &found), NAMES_ASK);
+        dc_stat(&g, "/a/f", true, &ignored);
+        assert_int_equal(look(&g, "/a/f", &found), 0);
+        make_file(image_path, "a/b/f", "file a/b/f", 0666, 0);
+    }
+    teardown();
+}
+
 static void test_full(void **state) {
     setup(1);
     struct guest g = guest_on(1, 100);
@@ -408,6 +447,7 @@ int main(void) {
         cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_open_by_number),
         cmocka_unit_test(test_other_nodes_forget_in_time),
+        cmocka_unit_test(test_changed_by_the_host),
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_reader_against_writer),
         cmocka_unit_test(test_reader_of_nonsense),
