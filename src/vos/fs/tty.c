@@ -38,7 +38,9 @@ static int call(struct op *op, uint32_t number, uint32_t type, const uint64_t wo
     message.payload.words[0] = number;
     memcpy(message.payload.words + 1, words + 1, 3 * sizeof(uint64_t));
     message.payload.words[TTY_WORD_PID] = op->pid;
-    message.payload.words[TTY_WORD_FLAGS] = op->creds && op->creds->uid == 0 ? TTY_CALLER_ROOT : 0;
+    uint64_t told = op->req ? op->req->msg.payload.words[TTY_WORD_FLAGS] : 0;
+    told &= VOS_TTY_KNOWN | VOS_TTY_TTIN_OFF | VOS_TTY_TTOU_OFF;
+    message.payload.words[TTY_WORD_FLAGS] = told | (op->creds && op->creds->uid == 0 ? TTY_CALLER_ROOT : 0);
     int error = dvk_call(op->fs->vos->dvk, op->fs->vos->self[DVK_SERVICE_FS], &message, data, len, NULL, 0, done, op, &op->call);
     return error < 0 ? remote_errno(error) : FS_PENDING;
 }
