@@ -3,6 +3,7 @@
 #include "vos/fs/fs.h"
 
 #include <string.h>
+#include <sys/sysinfo.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
@@ -158,6 +159,9 @@ static int put_statfs(struct op *op, int fd, uint8_t layer) {
         memset(&st.f_fsid, 0, sizeof(st.f_fsid));
     } else
         st.f_type = types[layer];
+    struct sysinfo memory;
+    if (layer == LAYER_SHM && sysinfo(&memory) == 0) /* as a tmpfs of the usual size: programs look whether there is room */
+        st.f_blocks = st.f_bfree = st.f_bavail = st.f_files = st.f_ffree = (fsblkcnt_t)memory.totalram * memory.mem_unit / 4096 / 2;
     return op_put(op, &st, sizeof(st));
 }
 

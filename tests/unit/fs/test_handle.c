@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 
 static struct answer answer, other;
 
@@ -592,6 +593,10 @@ static void test_shm(void **state) {
     assert_int_equal(dc_stat(&two, "/dev/shm/sem.x", true, &st), -ENOENT);
     munmap(memory, 4096);
     dc_close(&two, &made);
+    struct statfs room; /* who asks whether it has room is not told that it has none */
+    assert_int_equal(fake_call(two.vos, two.pid, FS_STATFS, (const uint64_t[8]){(uint64_t)VOS_CWD}, "/dev/shm", 9, -1, &answer), 0);
+    memcpy(&room, answer.data, sizeof(room));
+    assert_true(room.f_bavail > 0 && room.f_bavail <= room.f_blocks && room.f_type == 0x01021994);
     teardown();
 }
 
