@@ -12,7 +12,7 @@
  *
  * Short programs make few calls: nothing is prepared for a site before it is hot.
  *
- * The patch lock guards everything here. The SIGILL handler reads `sites` without it: entries are published by their address,
+ * The patch lock guards everything here. The SIGILL handler reads `sites` without it: entries are published by site_index,
  * and never move until patch_reset, which happens with one thread.
  */
 #include "personality/entry/patch.h"
@@ -22,9 +22,10 @@
 #include <linux/membarrier.h>
 #include <linux/mman.h>
 
-#define SITE_COUNT 8192u /* a power of two */
+#define SITE_COUNT 8192u
+#define SITE_INDEX 16384u /* a power of two, for 14 bits of hash */
 #define SITE_PROBES 16u
-#define SITE_HOT 8u
+#define SITE_HOT 12u /* rewriting costs about as much as so many traps */
 #define STUB_ARENAS 64u
 #define STUB_ARENA_SIZE 65536u
 #define STUB_UNIT 16u
@@ -36,6 +37,7 @@ struct site {
     uint64_t address; /* of the syscall instruction; 0: free */
     uint64_t stub;
     uint32_t hits;
+    uint16_t index; /* where site_index[] names it */
     uint8_t state, kind, compare_len;
 };
 
@@ -45,7 +47,10 @@ struct stub_arena {
 };
 
 static struct lock patch_lock;
+/* Dense, so that fork and exec touch few pages: exec clears what was used. */
 static struct site sites[SITE_COUNT];
+static uint32_t site_count;
+static uint16_t site_index[SITE_INDEX]; /* by hash of the address: number of the site + 1; 0: free */
 static struct stub_arena arenas[STUB_ARENAS];
 static uint32_t arena_count;
 static struct text_range { uint64_t start, end; } texts[TEXT_RANGES];
@@ -58,7 +63,10 @@ void patch_fork_end(void) { lock_release(&patch_lock); }
 
 void patch_reset(void) {
     lock_acquire(&patch_lock);
-    memset(sites, 0, sizeof sites);
+    for (uint32_t i = 0; i < site_count; i++)
+        site_index[sites[i].index] = 0;
+    memset(sites, 0, site_count * sizeof *sites);
+    site_count = 0;
     memset(arenas, 0, arena_count * sizeof *arenas);
     arena_count = 0;
     text_count = 0;
@@ -111,7 +119,7 @@ void patch_text_remove(uint64_t start, uint64_t len) {
     lock_acquire(&patch_lock);
     if (text_cut(start, start + len))
         /* code that comes there later is other code: forget what was known of it */
-        for (uint32_t i = 0; i < SITE_COUNT; i++)
+        for (uint32_t i = 0; i < site_count; i++)
             if (sites[i].address >= start && sites[i].address < start + len) {
                 sites[i].state = SITE_COUNTING;
                 sites[i].hits = 0;
@@ -281,21 +289,22 @@ static bool site_rewrite(struct site *site, bool alone) {
 /* ---- sites ---- */
 
 static struct site *site_find(uint64_t address, bool create) {
-    uint32_t hash = (uint32_t)((address * 0x9E3779B97F4A7C15ull) >> 51) % SITE_COUNT;
+    uint32_t hash = (uint32_t)((address * 0x9E3779B97F4A7C15ull) >> 50);
     for (uint32_t probe = 0; probe < SITE_PROBES; probe++) {
-        struct site *site = &sites[(hash + probe) % SITE_COUNT];
-        uint64_t have = __atomic_load_n(&site->address, __ATOMIC_ACQUIRE);
-        if (have == address)
-            return site;
-        if (have == 0) {
-            if (!create)
-                return NULL;
-            site->hits = 0;
-            site->state = SITE_COUNTING;
-            site->stub = 0;
-            __atomic_store_n(&site->address, address, __ATOMIC_RELEASE);
-            return site;
+        uint16_t *index = &site_index[(hash + probe) % SITE_INDEX];
+        uint32_t number = __atomic_load_n(index, __ATOMIC_ACQUIRE);
+        if (number != 0) {
+            if (sites[number - 1].address == address)
+                return &sites[number - 1];
+            continue;
         }
+        if (!create || site_count == SITE_COUNT)
+            return NULL;
+        struct site *site = &sites[site_count++];
+        *site = (struct site){.address = address, .index = (uint16_t)(index - site_index), .state = SITE_COUNTING};
+        /* release: pairs with the load above in the SIGILL handler of another thread */
+        __atomic_store_n(index, (uint16_t)site_count, __ATOMIC_RELEASE);
+        return site;
     }
     return NULL;
 }
