@@ -13,6 +13,7 @@
 
 #define PROTOCOL_VERSION 1
 #define SNAPSHOT_PART_BYTES (256u << 10)
+#define COUNT_MAX (1ll << 62) /* views and epochs that others tell: what is above was never counted */
 
 struct member {
     struct replica_member id;
@@ -556,10 +557,9 @@ static bool promise(struct replica *replica, uint64_t view) {
 /* The first start in a view opens its round: all answer with a hello, which is sent in this view for certain. */
 static void deliver_start(struct replica *replica, const struct member *member, const json_t *message) {
     const char *round = field_string(message, "round");
-    json_int_t view;
+    json_int_t view = field_integer_or(message, "view", 1, COUNT_MAX, 0);
     if (replica->state != REPLICA_SYNCING || replica->round[0] || member != coordinator(replica) || !round ||
-        !*round || strlen(round) >= sizeof replica->round || !field_integer(message, "view", &view) || view <= 0 ||
-        !same_members(replica, message))
+        !*round || strlen(round) >= sizeof replica->round || view == 0 || !same_members(replica, message))
         return;
     strcpy(replica->round, round);
     replica->round_view = (uint64_t)view;
@@ -574,7 +574,7 @@ static void deliver_start(struct replica *replica, const struct member *member, 
 
 /* A member has promised a higher view: the round is void, for all of us. */
 static void deliver_refusal(struct replica *replica, const json_t *message) {
-    json_int_t promised = field_integer_or(message, "promised", 1, INT64_MAX - 1, 1);
+    json_int_t promised = field_integer_or(message, "promised", 1, COUNT_MAX, 1);
     replica->round[0] = 0;
     for (size_t i = 0; i < replica->member_count; i++)
         replica->members[i].greeted = false;
@@ -583,12 +583,13 @@ static void deliver_refusal(struct replica *replica, const json_t *message) {
 }
 
 static void deliver_hello(struct replica *replica, struct member *member, const json_t *message) {
-    json_int_t view, epoch;
+    json_int_t view = field_integer_or(message, "view", 0, COUNT_MAX, -1);
+    json_int_t epoch = field_integer_or(message, "epoch", 0, COUNT_MAX, -1);
     const char *digest = field_string(message, "digest");
     json_t *node = json_object_get(message, "node");
     if (!same_round(replica, message))
         return;
-    if (!field_integer(message, "view", &view) || !field_integer(message, "epoch", &epoch) || !digest ||
+    if (view < 0 || epoch < 0 || !digest ||
         field_integer_or(node, "id", 1, DVK_MAX_NODE, 0) != member->id.node) {
         log_warning("node %u sent a wrong greeting", member->id.node);
         return;
@@ -621,6 +622,10 @@ static void deliver_snapshot(struct replica *replica, struct member *member, con
     int result = config_from_json(replica->snapshot, &config);
     json_decref(replica->snapshot);
     replica->snapshot = NULL;
+    if (result == 0 && (config->view > COUNT_MAX || config->epoch > COUNT_MAX)) {
+        config_free(config);
+        result = -EINVAL;
+    }
     if (result < 0) {
         log_error("the configuration that node %u sent is not valid", member->id.node);
         replica->port.broken(replica->port.context);

@@ -108,6 +108,9 @@ def replica():
     newer = [h.replace('"view":0', '"view":3').replace('"digest":"@D"', '"digest":"77"') for h in hello]
     seed("replica", "snapshot", "\n".join(["V123", start, "T", newer[0], hello[1], "T",
                                            of(1, type="snapshot", round="@R", last=True, **snapshot()), *change, "T"]))
+    seed("replica", "highest-view", "\n".join(["V123", start.replace('"view":5', '"view":9223372036854775807'), "V23", "T"]))
+    seed("replica", "highest-epoch", "\n".join(["V123", start, "T", newer[0], hello[1], "T", of(
+        1, type="snapshot", round="@R", last=True, **snapshot(epoch=(1 << 63) - 1))]))
     seed("replica", "exclude", "\n".join(["V123", start, of(1, type="exclude", members=["@M"], nodes=[3, 2]), "T",
                                           of(1, type="status", cells=3, load=1.5)]))
 

@@ -352,6 +352,29 @@ static void garbage_is_dropped(void **state) {
     loop_destroy(loop);
 }
 
+/* A number that cannot be counted on from is no view to agree on. */
+static void views_stay_countable(void **state) {
+    static const char *const texts[] = {
+        "{\"version\": 1, \"type\": \"start\", \"members\": [1, 10, 2, 11], \"round\": \"x\", \"view\": 9223372036854775807}",
+        "{\"version\": 1, \"type\": \"start\", \"members\": [1, 10, 2, 11], \"round\": \"y\", \"view\": 5}",
+    };
+    const struct replica_member members[] = {{1, 10}, {2, 11}};
+    assert_int_equal(loop_create(&loop), 0);
+    nodes[2] = (struct node){.id = 2, .pid = 10};
+    list_init(&nodes[2].inbox);
+    list_init(&nodes[2].outbox);
+    node_start(&nodes[2]);
+    replica_view(nodes[2].replica, members, 2, true);
+    for (unsigned i = 0; i < ARRAY_LENGTH(texts); i++) {
+        replica_deliver(nodes[2].replica, &members[0], texts[i], strlen(texts[i]));
+        assert_int_equal(replica_config(nodes[2].replica)->promised, i ? 5 : 0);
+        assert_int_equal(list_empty(&nodes[2].outbox), !i); /* greeted, or not */
+    }
+    node_stop(&nodes[2]);
+    config_free(nodes[2].disk);
+    loop_destroy(loop);
+}
+
 int main(void) {
     setenv("DVS_LOG", "error", 1);
     log_init("test");
@@ -359,6 +382,7 @@ int main(void) {
         cmocka_unit_test(one_node_alone_needs_nobody),
         cmocka_unit_test(nothing_is_applied_without_quorum),
         cmocka_unit_test(garbage_is_dropped),
+        cmocka_unit_test(views_stay_countable),
         cmocka_unit_test(partitions_heal),
         cmocka_unit_test(crashes_heal),
         cmocka_unit_test(what_a_cut_off_node_saw_alone_does_not_split_the_others),
