@@ -113,6 +113,21 @@ def test_ps_shows_the_tree_over_all_nodes(lab, dc):
     assert process.wait(15) == 0
 
 
+def test_each_process_is_listed_once_while_it_moves(lab, dc, in_dc):
+    mover = 'exec sh -c "$0" "$0"' # each exec is on another node
+    movers = lab.start("exec", dc, "sh", "-c", f"for i in 1 2 3 4 5 6; do sh -c '{mover}' '{mover}' & done; wait")
+    try:
+        wait_for(lambda: len(lab.processes(dc)) == 8, 10)
+        for _ in range(40):
+            pids = sorted(process["pid"] for process in lab.processes(dc))
+            assert len(pids) == 8 and len(set(pids)) == 8, pids
+        result = in_dc("sh", "-c", "n=0; while [ $n -lt 30 ]; do ls /proc | grep '^[0-9]' | sort | uniq -d; n=$((n+1)); done")
+        assert (result.code, result.out) == (0, "")
+    finally:
+        lab.dvs("kill", dc)
+        movers.communicate(timeout=20)
+
+
 def test_onnode_and_onall(in_dc):
     # the host name is the container's, hence the same; DVS_PLACE shows
     assert in_dc("/.dvs/bin/onnode", "b", "sh", "-c", "echo $DVS_PLACE").out == "node=b\n"

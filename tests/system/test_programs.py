@@ -368,7 +368,7 @@ PROGRAMS = {
     "find": "find /usr/share/doc -xdev 2>/dev/null | sort | sha256sum; find /usr/bin -newer /usr/bin/env -type l | sort | wc -l",
     # what changes while we look is left out: the rest of the host works on
     "find-root": "find / -xdev \\( -path /proc -o -path /sys -o -path /tmp -o -path /run -o -path /dev -o -path /var -o -path /work "
-                 "-o -path /root -o -path /home -o -path /.dvs \\) -prune -o -print 2>/dev/null | wc -l",
+                 "-o -path /root -o -path /home -o -path /.dvs -o -path '/dvs-test-work*' \\) -prune -o -print 2>/dev/null | wc -l",
     "ls-l": "ls -l /usr /usr/lib /usr/include | sha256sum; ls -lR /usr/share/perl* | sha256sum; ls -ld /etc /usr/bin/passwd",
     "owners": "ls -l /usr/bin /etc | sha256sum; stat -c '%U %G %u %g' /usr/bin/* | sort | uniq -c",
     "dash": "dash -c 'x=$(echo a; (echo b; exit 3); echo $?); echo \"$x\"; trap \"echo bye\" EXIT; for i in 1 2; do echo $i; done; "

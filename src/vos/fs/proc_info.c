@@ -112,6 +112,22 @@ static void list_done(void *context, int status, const struct dvk_message *reply
     op_run(op);
 }
 
+static int compare_pids(const void *a, const void *b) {
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Each once; how many that are. */
+static uint32_t sort_once(uint32_t *pids, uint32_t count) {
+    uint32_t kept = 0;
+    if (count)
+        qsort(pids, count, sizeof(*pids), compare_pids);
+    for (uint32_t i = 0; i < count; i++)
+        if (i == 0 || pids[i] != pids[kept - 1])
+            pids[kept++] = pids[i];
+    return kept;
+}
+
 int proc_need_pids(struct op *op, const uint32_t **pids, uint32_t *count) {
     struct proc_info *info = info_find(op, 0);
     if (!info) {
@@ -122,6 +138,7 @@ int proc_need_pids(struct op *op, const uint32_t **pids, uint32_t *count) {
         return info->status;
     if (info->cursor)
         return ask(op, PM_S_LIST, 1, info->cursor, list_done);
+    info->pid_count = sort_once(info->pids, info->pid_count);
     *pids = info->pids;
     *count = info->pid_count;
     return 0;

@@ -21,7 +21,7 @@
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/.dvs/bin"
 
-static void control_reply(struct pm *pm, uint64_t id, json_t *answer) {
+void control_reply(struct pm *pm, uint64_t id, json_t *answer) {
     char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
     if (dvk_control_reply(pm->vos->dvk, id, text ? text : "{\"errno\":12}") < 0)
         log_warning("dvkd could not be answered");
@@ -29,7 +29,7 @@ static void control_reply(struct pm *pm, uint64_t id, json_t *answer) {
     json_decref(answer);
 }
 
-static void control_error(struct pm *pm, uint64_t id, int error) { control_reply(pm, id, json_pack("{s:i}", "errno", error)); }
+void control_error(struct pm *pm, uint64_t id, int error) { control_reply(pm, id, json_pack("{s:i}", "errno", error)); }
 
 /* ---- start ---- */
 
@@ -393,121 +393,6 @@ void control_exited(struct pm *pm, struct child *child, int status) {
         log_warning("dvkd could not be told that %u has ended", child->pid);
 }
 
-/* ---- ps ---- */
-
-struct ps {
-    struct pm *pm;
-    uint64_t id;
-    json_t *processes;
-    uint32_t nodes[VOS_MAX_NODES];
-    unsigned count, at;
-};
-
-static void ps_next(struct ps *ps, uint32_t after);
-
-static json_t *command_text(const char *cmdline, size_t len, const char *comm) {
-    char text[PM_LIST_CMDLINE + 1];
-    size_t used = 0;
-    for (size_t i = 0; i < len && used < PM_LIST_CMDLINE; i++)
-        text[used++] = cmdline[i] ? cmdline[i] : ' ';
-    while (used && text[used - 1] == ' ')
-        used--;
-    text[used] = 0;
-    json_t *json = used ? json_string(text) : NULL; /* NULL also when it is not UTF-8 */
-    for (size_t i = 0; !json && i < used; i++)
-        if ((unsigned char)text[i] >= 0x80 || (unsigned char)text[i] < 0x20)
-            text[i] = '?';
-    if (!json && used)
-        json = json_string(text);
-    return json ? json : json_string(comm);
-}
-
-static json_t *comm_text(const char *comm) {
-    char text[16];
-    snprintf(text, sizeof(text), "%.15s", comm);
-    for (size_t i = 0; text[i]; i++)
-        if ((unsigned char)text[i] >= 0x80 || (unsigned char)text[i] < 0x20)
-            text[i] = '?';
-    return json_string(text);
-}
-
-/* Appends the entries of one answer; returns the last pid. */
-static uint32_t ps_append(struct ps *ps, const uint8_t *data, size_t len) {
-    uint32_t last = 0;
-    for (size_t at = 0; at + sizeof(struct pm_process_info) <= len;) {
-        struct pm_process_info info;
-        memcpy(&info, data + at, sizeof(info));
-        size_t entry = (sizeof(info) + (size_t)info.cmdline_len + 7) & ~(size_t)7;
-        if (info.cmdline_len > PM_LIST_CMDLINE || entry > len - at)
-            break;
-        info.comm[sizeof(info.comm) - 1] = 0;
-        const struct vos_node *node = NULL;
-        int index = peer_index(ps->pm, info.node);
-        if (index >= 0)
-            node = &ps->pm->vos->nodes[index];
-        json_t *command = command_text((const char *)data + at + sizeof(info), info.cmdline_len, info.comm);
-        last = info.pid;
-        at += entry;
-        json_array_append_new(
-            ps->processes, json_pack("{s:i,s:i,s:i,s:i,s:i,s:s,s:s#,s:I,s:o,s:o,s:i}", "pid", (int)info.pid, "ppid", (int)info.ppid,
-                                     "pgid", (int)info.pgid, "sid", (int)info.sid, "uid", (int)info.euid, "node",
-                                     node ? node->name : "?", "state", &info.state, 1, "time_ms",
-                                     (json_int_t)(info.utime + info.stime) * 10, "comm", comm_text(info.comm), "command",
-                                     command ? command : json_string("?"), "threads", (int)info.threads));
-    }
-    return last;
-}
-
-static void ps_done(void *context, int status, const struct dvk_message *reply, const void *data, size_t len, const int *fds,
-                    unsigned fd_count) {
-    struct ps *ps = context;
-    pm_close_fds(fds, fd_count);
-    uint32_t last = 0;
-    if (status == 0 && reply->status >= 0)
-        last = ps_append(ps, data, len);
-    if (last && reply->payload.words[1]) {
-        ps_next(ps, last);
-        return;
-    }
-    ps->at++;
-    ps_next(ps, 0);
-}
-
-static void ps_next(struct ps *ps, uint32_t after) {
-    for (; ps->at < ps->count; ps->at++, after = 0) {
-        struct pm_s_list ask = {.pid = after};
-        if (peer_call(ps->pm, ps->nodes[ps->at], PM_S_LIST, &ask, sizeof(ask), NULL, 0, ps_done, ps) == 0)
-            return;
-    }
-    control_reply(ps->pm, ps->id, json_pack("{s:O}", "processes", ps->processes));
-    json_decref(ps->processes);
-    free(ps);
-}
-
-static void control_ps(struct pm *pm, const json_t *request, const struct dvk_event *event) {
-    struct ps *ps = calloc(1, sizeof(*ps));
-    uint8_t *buffer = malloc(DVK_DATA_MAX);
-    if (!ps || !buffer) {
-        free(ps);
-        free(buffer);
-        control_error(pm, event->id, ENOMEM);
-        return;
-    }
-    *ps = (struct ps){.pm = pm, .id = event->id, .processes = json_array()};
-    uint32_t after = PM_INIT_PID, count; /* pid 1 is no program */
-    bool more = true;
-    while (more) {
-        size_t len = list_fill(pm, after, buffer, DVK_DATA_MAX, &count, &more);
-        if (!count)
-            break;
-        after = ps_append(ps, buffer, len);
-    }
-    free(buffer);
-    if (field_true(request, "all"))
-        ps->count = peers_active(pm, ps->nodes);
-    ps_next(ps, PM_INIT_PID);
-}
-
 /* ---- kill, resize ---- */
 
 struct control_call {
@@ -594,7 +479,7 @@ bool control_handle(struct pm *pm, const char *op, const struct dvk_event *event
     else if (which == 0)
         control_start(pm, request, event);
     else if (which == 1)
-        control_ps(pm, request, event);
+        ps_start(pm, event->id, field_true(request, "all"));
     else if (which == 2)
         control_kill(pm, request, event);
     else

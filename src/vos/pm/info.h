@@ -8,7 +8,8 @@
  *   PM_S_LIST   w0 0: the processes of this node, 1: of the whole DC; w1 cursor (0: from the start). reply: w0 entries, w1 next
  *               cursor (0: that was all); data: entries, each a struct pm_process_info followed by cmdline_len bytes of command
  *               line (cut to PM_LIST_CMDLINE) and padded with zeroes to a multiple of 8. An answer may hold no entry
- *               and still have a next cursor. Sorted by pid within a node only.
+ *               and still have a next cursor. Sorted by pid within a node only. A process that moves meanwhile may come twice, and one
+               that is in no node's part has at least an entry with PM_STATE_ELSEWHERE.
  *   PM_S_RAISE  a signal from the system (si_code SI_KERNEL, no permission asked): w0 0: to process w1, 1: to process group w1,
  *               wherever its members run; w2 signal. reply: status how many got it, or -ESRCH
  *   PM_S_GROUP  w0 pgid w1 sid: is there a process group pgid in session sid? status: enum pm_group_state bits, or
@@ -21,6 +22,7 @@
 #include <stdint.h>
 
 #define PM_LIST_CMDLINE 512u
+#define PM_STATE_ELSEWHERE '-' /* PM_S_LIST: no more than a name: a process whose home this is runs on `node`, as far as is known */
 
 enum pm_group_state {
     PM_GROUP_EXISTS = 1u,
@@ -33,7 +35,7 @@ struct pm_process_info {
     uint32_t gid, egid, sgid, fsgid;
     uint32_t node;    /* where it runs */
     uint32_t threads;
-    char state;       /* R S D T Z, as /proc/PID/stat shows it */
+    char state;       /* R S D T Z, as /proc/PID/stat shows it; PM_STATE_ELSEWHERE */
     char pad[3];
     int32_t nice;
     int64_t utime, stime;   /* own CPU time in clock ticks (100 a second) */

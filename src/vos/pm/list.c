@@ -89,15 +89,23 @@ void list_handle_info(struct pm *pm, struct dvk_request *req) {
     }
 }
 
+struct listed {
+    uint32_t pid, node;            /* node: of one that runs elsewhere */
+    const struct process *process; /* or NULL */
+};
+
 static int compare_pids(const void *a, const void *b) {
-    const struct process *x = *(struct process *const *)a, *y = *(struct process *const *)b;
+    const struct listed *x = a, *y = b;
     return x->pid < y->pid ? -1 : x->pid > y->pid;
 }
 
 /* Append one entry; false when it does not fit. */
-static bool entry_append(struct pm *pm, const struct process *process, uint8_t *to, size_t cap, size_t *used) {
+static bool entry_append(struct pm *pm, const struct listed *listed, uint8_t *to, size_t cap, size_t *used) {
+    const struct process *process = listed->process;
     struct pm_process_info info;
-    if (process == pm->init)
+    if (!process)
+        info = (struct pm_process_info){.pid = listed->pid, .node = listed->node, .state = PM_STATE_ELSEWHERE};
+    else if (process == pm->init)
         info_fill_init(pm, &info);
     else
         info_fill(pm, process, &info);
@@ -118,18 +126,26 @@ size_t list_fill(struct pm *pm, uint32_t after, void *to, size_t cap, uint32_t *
     size_t used = 0, found = 0;
     *count = 0;
     *more = false;
-    struct process **sorted = malloc((pm->process_count + 1) * sizeof(*sorted));
+    struct listed *sorted = malloc((pm->entries.count + pm->process_count + 1) * sizeof(*sorted));
     if (!sorted)
         return 0;
     struct process *process;
     if (after < PM_INIT_PID && pm->vos->node == pm->vos->primary)
-        sorted[found++] = pm->init;
+        sorted[found++] = (struct listed){PM_INIT_PID, 0, pm->init};
     list_for_each(process, &pm->processes, link)
-        if (process->pid > after && process->state != PROCESS_ARRIVING)
-            sorted[found++] = process;
+        if (process->pid > after) {
+            bool arriving = process->state == PROCESS_ARRIVING; /* its old place still answers for it */
+            sorted[found++] = (struct listed){process->pid, pm->vos->node, arriving ? NULL : process};
+        }
+    for (size_t i = 0; i < pm->entries.capacity; i++) {
+        const struct table_entry *slot = &pm->entries.entries[i];
+        const struct slot_entry *entry = slot->value;
+        if (entry && entry->away_node && !entry->process && slot->key > after && slots_is_own(&pm->slots, (uint32_t)slot->key))
+            sorted[found++] = (struct listed){(uint32_t)slot->key, entry->away_node, NULL};
+    }
     qsort(sorted, found, sizeof(*sorted), compare_pids);
     for (size_t i = 0; i < found && !*more; i++) {
-        if (entry_append(pm, sorted[i], to, cap, &used))
+        if (entry_append(pm, &sorted[i], to, cap, &used))
             (*count)++;
         else
             *more = true;

@@ -5,7 +5,7 @@
  * Files:  main.c   the module            process.c  the table of records           exec.c    place, image, STARTED
  *         table.c  type -> handler       slots.c    which pids are free            move.c    leaving for another node
  *         peers.c  the other pms         spare.c    endpoints made ready           arrive.c  coming from another node
- *         fork.c exit.c wait.c signal.c group.c creds.c ids.c limits.c place.c list.c control.c: a topic each
+ *         fork.c exit.c wait.c signal.c group.c creds.c ids.c limits.c place.c list.c control.c ps.c: a topic each
  *         spawn.c  the zygote            host.c     system calls
  *
  * States of a record (enum process_state):
@@ -443,8 +443,12 @@ void list_handle_info(struct pm *pm, struct dvk_request *req);
 void list_handle_list(struct pm *pm, struct dvk_request *req);
 size_t list_fill(struct pm *pm, uint32_t after, void *to, size_t cap, uint32_t *count, bool *more);
 
-/* ---- control.c ---- */
+/* ---- control.c, ps.c ---- */
 bool control_handle(struct pm *pm, const char *op, const struct dvk_event *event);
+struct json_t;
+void control_reply(struct pm *pm, uint64_t id, struct json_t *answer); /* takes answer over; NULL: no memory */
+void control_error(struct pm *pm, uint64_t id, int error);
+void ps_start(struct pm *pm, uint64_t id, bool all); /* answers request id */
 /* A program that dvkd started: it runs (0), or could not be loaded (errno). */
 void control_started(struct pm *pm, struct child *child, int error);
 /* It has ended. */
