@@ -213,7 +213,7 @@ static void test_epoll(void **state) {
     for (int remote = 0; remote < 2; remote++) {
         struct task *task = fake_start();
         struct pipe_ends a = pipe_make(task, remote), b = pipe_make(task, false);
-        struct epoll_event events[8];
+        struct epoll_event events[8] = {{.events = EPOLLIN}};
         uint64_t set = (uint64_t)GUEST(sys_epoll_create1, O_CLOEXEC);
         epoll_add(task, set, a.vfd[0], EPOLLIN);
         epoll_add(task, set, b.vfd[0], EPOLLIN);
