@@ -170,6 +170,7 @@ enum fs_type {
                                                 reply: status length, data: value or list */
     FS_NAMES = VOS_TYPE(DVK_SERVICE_FS, 19), /* reply: fds: [the table of names (vos/names.h), to be mapped for reading] */
     FS_OPENDIR = VOS_TYPE(DVK_SERVICE_FS, 20), /* w0 number of a directory in that table w1 open flags. reply as FS_OPEN */
+    FS_LISTDIR = VOS_TYPE(DVK_SERVICE_FS, 21), /* w0 number of a directory in that table: put its listing there. -EAGAIN: it cannot be */
     /* objects: w0 handle */
     FS_CLOSE = VOS_TYPE(DVK_SERVICE_FS, 32),
     FS_READ = VOS_TYPE(DVK_SERVICE_FS, 33),  /* w1 length (<= DVK_DATA_MAX) w2 offset or -1 (the file's position) w3 enum fs_read_flags.

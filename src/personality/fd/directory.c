@@ -64,11 +64,20 @@ static void list_forget(struct file *file) {
     file->list = NULL;
 }
 
+bool directory_publish(struct task *task, struct file *file) {
+    struct rpc rpc;
+    fs_prepare(&rpc, FS_LISTDIR);
+    rpc.message.payload.words[0] = file->number;
+    return fs_call(task, &rpc) == 0;
+}
+
 /* Entries that are at the file's position, or NAMES_ASK. With several threads there is no copy: two could be at it. */
 static long list_read(struct task *task, struct file *file, void *to, size_t len) {
     uint32_t length = 0;
     if (!file->list && file->position == 0) {
         long result = names_list(names_table, file->number, to, len, &length, guest_write);
+        if (result == NAMES_ASK && directory_publish(task, file))
+            result = names_list(names_table, file->number, to, len, &length, guest_write);
         if (result < 0)
             return result;
         if (length <= len) {

@@ -233,6 +233,8 @@ long fd_directory_read(struct task *task, struct file *file, uint64_t to, size_t
 void fd_directory_stat(struct vos_stat *stat);
 /* The handle of a directory, asked for when there is none yet. Negative errno. */
 long directory_handle(struct task *task, struct file *file);
+/* Have fs put the listing and the attributes of a directory that has only a number into the table of names. */
+bool directory_publish(struct task *task, struct file *file);
 /* lseek of a directory without a handle. */
 long directory_seek(struct task *task, struct file *file, int64_t offset, int whence);
 /* Remove a file from all epoll sets. Caller holds the lock. */

@@ -112,8 +112,13 @@ long file_stat(struct task *task, struct file *file, struct vos_stat *stat) {
     if (file->host_fd >= 0)
         return granted_stat(task, file, stat);
     struct names_found found = {.stat = stat};
-    if (file->kind == FS_KIND_DIR && names_table && names_by_number(names_table, file->number, &found) == 0 && found.mode)
-        return 0;
+    if (file->kind == FS_KIND_DIR && names_table && names_by_number(names_table, file->number, &found) == 0) {
+        if (found.mode)
+            return 0;
+        /* Who opens a directory and looks at it will list it. */
+        if (file->handle < 0 && directory_publish(task, file) && names_by_number(names_table, file->number, &found) == 0 && found.mode)
+            return 0;
+    }
     return stat_by_message(task, file, stat);
 }
 

@@ -155,6 +155,23 @@ int do_getdents(struct op *op) {
     return (int)(to - from);
 }
 
+/* For a guest that has opened the directory by its number: it needs no handle then. */
+int do_listdir(struct op *op) {
+    struct tree_dir *dir = names_dir(op->fs, op->words[0]);
+    struct place place;
+    if (!dir || dir->number != op->words[0] || !names_lists(op->fs, dir))
+        return -EAGAIN;
+    if (names_has_listing(op->fs, dir))
+        return 0;
+    place_tree_dir(&place, dir);
+    struct object *object = object_place(op->fs, FS_KIND_DIR, &place, O_RDONLY);
+    if (!object)
+        return -ENOMEM;
+    int error = list_make(op, object);
+    object_drop(op->fs, object);
+    return error == 0 && names_has_listing(op->fs, dir) ? 0 : -EAGAIN;
+}
+
 int dir_seek(struct op *op, struct object *object, int64_t offset, int whence) {
     if (object->delegate) {
         if (object->delegate->node != op->fs->vos->node) {

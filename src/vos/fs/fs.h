@@ -145,6 +145,8 @@ int names_fd(struct fs *fs); /* a new descriptor for a guest; -errno */
 void names_found(struct fs *fs, struct tree_dir *dir, const char *name, const struct place *found);
 void names_attributes(struct fs *fs, struct tree_dir *dir, const struct vos_stat *st); /* as place_stat says */
 void names_listing(struct fs *fs, struct tree_dir *dir, const char *list, size_t length); /* as FS_GETDENTS gives it */
+bool names_lists(struct fs *fs, struct tree_dir *dir); /* its listing may stand there */
+bool names_has_listing(struct fs *fs, struct tree_dir *dir);
 void names_fill(struct op *op, struct tree_dir *dir); /* the other names of a directory that was listed */
 /* Number of a directory, given if need be; 0: it cannot stand in the table. */
 uint32_t names_number(struct fs *fs, struct tree_dir *dir);
@@ -462,7 +464,7 @@ int do_mkdir(struct op *op), do_unlink(struct op *op), do_rename(struct op *op),
 int do_symlink(struct op *op), do_mknod(struct op *op);
 int do_chmod(struct op *op), do_chown(struct op *op), do_utimens(struct op *op), do_truncate(struct op *op), do_xattr(struct op *op);
 int do_chdir(struct op *op), do_getcwd(struct op *op);
-int do_getdents(struct op *op);
+int do_getdents(struct op *op), do_listdir(struct op *op);
 int do_close(struct op *op), do_read(struct op *op), do_write(struct op *op), do_lseek(struct op *op), do_ftruncate(struct op *op);
 int do_fsync(struct op *op), do_fallocate(struct op *op), do_ioctl(struct op *op), do_poll(struct op *op), do_setfl(struct op *op);
 int do_lock(struct op *op);

@@ -368,6 +368,12 @@ void names_attributes(struct fs *fs, struct tree_dir *dir, const struct vos_stat
     set(&record(fs->names, number)->attributes, offset);
 }
 
+bool names_lists(struct fs *fs, struct tree_dir *dir) { return is_ready(fs, dir) && dir_pure(fs, dir); }
+
+bool names_has_listing(struct fs *fs, struct tree_dir *dir) {
+    return is_ready(fs, dir) && record(fs->names, dir->number)->listing;
+}
+
 void names_listing(struct fs *fs, struct tree_dir *dir, const char *list, size_t length) {
     uint32_t offset, number = dir_pure(fs, dir) && length <= LISTING_MAX ? ready_number(fs, dir) : 0;
     if (!number || record(fs->names, number)->listing)

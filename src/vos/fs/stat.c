@@ -91,7 +91,8 @@ int do_stat(struct op *op) {
     int error = object ? object_stat(op, object, &st) : walk(op, 0, follow(op->words[1]), &found);
     if (error == 0 && !object)
         error = place_stat(op, &found.found, &st);
-    if (error == 0 && !object && found.last == LAST_NAME && found.parent.layer == LAYER_TREE)
+    /* Of directories alone: somebody walks the tree, and may not care for what else is in them. */
+    if (error == 0 && !object && found.last == LAST_NAME && found.parent.layer == LAYER_TREE && !S_ISDIR(found.found.mode))
         names_fill(op, found.parent.dir);
     return error < 0 ? error : op_put(op, &st, sizeof(st));
 }

@@ -22,6 +22,7 @@ static const struct op_row rows[] = {
     {FS_GETCWD, do_getcwd, OP_READ, "getcwd"},
     {FS_XATTR, do_xattr, OP_PATH | OP_NAME2, "xattr"},
     {FS_OPENDIR, do_opendir, OP_READ, "opendir"},
+    {FS_LISTDIR, do_listdir, OP_READ, "listdir"},
     {FS_CLOSE, do_close, OP_HANDLE, "close"},
     {FS_READ, do_read, OP_HANDLE, "read"},
     {FS_WRITE, do_write, OP_HANDLE, "write"},

@@ -214,7 +214,14 @@ static void test_open_by_number(void **state) {
         struct dc_file dir = {.fd = -1, .handle = (int64_t)out.words[0]};
         assert_true(dc_list(&g, &dir, NULL, NULL) > 2);
         dc_close(&g, &dir);
+        assert_int_equal(fake_call(g.vos, g.pid, FS_LISTDIR, words, NULL, 0, -1, &out), 0);
+        assert_int_equal(dc_open(&g, "/a/b", O_RDONLY | O_DIRECTORY, 0, &dir), 0);
+        unsigned before = dc_names_answers;
+        assert_true(dc_list(&g, &dir, NULL, NULL) > 2);
+        assert_int_equal(dc_names_answers, before + 1);
+        dc_close(&g, &dir);
         words[0] = 99999;
+        assert_int_equal(fake_call(g.vos, g.pid, FS_LISTDIR, words, NULL, 0, -1, &out), -EAGAIN);
         assert_int_equal(fake_call(g.vos, g.pid, FS_OPENDIR, words, NULL, 0, -1, &out), -ENOENT);
         words[0] = UINT64_MAX;
         assert_int_equal(fake_call(g.vos, g.pid, FS_OPENDIR, words, NULL, 0, -1, &out), -ENOENT);
@@ -225,6 +232,7 @@ static void test_open_by_number(void **state) {
     struct answer out;
     uint64_t words[8] = {number_of(&two, "/a/b")};
     assert_int_equal(dc_path(&root, FS_CHMOD, "/a/b", 0700, 0, 0), 0);
+    assert_int_equal(fake_call(two.vos, 203, FS_LISTDIR, words, NULL, 0, -1, &out), -EAGAIN);
     assert_int_equal(fake_call(two.vos, 203, FS_OPENDIR, words, NULL, 0, -1, &out), -EACCES);
     assert_int_equal(fake_call(two.vos, 202, FS_OPENDIR, words, NULL, 0, -1, &out), FS_GRANT_HANDLE);
     teardown();
