@@ -122,6 +122,12 @@ static void input_feed(struct tty *tty) {
         struct tty_line line = tty->line;
         const uint8_t *data = tty->input + tty->input_at;
         size_t len = tty_line_scan(&line, &settings, data, tty->input_len - tty->input_at, &signal);
+        if (signal && len > 1) { /* what comes before the character goes first */
+            line = tty->line;
+            len = tty_line_scan(&line, &settings, data, len - 1, &signal);
+        }
+        if (signal && !tty->no_flush)
+            (void)ioctl(tty->slave, TCFLSH, TCIOFLUSH);
         ssize_t count = write(tty->master, data, len);
         if (count <= 0)
             return;
@@ -212,6 +218,7 @@ static int pty_open(struct tty *tty, uint16_t rows, uint16_t columns) {
     if (tty->slave < 0 || ioctl(tty->slave, TIOCSWINSZ, &size) || ioctl(tty->slave, TCGETS, &settings))
         return -1;
     settings.c_iflag |= IUTF8;
+    settings.c_lflag |= NOFLSH; /* see no_flush */
     return ioctl(tty->slave, TCSETS, &settings);
 }
 

@@ -241,9 +241,14 @@ static void type(const char *text) {
 }
 static void expect_shown(const char *text) {
     char shown[65536];
-    settle();
-    ssize_t count = recv(person, shown, sizeof shown - 1, MSG_DONTWAIT);
-    shown[count > 0 ? count : 0] = 0;
+    size_t len = 0;
+    uint64_t begin = now_ms();
+    do { /* the kernel echoes when it gets to it */
+        settle();
+        ssize_t count = recv(person, shown + len, sizeof shown - 1 - len, MSG_DONTWAIT);
+        len += count > 0 ? (size_t)count : 0;
+    } while (len < strlen(text) && now_ms() < begin + 5000);
+    shown[len] = 0;
     assert_string_equal(shown, text);
 }
 static bool was_raised(bool group, uint32_t id, int signal) {
@@ -350,6 +355,60 @@ static void test_interrupt(void **state) {
     assert_int_equal(ask_status(TTY_READ, 100, 10, 0, 1, NULL, 0), -EAGAIN); /* flushed */
     type("\032");
     assert_true(was_raised(true, 100, SIGTSTP));
+}
+
+/* What a program writes when it hears of the signal is shown: the flush came before the signal. */
+static void test_nothing_lost(void **state) {
+    for (int i = 0; i < 200; i++) {
+        char text[32], shown[256] = "";
+        size_t len = 0;
+        raised_count = 0;
+        assert_int_equal(send(person, "ab\032", 3, 0), 3);
+        while (!raised_count)
+            turn();
+        snprintf(text, sizeof text, "stopped %d;", i);
+        assert_int_equal(ask_status(TTY_WRITE, 100, 0, 0, 0, text, strlen(text)), strlen(text));
+        uint64_t begin = now_ms();
+        while (!strstr(shown, text) && now_ms() < begin + 2000) {
+            turn();
+            ssize_t count = recv(person, shown + len, sizeof shown - 1 - len, MSG_DONTWAIT);
+            len += count > 0 ? (size_t)count : 0;
+            shown[len] = 0;
+        }
+        assert_non_null(strstr(shown, text));
+    }
+}
+
+static tcflag_t local_modes(void) {
+    struct termios settings;
+    struct answer *answer = ask(TTY_IOCTL, 100, TCGETS, 0, 0, NULL, 0);
+    assert_int_equal(answer->reply.data_len, sizeof settings);
+    memcpy(&settings, answer->reply_data, sizeof settings);
+    free(answer);
+    return settings.c_lflag;
+}
+
+/* NOFLSH is what the program set, in either layout of the settings, and does what it says. */
+static void test_no_flush(void **state) {
+    uint16_t old[9]; /* struct termio: c_lflag is its fourth word */
+    assert_false(local_modes() & NOFLSH);
+    struct answer *answer = ask(TTY_IOCTL, 100, TCGETA, 0, 0, NULL, 0);
+    assert_int_equal(answer->reply.data_len, sizeof old);
+    memcpy(old, answer->reply_data, sizeof old);
+    free(answer);
+    assert_false(old[3] & NOFLSH);
+    old[3] |= NOFLSH;
+    assert_int_equal(ask_status(TTY_IOCTL, 100, TCSETA, 0, 0, old, sizeof old), 0);
+    assert_true(local_modes() & NOFLSH);
+    type("abc");
+    type("\003");
+    type("d\n");
+    expect_read(100, "abcd\n");
+    old[3] &= (uint16_t)~NOFLSH;
+    assert_int_equal(ask_status(TTY_IOCTL, 100, TCSETAF, 0, 0, old, sizeof old), 0);
+    assert_false(local_modes() & NOFLSH);
+    type("abc\003d\n");
+    expect_read(100, "d\n");
 }
 
 static void test_background(void **state) {
@@ -537,8 +596,9 @@ static void test_close_drains(void **state) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void) {
     const struct CMUnitTest tests[] = {TEST(test_canonical), TEST(test_output),     TEST(test_backpressure),
-                                       TEST(test_interrupt), TEST(test_background), TEST(test_strangers),
-                                       TEST(test_session),   TEST(test_hang_up),    TEST(test_cancel),
+                                       TEST(test_interrupt), TEST(test_nothing_lost), TEST(test_no_flush),
+                                       TEST(test_background), TEST(test_strangers), TEST(test_session),
+                                       TEST(test_hang_up),   TEST(test_cancel),
                                        TEST(test_raw),       TEST(test_window),     TEST(test_close_drains)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
