@@ -481,19 +481,19 @@ def missing(name):
     return None
 
 
-def run_native(name):
+def run_native(name, directory=WORK):
     """The row's Result on the host."""
     # a stranger: nobody, who has no right of root
     prefix = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if name in STRANGER else []
-    shutil.rmtree(WORK, ignore_errors=True)
-    os.mkdir(WORK)
-    os.chmod(WORK, 0o755)
+    shutil.rmtree(directory, ignore_errors=True)
+    os.mkdir(directory)
+    os.chmod(directory, 0o755)
     if name in STRANGER:
-        os.chown(WORK, 65534, 65534)
+        os.chown(directory, 65534, 65534)
     try:
-        want = run([*prefix, "sh", "-c", f"cd {WORK} || exit 99\n{PROGRAMS[name]}"], env=ENVIRONMENT, cwd="/", timeout=120)
+        want = run([*prefix, "sh", "-c", f"cd {directory} || exit 99\n{PROGRAMS[name]}"], env=ENVIRONMENT, cwd="/", timeout=120)
     finally:
-        shutil.rmtree(WORK, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
     assert want.code != 99, want
     return want
 
