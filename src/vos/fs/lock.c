@@ -355,29 +355,41 @@ int do_lock(struct op *op) {
 
 /* ---- ends ---- */
 
-static void drop_where(struct fs *fs, bool (*match)(const struct lock_owner *owner, uint64_t argument), uint64_t argument) {
-    bool again = true;
-    while (again) {
-        again = false;
-        for (size_t i = 0; i < fs->locks.size && !again; i++)
-            for (struct hash_link *l = fs->locks.buckets[i]; l && !again; l = l->next) {
-                struct lock_file *file = hash_entry(l, struct lock_file, link);
-                uint64_t key = l->key;
-                for (struct lock_range **p = &file->ranges, *r; (r = *p);)
-                    if (match(&r->owner, argument)) {
-                        *p = r->next;
-                        free(r);
-                        again = true;
-                    } else
-                        p = &r->next;
-                if (again) {
-                    wake(fs, key); /* the table may have changed: begin anew */
-                    file = file_find(fs, key);
-                    if (file)
-                        file_check(fs, file);
-                }
-            }
+typedef bool owner_match(const struct lock_owner *owner, uint64_t argument);
+
+static bool ranges_drop(struct lock_file *file, owner_match *match, uint64_t argument) {
+    bool any = false;
+    for (struct lock_range **p = &file->ranges, *r; (r = *p);) {
+        if (!match(&r->owner, argument)) {
+            p = &r->next;
+            continue;
+        }
+        *p = r->next;
+        free(r);
+        any = true;
     }
+    return any;
+}
+
+/* From one file. Who waits there may change the table: the search begins anew then. */
+static bool drop_somewhere(struct fs *fs, owner_match *match, uint64_t argument) {
+    for (size_t i = 0; i < fs->locks.size; i++)
+        for (struct hash_link *l = fs->locks.buckets[i]; l; l = l->next) {
+            uint64_t key = l->key;
+            if (!ranges_drop(hash_entry(l, struct lock_file, link), match, argument))
+                continue;
+            wake(fs, key);
+            struct lock_file *file = file_find(fs, key);
+            if (file)
+                file_check(fs, file);
+            return true;
+        }
+    return false;
+}
+
+static void drop_where(struct fs *fs, owner_match *match, uint64_t argument) {
+    while (drop_somewhere(fs, match, argument))
+        ;
 }
 
 static bool of_pid(const struct lock_owner *owner, uint64_t pid) { return owner->pid == pid && pid; }
