@@ -373,7 +373,7 @@ struct op {
     /* what the op holds until it ends */
     uint64_t wait_key; /* for whoever the op waits at */
     int wait_fd; /* the op's, -1: none */
-    int keep_fds[24];
+    int keep_fds[24], *keep_more;
     unsigned keep_count;
     void *keep_memory; /* chain of blocks */
     /* leases met on the way (primary, for another node) */

@@ -64,18 +64,26 @@ void *op_alloc(struct op *op, size_t len) {
 int op_keep_fd(struct op *op, int fd) {
     if (fd < 0)
         return fd;
-    if (op->keep_count == ARRAY_LENGTH(op->keep_fds)) {
-        /* A long path in a volume: the oldest is an ancestor that is no longer needed. */
-        close(op->keep_fds[0]);
-        memmove(op->keep_fds, op->keep_fds + 1, (op->keep_count - 1) * sizeof(int));
-        op->keep_count--;
+    if (op->keep_count < ARRAY_LENGTH(op->keep_fds))
+        return op->keep_fds[op->keep_count++] = fd;
+    /* Long paths in a volume. None is closed early: of two paths the first one's directory is still needed. */
+    unsigned more = op->keep_count - ARRAY_LENGTH(op->keep_fds);
+    int *grown = more % 64 ? op->keep_more : realloc(op->keep_more, (more + 64) * sizeof(*grown));
+    if (!grown) {
+        close(fd);
+        return -EMFILE;
     }
-    return op->keep_fds[op->keep_count++] = fd;
+    op->keep_more = grown;
+    op->keep_count++;
+    return op->keep_more[more] = fd;
 }
 
 void op_reset(struct op *op) {
-    while (op->keep_count)
-        close(op->keep_fds[--op->keep_count]);
+    for (unsigned i = 0; i < op->keep_count; i++)
+        close(i < ARRAY_LENGTH(op->keep_fds) ? op->keep_fds[i] : op->keep_more[i - ARRAY_LENGTH(op->keep_fds)]);
+    op->keep_count = 0;
+    free(op->keep_more);
+    op->keep_more = NULL;
     op->lease_count = 0;
     op->lease_bad = false;
     op->out_len = 0;

@@ -60,7 +60,10 @@ int volume_lookup(struct op *op, const struct place *dir, const char *name, stru
         return error < 0 ? error : -ENOMEM;
     }
     snprintf(path, size, "%s/%s", dir->path, name);
-    volume_place(out, dir->key, op_keep_fd(op, fd), path);
+    fd = op_keep_fd(op, fd);
+    if (fd < 0)
+        return fd;
+    volume_place(out, dir->key, fd, path);
     return 0;
 }
 
@@ -75,7 +78,10 @@ int volume_parent(struct op *op, const struct place *dir, struct place *out) {
     int fd = (int)syscall(SYS_openat2, op->fs->vos->mounts[dir->key].dir_fd, *path ? path + 1 : ".", &how, sizeof(how));
     if (fd < 0)
         return -errno;
-    volume_place(out, dir->key, op_keep_fd(op, fd), path);
+    fd = op_keep_fd(op, fd);
+    if (fd < 0)
+        return fd;
+    volume_place(out, dir->key, fd, path);
     return 0;
 }
 

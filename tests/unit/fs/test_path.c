@@ -70,6 +70,25 @@ static void test_walk_table(void **state) {
         assert_int_equal(dc_path2(&g[n], FS_RENAME, name, "/c/x/elsewhere", 0), -EXDEV);
         assert_int_equal(dc_path2(&g[n], FS_RENAME, name, "/vol/dir/moved", 0), 0);
         assert_int_equal(dc_path(&g[n], FS_UNLINK, "/vol/dir/moved", 0, 0, 0), 0);
+        /* Two long paths in one operation. */
+        char deep[2][200] = {"/vol", "/vol"}, from[220], to[220];
+        for (unsigned depth = 0; depth < 30; depth++)
+            for (unsigned i = 0; i < 2; i++) {
+                snprintf(deep[i] + strlen(deep[i]), 8, "/%c%02u", i ? 'y' : 'x', depth);
+                assert_int_equal(dc_path(&g[n], FS_MKDIR, deep[i], 0755, 0, 0), 0);
+            }
+        snprintf(from, sizeof(from), "%s/f", deep[0]);
+        snprintf(to, sizeof(to), "%s/g", deep[1]);
+        assert_int_equal(dc_open(&g[n], from, O_WRONLY | O_CREAT | O_EXCL, 0640, &file), 0);
+        dc_close(&g[n], &file);
+        assert_int_equal(dc_path2(&g[n], FS_LINK, from, to, 0), 0);
+        assert_int_equal(dc_path2(&g[n], FS_RENAME, from, to, 0), 0); /* of the same file: nothing happens */
+        assert_int_equal(dc_path(&g[n], FS_UNLINK, to, 0, 0, 0), 0);
+        assert_int_equal(dc_path2(&g[n], FS_RENAME, from, to, 0), 0);
+        assert_int_equal(dc_path(&g[n], FS_UNLINK, to, 0, 0, 0), 0);
+        for (unsigned i = 0; i < 2; i++)
+            for (; strlen(deep[i]) > 4; *strrchr(deep[i], '/') = '\0')
+                assert_int_equal(dc_path(&g[n], FS_UNLINK, deep[i], AT_REMOVEDIR, 0, 0), 0);
         assert_int_equal(dc_path(&g[n], FS_UNLINK, "/vol", AT_REMOVEDIR, 0, 0), -EBUSY);
         assert_int_equal(dc_open(&g[n], "/a/b/vol/x", O_WRONLY | O_CREAT, 0640, &file), -EROFS);
         assert_int_equal(dc_chdir(&g[n], "/vol/dir"), 0);
