@@ -128,3 +128,80 @@ def test_change_is_seen_at_once_on_every_node(agents, seed):
         assert done == host.do(*command), command
         expected = host.do("look", *NAMES)
         rng.shuffle(nodes)
+
+
+# Descriptors of directories, which have no handle at first.
+DESCRIPTORS = r"""
+import ctypes, fcntl, os, stat, subprocess, sys
+base = "/usr/share/doc"
+libc = ctypes.CDLL(None, use_errno=True)
+libc.opendir.restype = libc.readdir64.restype = ctypes.c_void_p
+for f in (libc.readdir64, libc.telldir, libc.rewinddir, libc.closedir, libc.dirfd):
+    f.argtypes = [ctypes.c_void_p]
+libc.seekdir.argtypes = [ctypes.c_void_p, ctypes.c_long]
+libc.telldir.restype = ctypes.c_long
+def name(entry):
+    return ctypes.string_at(entry + 19) if entry else None
+def rest(d):
+    out = []
+    while (entry := libc.readdir64(d)):
+        out.append(name(entry))
+    return out
+fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
+s = os.fstat(fd)
+print(oct(s.st_mode), s.st_nlink > 1, s.st_size >= 0)
+print(len(os.listdir(fd)), len(os.listdir(fd)), os.listdir(fd) == os.listdir(base))
+print(os.stat("bash", dir_fd=fd).st_ino == os.stat(base + "/bash").st_ino, stat.filemode(os.stat("..", dir_fd=fd).st_mode))
+print(os.path.exists("/proc/self/fd/%d/bash" % fd), os.readlink("/proc/self/fd/%d" % fd))
+os.fchdir(fd)
+print(os.getcwd(), os.path.isdir("bash"), os.path.isdir("../doc/bash"), os.path.exists("none"))
+copy = os.dup(fd)
+os.close(fd)
+print(oct(os.fstat(copy).st_mode))
+os.fsync(copy)
+fcntl.flock(copy, fcntl.LOCK_EX)
+print(fcntl.fcntl(copy, fcntl.F_GETFL) & os.O_ACCMODE, fcntl.fcntl(copy, fcntl.F_GETFD))
+for call in (lambda: os.read(copy, 1), lambda: os.write(copy, b"x"), lambda: os.ftruncate(copy, 0), lambda: os.pread(copy, 1, 0)):
+    try:
+        print(call())
+    except OSError as e:
+        print(e.errno)
+deep = os.open("bash", os.O_RDONLY, dir_fd=copy)
+print(sorted(os.listdir(deep)))
+print(subprocess.run(["ls", "-A", "/proc/self/fd/%d/" % deep], pass_fds=[deep], capture_output=True, text=True).stdout)
+print(subprocess.run([sys.executable, "-c", "import os; print(sorted(os.listdir(%d)))" % deep], pass_fds=[deep], capture_output=True, text=True).stdout)
+d = libc.opendir(base.encode())
+whole = rest(d)
+print(len(whole), libc.readdir64(d))
+libc.rewinddir(d)
+first = [name(libc.readdir64(d)) for i in range(5)]
+at = libc.telldir(d)
+more = rest(d)
+print(first + more == whole)
+libc.seekdir(d, at)
+print(rest(d) == more)
+libc.closedir(d)
+for path in ("/usr/share", "/usr/lib", "/etc"):
+    print(path, sum(len(f) + len(n) for _, n, f in os.walk(path) if "polkit-1" not in _) > 100)
+try:
+    os.open(base + "/bash", os.O_WRONLY)
+except OSError as e:
+    print(e.errno)
+try:
+    os.open("/etc/hostname", os.O_RDONLY | os.O_DIRECTORY)
+except OSError as e:
+    print(e.errno)
+"""
+
+
+@pytest.mark.parametrize("node", ["a", "b"])
+def test_descriptors_of_directories(lab, node):
+    expected = subprocess.run(["python3", "-c", DESCRIPTORS], capture_output=True, text=True, check=True).stdout
+    for place in ("local", "spread"):
+        dc = lab.ok("run", "-d", "--image", "host", "--place", place, "--", "sleep", "1000").strip()
+        try:
+            for _ in range(2):
+                got = lab.dvs("--node", node, "exec", dc, "python3", "-c", DESCRIPTORS)
+                assert (got.err, got.out) == ("", expected), place
+        finally:
+            lab.ok("rm", "-f", dc)

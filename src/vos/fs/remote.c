@@ -238,6 +238,21 @@ static void object_done(void *context, int status, const struct dvk_message *rep
                         const int *fds, unsigned fd_count) {
     struct op *op = context;
     op->call = 0;
+    if (status >= 0 && reply->status == FS_FORWARD && op->type == FS_FSTAT) {
+        /* A directory, opened at a node that could answer for it then, but cannot now: by its path. */
+        status = take_forward(op, reply, data, len);
+        op->type = FS_STAT;
+        op->words[1] = AT_SYMLINK_NOFOLLOW;
+        op->path_count = 1;
+        op->read_only = true;
+        if (status < 0)
+            op_finish(op, status);
+        else if (op->target == op->fs->vos->node)
+            op_run(op);
+        else
+            remote_forward_path(op, op->target);
+        return;
+    }
     if (status < 0)
         status = remote_errno(status);
     else {
@@ -415,6 +430,7 @@ static void object_request(struct fs *fs, struct op *op) {
         return;
     }
     op->type = row->type;
+    op->read_only = row->flags & OP_READ;
     op->pid = (uint32_t)words[22];
     op->object = object_hold(object);
     op->data = op->req->data;

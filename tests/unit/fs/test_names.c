@@ -305,6 +305,25 @@ static void test_changed_by_the_host(void **state) {
     teardown();
 }
 
+static void test_guests_only_read(void **state) {
+    setup(1);
+    struct guest g = guest_on(1, 100);
+    struct answer out;
+    uint64_t words[8] = {0};
+    assert_int_equal(fake_call(g.vos, g.pid, FS_NAMES, words, NULL, 0, -1, &out), 0);
+    assert_true(out.fd >= 0);
+    assert_true(write(out.fd, "x", 1) < 0);
+    assert_true(ftruncate(out.fd, 0) < 0);
+    assert_true(fallocate(out.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) < 0);
+    assert_ptr_equal(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, out.fd, 0), MAP_FAILED);
+    void *at = mmap(NULL, 4096, PROT_READ, MAP_SHARED, out.fd, 0);
+    assert_ptr_not_equal(at, MAP_FAILED);
+    assert_true(mprotect(at, 4096, PROT_READ | PROT_WRITE) < 0);
+    munmap(at, 4096);
+    close(out.fd);
+    teardown();
+}
+
 static void test_full(void **state) {
     setup(1);
     struct guest g = guest_on(1, 100);
@@ -456,6 +475,7 @@ int main(void) {
         cmocka_unit_test(test_open_by_number),
         cmocka_unit_test(test_other_nodes_forget_in_time),
         cmocka_unit_test(test_changed_by_the_host),
+        cmocka_unit_test(test_guests_only_read),
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_reader_against_writer),
         cmocka_unit_test(test_reader_of_nonsense),
