@@ -4,6 +4,7 @@
 #include "vos/tty/server.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -112,6 +113,30 @@ void tty_input_discard(struct tty *tty) {
     tty->input_at = tty->input_len = 0;
 }
 
+/*
+ * The kernel looks at what was typed in a thread of its own, some time after write(2). poll(2) waits for that thread if there is
+ * no input to read yet (n_tty_poll). True: there is.
+ */
+static bool input_settle(const struct tty *tty) {
+    struct pollfd slave = {.fd = tty->slave, .events = POLLIN};
+    return poll(&slave, 1, 0) > 0;
+}
+
+/*
+ * Before a signal is raised, the kernel must be done with its character: it echoes it and flushes the queues, and would also
+ * flush what the signalled programs write meanwhile. With NOFLSH only the echo may come late.
+ */
+static ssize_t signal_write(const struct tty *tty, const struct termios *settings, const uint8_t *data, size_t len) {
+    bool flush = !(settings->c_lflag & NOFLSH);
+    if (input_settle(tty) && flush) {
+        (void)ioctl(tty->slave, TCFLSH, TCIFLUSH);
+        (void)input_settle(tty);
+    }
+    ssize_t count = write(tty->master, data, len);
+    (void)input_settle(tty);
+    return count;
+}
+
 /* Give what was typed to the line discipline, as far as it takes it, and raise the signals that are in it. */
 static void input_feed(struct tty *tty) {
     while (tty->input_at < tty->input_len) {
@@ -126,9 +151,7 @@ static void input_feed(struct tty *tty) {
             line = tty->line;
             len = tty_line_scan(&line, &settings, data, len - 1, &signal);
         }
-        if (signal && !tty->no_flush)
-            (void)ioctl(tty->slave, TCFLSH, TCIOFLUSH);
-        ssize_t count = write(tty->master, data, len);
+        ssize_t count = signal ? signal_write(tty, &settings, data, len) : write(tty->master, data, len);
         if (count <= 0)
             return;
         if ((size_t)count < len) /* the rest, and with it the signal, later: go over what was taken only */
@@ -218,7 +241,6 @@ static int pty_open(struct tty *tty, uint16_t rows, uint16_t columns) {
     if (tty->slave < 0 || ioctl(tty->slave, TIOCSWINSZ, &size) || ioctl(tty->slave, TCGETS, &settings))
         return -1;
     settings.c_iflag |= IUTF8;
-    settings.c_lflag |= NOFLSH; /* see no_flush */
     return ioctl(tty->slave, TCSETS, &settings);
 }
 

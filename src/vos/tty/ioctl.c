@@ -5,19 +5,16 @@
 #include "vos/tty/server.h"
 #include <errno.h>
 #include <signal.h>
-#include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 
 #define KERNEL_TERMIO 18u /* sizeof(struct termio) */
-_Static_assert(NOFLSH < 256, "in the first byte of c_lflag, which is little-endian");
 
 enum ioctl_flags {
     IOCTL_CHANGES = 1u, /* SIGTTOU for a background group */
     IOCTL_SCALAR = 2u,  /* the argument is a number */
-    IOCTL_DISCARDS = 4u, /* drops input that is not yet read */
-    IOCTL_SETTINGS = 8u  /* the argument, in or out, is the terminal's settings */
+    IOCTL_DISCARDS = 4u /* drops input that is not yet read */
 };
 
 typedef void ioctl_function(struct op *op, struct tty *tty);
@@ -32,18 +29,18 @@ static const struct ioctl_row {
     ioctl_function *function;
     bool ask; /* needs the caller's group and session */
 } rows[] = {
-    {TCGETS, 0, sizeof(struct termios), IOCTL_SETTINGS, NULL, false},
-    {TCSETS, sizeof(struct termios), 0, IOCTL_CHANGES | IOCTL_SETTINGS, NULL, true},
-    {TCSETSW, sizeof(struct termios), 0, IOCTL_CHANGES | IOCTL_SETTINGS, NULL, true},
-    {TCSETSF, sizeof(struct termios), 0, IOCTL_CHANGES | IOCTL_DISCARDS | IOCTL_SETTINGS, NULL, true},
-    {TCGETS2, 0, sizeof(struct termios2), IOCTL_SETTINGS, NULL, false},
-    {TCSETS2, sizeof(struct termios2), 0, IOCTL_CHANGES | IOCTL_SETTINGS, NULL, true},
-    {TCSETSW2, sizeof(struct termios2), 0, IOCTL_CHANGES | IOCTL_SETTINGS, NULL, true},
-    {TCSETSF2, sizeof(struct termios2), 0, IOCTL_CHANGES | IOCTL_DISCARDS | IOCTL_SETTINGS, NULL, true},
-    {TCGETA, 0, KERNEL_TERMIO, IOCTL_SETTINGS, NULL, false},
-    {TCSETA, KERNEL_TERMIO, 0, IOCTL_CHANGES | IOCTL_SETTINGS, NULL, true},
-    {TCSETAW, KERNEL_TERMIO, 0, IOCTL_CHANGES | IOCTL_SETTINGS, NULL, true},
-    {TCSETAF, KERNEL_TERMIO, 0, IOCTL_CHANGES | IOCTL_DISCARDS | IOCTL_SETTINGS, NULL, true},
+    {TCGETS, 0, sizeof(struct termios), 0, NULL, false},
+    {TCSETS, sizeof(struct termios), 0, IOCTL_CHANGES, NULL, true},
+    {TCSETSW, sizeof(struct termios), 0, IOCTL_CHANGES, NULL, true},
+    {TCSETSF, sizeof(struct termios), 0, IOCTL_CHANGES | IOCTL_DISCARDS, NULL, true},
+    {TCGETS2, 0, sizeof(struct termios2), 0, NULL, false},
+    {TCSETS2, sizeof(struct termios2), 0, IOCTL_CHANGES, NULL, true},
+    {TCSETSW2, sizeof(struct termios2), 0, IOCTL_CHANGES, NULL, true},
+    {TCSETSF2, sizeof(struct termios2), 0, IOCTL_CHANGES | IOCTL_DISCARDS, NULL, true},
+    {TCGETA, 0, KERNEL_TERMIO, 0, NULL, false},
+    {TCSETA, KERNEL_TERMIO, 0, IOCTL_CHANGES, NULL, true},
+    {TCSETAW, KERNEL_TERMIO, 0, IOCTL_CHANGES, NULL, true},
+    {TCSETAF, KERNEL_TERMIO, 0, IOCTL_CHANGES | IOCTL_DISCARDS, NULL, true},
     {TCSBRK, 0, 0, IOCTL_CHANGES | IOCTL_SCALAR, NULL, true},
     {TCSBRKP, 0, 0, IOCTL_CHANGES | IOCTL_SCALAR, NULL, true},
     {TCXONC, 0, 0, IOCTL_CHANGES | IOCTL_SCALAR, NULL, true},
@@ -80,11 +77,6 @@ static int argument_number(const struct op *op) {
     return number;
 }
 
-/* The byte of the settings that NOFLSH is in. */
-static uint8_t *settings_local(uint8_t *block, size_t size) {
-    return block + (size == KERNEL_TERMIO ? 6 : offsetof(struct termios, c_lflag));
-}
-
 static void kernel_do(struct op *op, struct tty *tty, const struct ioctl_row *row) {
     uint8_t block[64] = {0};
     unsigned long argument = (unsigned long)(uintptr_t)block;
@@ -92,18 +84,10 @@ static void kernel_do(struct op *op, struct tty *tty, const struct ioctl_row *ro
         argument = (uint32_t)op->req->msg.payload.words[2];
     else
         memcpy(block, op->req->data, row->in);
-    bool no_flush = tty->no_flush;
-    if ((row->flags & IOCTL_SETTINGS) && row->in) {
-        no_flush = *settings_local(block, row->in) & NOFLSH;
-        *settings_local(block, row->in) |= NOFLSH;
-    }
     if (ioctl(tty->slave, row->command, argument)) {
         op_status(op, -errno);
         return;
     }
-    tty->no_flush = no_flush;
-    if ((row->flags & IOCTL_SETTINGS) && row->out && !no_flush)
-        *settings_local(block, row->out) &= (uint8_t)~NOFLSH;
     if ((row->flags & IOCTL_DISCARDS) && (row->command != TCFLSH || argument != TCOFLUSH)) {
         tty_input_discard(tty);
         tty_watch(tty);

@@ -19,7 +19,7 @@ struct tty_line {
 /*
  * Look through input for the first character that raises a signal. Returns how many bytes there are up to and with it
  * and sets *signal to SIGINT, SIGQUIT or SIGTSTP; or len and 0. The bytes are then given to the kernel's line
- * discipline, which echoes the character.
+ * discipline, which echoes the character and flushes the queues as NOFLSH says.
  */
 size_t tty_line_scan(struct tty_line *line, const struct termios *settings, const uint8_t *data, size_t len,
                      int *signal);

@@ -37,11 +37,6 @@ struct tty {
     bool closing;                 /* the last reference is gone: what was written is still being shown */
     uint32_t session, foreground; /* 0: none */
     struct tty_line line;
-    /*
-     * NOFLSH as the programs set it. The kernel has it always: it looks at what was typed in a thread of its own, later than
-     * we raise the signal, and would flush what the signalled programs have written meanwhile. So we flush, before that.
-     */
-    bool no_flush;
     struct op *waits;                                    /* oldest first */
     uint32_t master_events, slave_events, stream_events; /* watched now */
     uint8_t input[TTY_INPUT];
