@@ -24,7 +24,7 @@
 #include <stdint.h>
 
 #define NAMES_MAGIC 0x31656d616e737664ull /* "dvsname1" */
-#define NAMES_DIRS (1u << 17)             /* numbers are below */
+#define NAMES_DIRS (1u << 20)             /* numbers are below */
 #define NAMES_BUCKETS (1u << 18)
 #define NAMES_CHAIN 64u
 #define NAMES_ROOT 1u /* number of / */

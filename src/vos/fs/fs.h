@@ -412,6 +412,7 @@ struct fs {
     struct vos *vos;
     struct names *names;
     struct watches *watches;
+    unsigned watch_max;
     bool primary;
     struct op *ops, *free_ops;
     unsigned free_count;

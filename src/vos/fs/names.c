@@ -328,24 +328,20 @@ void names_found(struct fs *fs, struct tree_dir *dir, const char *name, const st
             return;
         kind = S_ISREG(found->mode) ? NAMES_FILE : NAMES_LINK;
     }
+    /* First: it may empty the table. */
+    if (kind == NAMES_DIR && !(child = names_number(fs, found->dir)))
+        return;
     uint32_t number = pad(&padded, name) ? ready_number(fs, dir) : 0;
-    if (!number)
+    if (!number || (child && child != found->dir->number))
         return;
     uint32_t hash = names_hash(number, padded.text, padded.length);
     uint32_t *at = find(names, number, &padded, hash);
-    if (kind == NAMES_DIR) {
-        child = names_number(fs, found->dir);
-        if (!child)
-            return;
-        if (at) {
-            const struct names_entry *entry = (struct names_entry *)((char *)names->table + *at);
-            if (entry->kind == NAMES_DIR && entry->value == child)
-                return;
-        }
-    } else if (at)
-        return; /* what is there is true */
-    if (at)
-        remove_entry(names, at);
+    if (at) {
+        const struct names_entry *entry = (struct names_entry *)((char *)names->table + *at);
+        if (kind != NAMES_DIR || (entry->kind == NAMES_DIR && entry->value == child))
+            return; /* what is there is true */
+        remove_entry(names, at); /* an old number */
+    }
     if (kind == NAMES_LINK && (length = link_target(fs, dir, name, target)) < 0)
         return;
     add(names, number, &padded, hash, kind, child, kind == NAMES_FILE || kind == NAMES_LINK ? &found->stat : NULL, target,

@@ -4,10 +4,14 @@
  * (--image host) is: so each of its directories that stands in the table of names is watched with inotify(7), and what is reported
  * is taken out. That is a moment late, other than changes made in the container; and a directory that changes all the time
  * is left out of the table for a while.
+ *
+ * The host has so many watches for all that root runs: a cell takes a part of them. When these are used up, all is taken out of
+ * the table, and what is in use then comes back.
  */
 #include "vos/fs/fs.h"
 
 #include <dvk/dvk.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
@@ -17,11 +21,14 @@
     (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_ATTRIB | IN_MODIFY | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR)
 #define BUSY_EVENTS 128u
 #define BUSY_SECONDS 10
+#define SHARE 8 /* of the host's watches for one cell: 1 in so many */
 
 struct watches {
     int fd;
     struct tree_dir **dir; /* by watch descriptor */
     size_t size;
+    unsigned count;
+    int64_t emptied; /* when they were used up last */
 };
 
 static int64_t seconds(void) {
@@ -60,11 +67,26 @@ static int add_watch(struct watches *watches, int dir_fd) {
     return error;
 }
 
+/* Make room when all are used, but not all the time: more may be in use than there is room for. */
+static bool have_room(struct fs *fs) {
+    struct watches *watches = fs->watches;
+    if (watches->count < fs->watch_max)
+        return true;
+    if (watches->emptied && seconds() - watches->emptied < BUSY_SECONDS)
+        return false;
+    watches->emptied = seconds();
+    names_forget_all(fs);
+    for (size_t i = 0; i < watches->size; i++)
+        if (watches->dir[i])
+            watch_end(fs, watches->dir[i]);
+    return watches->count < fs->watch_max;
+}
+
 bool watch_dir(struct fs *fs, struct tree_dir *dir) {
     struct watches *watches = fs->watches;
     if (dir->wd)
         return true;
-    if (!watches || (dir->busy_until && seconds() < dir->busy_until))
+    if (!watches || (dir->busy_until && seconds() < dir->busy_until) || !have_room(fs))
         return false;
     int fd = creds_apply(NULL) < 0 ? -EPERM : tree_image_fd(fs, dir);
     int wd = fd < 0 ? fd : add_watch(watches, fd);
@@ -72,6 +94,7 @@ bool watch_dir(struct fs *fs, struct tree_dir *dir) {
         return false; /* out of watches (fs.inotify.max_user_watches), perhaps */
     dir->wd = wd;
     dir->events = 0;
+    watches->count++;
     return true;
 }
 
@@ -80,6 +103,7 @@ void watch_end(struct fs *fs, struct tree_dir *dir) {
         return;
     (void)inotify_rm_watch(fs->watches->fd, dir->wd);
     fs->watches->dir[dir->wd] = NULL;
+    fs->watches->count--;
     dir->wd = 0;
 }
 
@@ -93,6 +117,7 @@ static void take_event(struct fs *fs, const struct inotify_event *event) {
         return;
     if (event->mask & IN_IGNORED) {
         fs->watches->dir[event->wd] = NULL;
+        fs->watches->count--;
         dir->wd = 0;
     }
     if (event->mask & (IN_IGNORED | IN_DELETE_SELF | IN_MOVE_SELF))
@@ -124,6 +149,13 @@ static void on_events(void *context, int fd, uint32_t events) {
         }
 }
 
+static unsigned watches_of_host(struct fs *fs) {
+    char text[32] = "";
+    cleanup_close int fd = openat(fs->vos->proc_fd, "sys/fs/inotify/max_user_watches", O_RDONLY | O_CLOEXEC);
+    unsigned long most = fd >= 0 && read(fd, text, sizeof(text) - 1) > 0 ? strtoul(text, NULL, 10) : 0;
+    return most ? (unsigned)(most > UINT32_MAX ? UINT32_MAX : most) : 8192; /* Linux's least */
+}
+
 int watch_start(struct fs *fs) {
     struct watches *watches = calloc(1, sizeof(*watches));
     if (!watches)
@@ -139,6 +171,7 @@ int watch_start(struct fs *fs) {
         return 0;
     }
     fs->watches = watches;
+    fs->watch_max = watches_of_host(fs) / SHARE;
     return 0;
 }
 

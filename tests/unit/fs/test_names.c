@@ -305,6 +305,27 @@ static void test_changed_by_the_host(void **state) {
     teardown();
 }
 
+static void test_out_of_watches(void **state) {
+    setup(1);
+    struct guest g = guest_on(1, 100);
+    struct names_found found;
+    struct vos_stat ignored;
+    fs_of(g.vos)->watch_max = 3; /* the root and two more */
+    dc_stat(&g, "/a/b/f", true, &ignored);
+    assert_int_equal(look(&g, "/a/b/f", &found), 0);
+    /* All go, so that those that are in use now come in. */
+    dc_stat(&g, "/b/d/g", true, &ignored);
+    assert_int_equal(look(&g, "/a/b/f", &found), NAMES_ASK);
+    dc_stat(&g, "/b/d/g", true, &ignored);
+    assert_int_equal(look(&g, "/b/d/g", &found), 0);
+    /* But not again at once. */
+    dc_stat(&g, "/a/b/f", true, &ignored);
+    dc_stat(&g, "/a/b/f", true, &ignored);
+    assert_int_equal(look(&g, "/a/b/f", &found), NAMES_ASK);
+    assert_int_equal(look(&g, "/b/d/g", &found), 0);
+    teardown();
+}
+
 static void test_guests_only_read(void **state) {
     setup(1);
     struct guest g = guest_on(1, 100);
@@ -437,8 +458,10 @@ static void test_reader_of_nonsense(void **state) {
     mprotect(base + size, 4096, PROT_NONE);
     struct names_header *bad = (struct names_header *)base;
     unsigned rng = 1;
+    memcpy(base, good, size);
     for (unsigned round = 0; round < 3000; round++) {
-        memcpy(base, good, size);
+        memcpy(base, good, NAMES_DIRS_AT + 1024);
+        memcpy(base + NAMES_ARENA_AT, (const char *)good + NAMES_ARENA_AT, 8192);
         bad->size = size;
         for (unsigned i = 0; i < 1 + round % 64; i++) {
             rng = rng * 1664525u + 1013904223u;
@@ -475,6 +498,7 @@ int main(void) {
         cmocka_unit_test(test_open_by_number),
         cmocka_unit_test(test_other_nodes_forget_in_time),
         cmocka_unit_test(test_changed_by_the_host),
+        cmocka_unit_test(test_out_of_watches),
         cmocka_unit_test(test_guests_only_read),
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_reader_against_writer),
