@@ -14,6 +14,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "common/table.h"
 #include "vos/fs/hash.h"
 #include "vos/host/module.h"
 #include "vos/pm/info.h"
@@ -72,7 +73,7 @@ struct entry {
     struct tree_dir *dir;
     uint32_t type;  /* S_IFMT bits; 0: no object in the upper layer */
     bool whiteout;  /* the image's object of that name is hidden */
-    uint64_t ino;   /* host inode number, 0: not known */
+    uint64_t ino;   /* as shown, 0: not known */
     char name[];
 };
 
@@ -262,6 +263,11 @@ void stat_from_host(struct vos_stat *out, const struct statx *in);
 int stat_host_at(int dir_fd, const char *name, int flags, struct vos_stat *out);
 void stat_image(struct vos_stat *st); /* host's view -> DC's view */
 void stat_upper(struct fs *fs, struct vos_stat *st);
+/* ---- origin.c: numbers of files that were copied up. note: `work` (in fs->work_fd) is the copy of a file of the image ---- */
+void origin_note(struct fs *fs, const char *work, const struct vos_stat *image);
+/* The number to show for an object of the writable layer, whose host attributes these are. */
+uint64_t origin_ino(struct fs *fs, const struct vos_stat *upper);
+void origins_drop(struct fs *fs);
 /* "" with a handle of this node that is no directory: the object itself. Or NULL. */
 struct object *empty_path_object(struct op *op, uint64_t at_flags);
 
@@ -425,6 +431,7 @@ struct fs {
     unsigned open_dirs, open_dirs_max, cached_dirs;
     int work_fd;         /* primary: directory for what is not finished */
     uint64_t work_count;
+    struct table origins; /* struct origin by the copy's number */
     uint64_t upper_dev, image_dev;
     uint64_t upper_mount, image_mount;
     char upper_path[VOS_PATH_MAX], image_path[VOS_PATH_MAX]; /* as /proc/self/fd shows them */

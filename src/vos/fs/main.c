@@ -513,6 +513,7 @@ void fs_destroy(struct fs *fs) {
     shm_stop(fs);
     lease_drop_all(fs);
     tree_stop(fs);
+    origins_drop(fs);
     watch_stop(fs);
     names_stop(fs);
     while (fs->free_ops) {

@@ -50,7 +50,7 @@ void stat_image(struct vos_stat *st) {
 
 void stat_upper(struct fs *fs, struct vos_stat *st) {
     st->st_dev = FS_DEV_TREE;
-    st->st_ino |= FS_INO_UPPER;
+    st->st_ino = origin_ino(fs, st);
 }
 
 static unsigned follow(uint64_t at_flags) {

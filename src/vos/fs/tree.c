@@ -286,7 +286,7 @@ static int load_name(struct fs *fs, struct tree_dir *dir, int fd, const struct d
         return 0;
     }
     entry->type = (uint32_t)DTTOIF(found->d_type);
-    entry->ino = found->d_ino;
+    entry->ino = table_get(&fs->origins, found->d_ino) ? 0 /* asked for when shown */ : found->d_ino | FS_INO_UPPER;
     if (found->d_type == DT_UNKNOWN) {
         struct stat st;
         if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)

@@ -460,6 +460,8 @@ int union_copy_up(struct op *op, struct place *place, bool no_data) {
     if (error == 0)
         error = copy_attributes(fs->work_fd, work, &st);
     if (error == 0)
+        origin_note(fs, work, &st);
+    if (error == 0)
         error = rename_into_place(fs, work, to, place->name);
     if (error < 0) {
         unlinkat(fs->work_fd, work, 0);
@@ -509,15 +511,17 @@ static int list_image(struct op *op, struct tree_dir *dir, union_emit *emit, voi
 
 static int entry_ino(struct op *op, struct tree_dir *dir, struct entry *entry, uint64_t *ino) {
     if (!entry->ino) {
-        struct stat st;
+        struct vos_stat st;
         int fd = tree_upper_fd(op->fs, dir);
         if (fd < 0)
             return fd;
-        if (fstatat(fd, entry->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-            return -errno;
+        int error = stat_host_at(fd, entry->name, AT_SYMLINK_NOFOLLOW, &st);
+        if (error < 0)
+            return error;
+        stat_upper(op->fs, &st);
         entry->ino = st.st_ino;
     }
-    *ino = entry->ino | FS_INO_UPPER;
+    *ino = entry->ino;
     if (S_ISDIR(entry->type) && dir->image == IMAGE_PRESENT && !entry->whiteout) {
         struct tree_dir *child;
         int error = upper_child(op->fs, dir, entry, &child);

@@ -222,6 +222,41 @@ static void test_directory_keeps_its_inode(void **state) {
 
 /* ---- who may do what ---- */
 
+static uint64_t listed_ino(struct guest *guest, const char *path, const char *name) {
+    struct dc_file dir;
+    found_ino = 0;
+    assert_int_equal(dc_open(guest, path, O_RDONLY | O_DIRECTORY, 0, &dir), 0);
+    dc_list(guest, &dir, find_ino, (void *)name);
+    dc_close(guest, &dir);
+    return found_ino;
+}
+
+/* ... and a file that is copied up; but not what then comes to be at its name. */
+static void test_file_keeps_its_inode(void **state) {
+    setup(2);
+    struct guest g[2] = {guest_on(1, 100), guest_on(2, 200)};
+    for (unsigned n = 0; n < 2; n++) {
+        const char *const path = n ? "/b/f" : "/a/f";
+        struct vos_stat before, after;
+        struct dc_file file;
+        assert_int_equal(dc_stat(&g[n], path, false, &before), 0);
+        assert_int_equal(dc_open(&g[n], path, O_WRONLY | O_APPEND, 0, &file), 0);
+        dc_close(&g[n], &file);
+        for (unsigned k = 0; k < 2; k++) {
+            assert_int_equal(dc_stat(&g[k], path, false, &after), 0);
+            assert_int_equal(after.st_ino, before.st_ino);
+            assert_int_equal(listed_ino(&g[k], n ? "/b" : "/a", "f"), before.st_ino);
+        }
+        assert_int_equal(dc_path(&g[n], FS_UNLINK, path, 0, 0, 0), 0);
+        assert_int_equal(dc_open(&g[n], path, O_WRONLY | O_CREAT | O_EXCL, 0644, &file), 0);
+        dc_close(&g[n], &file);
+        assert_int_equal(dc_stat(&g[n], path, false, &after), 0);
+        assert_true(after.st_ino != before.st_ino);
+        assert_int_equal(listed_ino(&g[n], n ? "/b" : "/a", "f"), after.st_ino);
+    }
+    teardown();
+}
+
 static void test_permissions(void **state) {
     setup(2);
     struct guest root = guest_on(2, 200), user = {&vos[1], 201};
@@ -471,6 +506,7 @@ int main(void) {
         cmocka_unit_test(test_open_flags),
         cmocka_unit_test(test_big_directory),
         cmocka_unit_test(test_directory_keeps_its_inode),
+        cmocka_unit_test(test_file_keeps_its_inode),
         cmocka_unit_test(test_permissions),
         cmocka_unit_test(test_xattr),
         cmocka_unit_test(test_change_by_host_fd),
