@@ -34,7 +34,7 @@
 enum site_state { SITE_COUNTING, SITE_STUBBED /* has a stub, not rewritten */, SITE_REWRITTEN, SITE_HOPELESS };
 
 struct site {
-    uint64_t address; /* of the syscall instruction; 0: free */
+    uint64_t address; /* of the syscall instruction */
     uint64_t stub;
     uint32_t hits;
     uint16_t index; /* where site_index[] names it */
@@ -47,10 +47,11 @@ struct stub_arena {
 };
 
 static struct lock patch_lock;
-/* Dense, so that fork and exec touch few pages: exec clears what was used. */
+/* Dense, so that fork and exec touch few pages. An entry of site_index is in use only if the site that it names is one of the
+ * first site_count and names it too: so exec forgets all sites without touching these pages. */
 static struct site sites[SITE_COUNT];
 static uint32_t site_count;
-static uint16_t site_index[SITE_INDEX]; /* by hash of the address: number of the site + 1; 0: free */
+static uint16_t site_index[SITE_INDEX]; /* by hash of the address: number of the site + 1, or anything */
 static struct stub_arena arenas[STUB_ARENAS];
 static uint32_t arena_count;
 static struct text_range { uint64_t start, end; } texts[TEXT_RANGES];
@@ -63,11 +64,7 @@ void patch_fork_end(void) { lock_release(&patch_lock); }
 
 void patch_reset(void) {
     lock_acquire(&patch_lock);
-    for (uint32_t i = 0; i < site_count; i++)
-        site_index[sites[i].index] = 0;
-    memset(sites, 0, site_count * sizeof *sites);
     site_count = 0;
-    memset(arenas, 0, arena_count * sizeof *arenas);
     arena_count = 0;
     text_count = 0;
     lock_release(&patch_lock);
@@ -289,21 +286,23 @@ static bool site_rewrite(struct site *site, bool alone) {
 /* ---- sites ---- */
 
 static struct site *site_find(uint64_t address, bool create) {
-    uint32_t hash = (uint32_t)((address * 0x9E3779B97F4A7C15ull) >> 50);
+    /* neighbours in the text are neighbours in the index, so that a program's few sites touch few pages of it */
+    uint32_t hash = (uint32_t)(address >> 4) + (uint32_t)(address >> 18) * 0x1357u;
     for (uint32_t probe = 0; probe < SITE_PROBES; probe++) {
-        uint16_t *index = &site_index[(hash + probe) % SITE_INDEX];
-        uint32_t number = __atomic_load_n(index, __ATOMIC_ACQUIRE);
-        if (number != 0) {
+        uint32_t place = (hash + probe) % SITE_INDEX;
+        uint32_t number = __atomic_load_n(&site_index[place], __ATOMIC_ACQUIRE);
+        if (number != 0 && number <= __atomic_load_n(&site_count, __ATOMIC_RELAXED) && sites[number - 1].index == place) {
             if (sites[number - 1].address == address)
                 return &sites[number - 1];
             continue;
         }
         if (!create || site_count == SITE_COUNT)
             return NULL;
-        struct site *site = &sites[site_count++];
-        *site = (struct site){.address = address, .index = (uint16_t)(index - site_index), .state = SITE_COUNTING};
+        struct site *site = &sites[site_count];
+        *site = (struct site){.address = address, .index = (uint16_t)place, .state = SITE_COUNTING};
+        __atomic_store_n(&site_count, site_count + 1, __ATOMIC_RELEASE);
         /* release: pairs with the load above in the SIGILL handler of another thread */
-        __atomic_store_n(index, (uint16_t)site_count, __ATOMIC_RELEASE);
+        __atomic_store_n(&site_index[place], (uint16_t)site_count, __ATOMIC_RELEASE);
         return site;
     }
     return NULL;

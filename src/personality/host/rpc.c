@@ -53,11 +53,17 @@ int host_fd_own(const struct process *process, int low) {
 }
 
 int channel_open(struct channel *channel, int memfd, int socket) {
-    uint32_t node = channel->node;
-    memset(channel, 0, sizeof *channel);
-    channel->node = node;
+    /* In a fork's child this is the copy of its parent's: of the stash, which is large, only what is in use is written. */
+    channel->view = (struct dvk_channel_view){0};
+    channel->mapped = channel->mapped_len = 0;
+    channel->sequence = 0;
     channel->socket = socket;
     channel->spin = SPIN_MIN * 4;
+    channel->ring_lock = channel->receive_lock = (struct lock){0};
+    channel->slots = (struct slot_set){0};
+    for (unsigned i = 0; i < DVK_GUEST_SLOTS; i++)
+        if (channel->stash[i].count != 0)
+            channel->stash[i].count = 0;
     long size = CALL3(__NR_lseek, memfd, 0, 2 /* SEEK_END */);
     if (size <= 0 || size > (1l << 32)) {
         CALL1(__NR_close, memfd);

@@ -4,7 +4,8 @@
  *
  * Host children are all init's (CLONE_PARENT), with the pid or thread id that pm chose (set_tid). Three kinds:
  *   thread            a block of its own, the same process
- *   fork              a copy of our memory: the child goes on in the copy of this very call, with a new struct process
+ *   fork              a copy of our memory: the child goes on in the copy of this very call, and makes the copy of our struct
+ *                     process its own
  *   vfork and alike   (CLONE_VM without CLONE_THREAD): a block and a struct process of its own in our memory; the
  *                     parent takes both back when it goes on (CLONE_VFORK), else they are never freed
  *
@@ -154,16 +155,16 @@ static long thread_clone(struct task *task, const struct clone_request *request)
 
 /* ---- processes ---- */
 
-/* The child's struct process, made by the parent. Its channel is opened by the child. */
-static struct process *child_process(struct task *task, int32_t pid, const struct clone_request *request) {
+/* A vfork child's struct process, made by the parent. Its channel is opened by the child. */
+static struct process *child_process(struct task *task, int32_t pid) {
     struct process *parent = task->process;
     struct process *child = area_alloc(sizeof *child);
     if (child == NULL)
         return NULL;
     child->pid = pid;
     child->channel.node = parent->channel.node;
-    child->fresh_required = parent->fresh_required || (request->flags & CLONE_VM);
-    child->vfork_parent = request->flags & CLONE_VM ? parent : NULL;
+    child->fresh_required = true;
+    child->vfork_parent = parent;
     lock_acquire(&parent->signal_lock);
     memcpy(child->actions, parent->actions, sizeof child->actions);
     lock_release(&parent->signal_lock);
@@ -214,14 +215,25 @@ static void fork_done(struct task *task, int32_t pid, long error) {
     (void)rpc_call(task, &rpc);
 }
 
-/* In a fork's child, on the copy of the parent's stack: take the new process over. */
-static void fork_child(struct thread *thread, struct process *child, const int fds[2], uint64_t flags) {
-    struct process *parent = thread->task.process; /* a copy that nobody else has */
-    struct thread *others = parent->threads;
-    int parent_socket = parent->channel.socket;
-    area_unreserve(parent->channel.mapped, parent->channel.mapped_len); /* its mapping did not come along */
-    thread->task.process = child;
-    thread->task.tid = child->pid;
+/* In a fork's child, on the copy of the parent's stack: its struct process, which nobody else has, becomes ours. What stays as it
+ * was is not written: each page that is costs a copy. */
+static void fork_child(struct thread *thread, int32_t pid, const int fds[2], uint64_t flags) {
+    struct process *process = thread->task.process;
+    struct thread *others = process->threads, *dead = process->dead;
+    area_unreserve(process->channel.mapped, process->channel.mapped_len); /* the parent's mapping did not come along */
+    CALL1(__NR_close, process->channel.socket);
+    process->pid = pid;
+    process->vfork_parent = NULL;
+    process->thread_lock = process->signal_lock = (struct lock){0};
+    process->threads = process->dead = NULL;
+    process->thread_count = process->tid_count = 0;
+    process->leader_parked = false;
+    process->stopping = 0;
+    process->survivor = NULL;
+    process->plan = NULL;
+    process->timers = 0;
+    process->death_signal = 0;
+    thread->task.tid = pid;
     thread->is_leader = true;
     thread->vfork_child = false;
     thread->held_count = 0; /* pending signals are not inherited */
@@ -229,10 +241,8 @@ static void fork_child(struct thread *thread, struct process *child, const int f
     thread->robust_head = 0;
     thread->clear_tid = 0;
     thread->task.slot_hint = 0;
-    CALL1(__NR_close, parent_socket);
-    child_channel(child, fds);
-    child->head.fd_table = parent->head.fd_table;
-    if (fd_table_fork(child, child) != 0)
+    child_channel(process, fds);
+    if (fd_table_fork(process, process) != 0)
         personality_panic("no memory for descriptors", 0, 0);
     /* the other threads did not come along: their blocks are ours to free */
     while (others != NULL) {
@@ -241,36 +251,36 @@ static void fork_child(struct thread *thread, struct process *child, const int f
             thread_destroy(others);
         others = next;
     }
-    for (struct thread *dead = parent->dead; dead != NULL;) {
+    while (dead != NULL) {
         struct thread *next = dead->next;
         thread_destroy(dead);
         dead = next;
     }
-    area_free(parent, sizeof *parent);
-    child->leader = thread;
+    process->leader = thread;
     thread_link(thread);
-    fd_table_set_threaded(child, false);
+    fd_table_set_threaded(process, false);
     if (flags & CLONE_CLEAR_SIGHAND)
-        signals_reset(child, 0);
+        signals_reset(process, 0);
     thread_adopt(thread);
 }
 
-static long fork_clone(struct task *task, const struct clone_request *request, struct process *child, const int fds[2]) {
+static long fork_clone(struct task *task, const struct clone_request *request, int32_t pid, const int fds[2]) {
     struct thread *thread = thread_of(task);
     struct process *parent = task->process;
     struct clone_args args;
-    int32_t pid = child->pid;
     host_arguments(&args, request, (request->flags & HOST_PROCESS_FLAGS) | CLONE_PARENT, NULL, &pid);
     signal_block_all();
     lock_acquire(&parent->thread_lock);
     fd_fork_begin(parent);
+    lock_acquire(&parent->signal_lock);
     space_fork_begin();
     long result = host_clone(&args, sizeof args, NULL);
     space_fork_end();
+    lock_release(&parent->signal_lock);
     if (result == 0) {
         if (request->stack != 0)
             task->regs->rsp = request->stack;
-        fork_child(thread, child, fds, request->flags);
+        fork_child(thread, pid, fds, request->flags);
         return 0;
     }
     fd_fork_end(parent);
@@ -367,13 +377,13 @@ static long process_clone(struct task *task, const struct clone_request *request
     }
     int32_t pid = (int32_t)rpc.message.payload.words[0];
     bool shared = (request->flags & CLONE_VM) != 0, suspended = shared && (request->flags & CLONE_VFORK);
-    struct process *child = child_process(task, pid, request);
-    result = child == NULL ? -ENOMEM : shared ? vfork_clone(task, request, child, fds) : fork_clone(task, request, child, fds);
+    struct process *child = shared ? child_process(task, pid) : NULL;
+    result = !shared ? fork_clone(task, request, pid, fds) : child == NULL ? -ENOMEM : vfork_clone(task, request, child, fds);
     if (result == 0 && task->tid == pid)
         return 0; /* the child of a fork */
     CALL1(__NR_close, fds[0]);
     CALL1(__NR_close, fds[1]);
-    if (child != NULL && (result < 0 || !shared))
+    if (child != NULL && result < 0)
         area_free(child, sizeof *child);
     if (result < 0 || !suspended)
         fork_done(task, pid, result < 0 ? -result : 0);
