@@ -191,7 +191,11 @@ void fd_describe_undo(struct task *task);
 long fd_restore(struct task *task, const struct vos_image_fd *fds, size_t count, const int *host_fds, size_t host_fd_count);
 /* Open a path for the loader: for execute permission when `exec`. Gives a *file* to read or map from. */
 struct file_ref;
-long file_open_exec(struct task *task, const char *path, bool exec, struct file_ref **out, struct vos_stat *stat);
+struct opened_info {
+    struct vos_stat stat;
+    char path[VOS_PATH_MAX]; /* where it lies, links followed; empty: fs did not say */
+};
+long file_open_exec(struct task *task, const char *path, bool exec, struct file_ref **out, struct opened_info *info);
 /*
  * A path by which exec finds what execveat(2) names: `name` in the directory vfd, or if that is empty vfd itself. stay: the descriptor
  * is closed by exec and has no name, so only this process can use the path. 0 or negative errno.

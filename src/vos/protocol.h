@@ -149,7 +149,8 @@ enum fs_open_flags {
 
 enum fs_type {
     /* paths: w0 directory (handle or VOS_CWD), data: path */
-    FS_OPEN = VOS_TYPE(DVK_SERVICE_FS, 1),   /* w1 open flags w2 mode (umask applied by the caller) w3 1: to run it: needs X in place of R */
+    FS_OPEN = VOS_TYPE(DVK_SERVICE_FS, 1),   /* w1 open flags w2 mode (umask applied by the caller) w3 1: to run it: needs X in place of R; the path, links
+                                                followed, may follow the stat then */
     FS_STAT = VOS_TYPE(DVK_SERVICE_FS, 2),   /* w1 AT_* flags (SYMLINK_NOFOLLOW, EMPTY_PATH). reply data: struct vos_stat */
     FS_ACCESS = VOS_TYPE(DVK_SERVICE_FS, 3), /* w1 mode (R_OK..) w2 AT_* flags (EACCESS, SYMLINK_NOFOLLOW) */
     FS_READLINK = VOS_TYPE(DVK_SERVICE_FS, 4), /* w1 size. reply: status length, data: target */

@@ -226,8 +226,9 @@ long file_write(struct task *task, struct file *file, const void *from, size_t l
 /* ---- stat.c, open.c, event.c, directory.c ---- */
 
 long file_stat(struct task *task, struct file *file, struct vos_stat *stat);
-/* Open a path at fs into a new file with one reference. for_exec: to run it. */
-long file_open(struct task *task, struct place *place, uint32_t flags, uint32_t mode, bool for_exec, struct file **out);
+/* Open a path at fs into a new file with one reference. for_exec: to run it; gets what fs says of it. NULL: not to run it. */
+long file_open(struct task *task, struct place *place, uint32_t flags, uint32_t mode, struct opened_info *for_exec,
+               struct file **out);
 long signal_file_read(struct task *task, struct file *file, uint64_t to, size_t len);
 long fd_directory_read(struct task *task, struct file *file, uint64_t to, size_t len);
 void fd_directory_stat(struct vos_stat *stat);

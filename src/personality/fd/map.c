@@ -45,15 +45,16 @@ static long file_give(struct task *task, struct place *place, struct file *file,
     return 0;
 }
 
-long file_open_exec(struct task *task, const char *path, bool exec, struct file_ref **out, struct vos_stat *stat) {
+long file_open_exec(struct task *task, const char *path, bool exec, struct file_ref **out, struct opened_info *info) {
     struct place place;
     struct file *file;
+    info->path[0] = 0;
     long result = place_resolve_text(task, &place, path, PLACE_FOLLOW);
     if (result < 0)
         return result;
-    result = file_open(task, &place, O_RDONLY | O_NONBLOCK, 0, exec, &file);
+    result = file_open(task, &place, O_RDONLY | O_NONBLOCK, 0, exec ? info : NULL, &file);
     if (result >= 0)
-        result = file_give(task, &place, file, exec, out, stat);
+        result = file_give(task, &place, file, exec, out, &info->stat);
     place_end(task, &place);
     return result;
 }

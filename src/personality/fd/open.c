@@ -32,12 +32,12 @@ static bool open_reply_good(const struct rpc *rpc, long grant, int host_fd) {
     return grant == FS_GRANT_FD ? host_fd >= 0 : grant == FS_GRANT_HANDLE && rpc->message.payload.ints[0] >= 0;
 }
 
-static long open_at_fs(struct task *task, struct rpc *rpc, uint32_t flags, struct file **out) {
+static long open_at_fs(struct task *task, struct rpc *rpc, uint32_t flags, struct opened_info *info, struct file **out) {
     struct fd_table *table = task_fds(task);
     struct vos_stat stat;
     int host_fd = -1;
-    rpc->reply = &stat;
-    rpc->reply_cap = sizeof(stat);
+    rpc->reply = info ? (void *)info : &stat;
+    rpc->reply_cap = info ? sizeof(*info) - 1 : sizeof(stat);
     rpc->fds = &host_fd;
     rpc->fd_cap = 1;
     file_opening_begin(table);
@@ -48,7 +48,11 @@ static long open_at_fs(struct task *task, struct rpc *rpc, uint32_t flags, struc
         file_opening_end(table);
         return grant < 0 ? grant : -EIO;
     }
-    struct file *file = file_from_reply(table, rpc, grant, host_fd, &stat, flags);
+    if (info) {
+        size_t length = rpc->reply_len > sizeof(stat) ? rpc->reply_len - sizeof(stat) : 0;
+        info->path[length < sizeof(info->path) ? length : 0] = 0;
+    }
+    struct file *file = file_from_reply(table, rpc, grant, host_fd, info ? &info->stat : &stat, flags);
     if (!file) {
         if (grant == FS_GRANT_HANDLE) {
             int64_t handle = rpc->message.payload.ints[0];
@@ -62,21 +66,22 @@ static long open_at_fs(struct task *task, struct rpc *rpc, uint32_t flags, struc
     return 0;
 }
 
-static void open_prepare(struct rpc *rpc, const char *text, size_t length, uint32_t flags, uint32_t mode, bool for_exec) {
+static void open_prepare(struct rpc *rpc, const char *text, size_t length, uint32_t flags, uint32_t mode,
+                         const struct opened_info *for_exec) {
     fs_prepare(rpc, FS_OPEN);
     rpc->message.payload.words[1] = flags & ~(uint32_t)O_CLOEXEC;
     rpc->message.payload.words[2] = mode;
-    rpc->message.payload.words[3] = for_exec;
+    rpc->message.payload.words[3] = for_exec != NULL;
     rpc->data = text;
     rpc->data_len = length + 1;
 }
 
 static long open_path(struct task *task, int64_t dir, const char *text, size_t length, uint32_t flags, uint32_t mode,
-                      bool for_exec, struct file **out) {
+                      struct opened_info *for_exec, struct file **out) {
     struct rpc rpc;
     open_prepare(&rpc, text, length, flags, mode, for_exec);
     rpc.message.payload.ints[0] = dir;
-    return open_at_fs(task, &rpc, flags, out);
+    return open_at_fs(task, &rpc, flags, for_exec, out);
 }
 
 /*
@@ -130,7 +135,7 @@ long directory_handle(struct task *task, struct file *file) {
  * Opening /dev/fd/N: regular files and directories are opened anew, as Linux does. Of all else, and of deleted files,
  * the descriptor is duplicated: the position and flags are then shared with N.
  */
-static long reopen(struct task *task, struct place *place, uint32_t flags, bool for_exec, struct file **out) {
+static long reopen(struct task *task, struct place *place, uint32_t flags, struct opened_info *for_exec, struct file **out) {
     struct file *file = place->file;
     if (flags & O_CREAT && flags & O_EXCL)
         return -EEXIST;
@@ -165,7 +170,7 @@ static long open_fd_directory(struct task *task, uint32_t flags, struct file **o
     return *out ? 0 : -ENOMEM;
 }
 
-long file_open(struct task *task, struct place *place, uint32_t flags, uint32_t mode, bool for_exec,
+long file_open(struct task *task, struct place *place, uint32_t flags, uint32_t mode, struct opened_info *for_exec,
                struct file **out) {
     switch (place->kind) {
     case PLACE_FILE:
@@ -178,7 +183,7 @@ long file_open(struct task *task, struct place *place, uint32_t flags, uint32_t 
     case PLACE_PATH:
         break;
     }
-    long result = open_look(task, place, flags, for_exec, out);
+    long result = open_look(task, place, flags, for_exec != NULL, out);
     if (result != NAMES_ASK)
         return result;
     struct rpc rpc;
@@ -187,7 +192,7 @@ long file_open(struct task *task, struct place *place, uint32_t flags, uint32_t 
     result = place_dir(task, place, &rpc.message.payload.ints[0]);
     if (result < 0)
         return result;
-    result = open_at_fs(task, &rpc, flags, out);
+    result = open_at_fs(task, &rpc, flags, for_exec, out);
     place_learn(task, place, &rpc, changes);
     return result;
 }
@@ -209,7 +214,7 @@ static long open_common(struct task *task, int dirfd, uint64_t path, uint32_t fl
         return vfd;
     }
     struct file *file;
-    result = file_open(task, &place, flags, mode & 07777 & ~table->umask, false, &file);
+    result = file_open(task, &place, flags, mode & 07777 & ~table->umask, NULL, &file);
     place_end(task, &place);
     if (result < 0) {
         fd_unreserve(table, (int)vfd);

@@ -614,7 +614,7 @@ void socket_credentials(struct task *task, struct abi_ucred *credentials) {
         path[at++] = *name;
     if (place_resolve_text(task, &place, path, PLACE_FOLLOW) < 0)
         return;
-    long result = file_open(task, &place, O_RDONLY, 0, false, &file);
+    long result = file_open(task, &place, O_RDONLY, 0, NULL, &file);
     place_end(task, &place);
     if (result < 0)
         return;

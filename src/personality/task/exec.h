@@ -30,6 +30,7 @@ struct exec_plan {
     unsigned prefix_count;
     char lines[SCRIPT_DEPTH][SCRIPT_LINE];
     struct loaded_file program, interpreter; /* interpreter.file NULL: none */
+    struct opened_info opened; /* of the file that was opened last */
     char name[VOS_PATH_MAX]; /* as exec was given it, or found along PATH */
     char exe[VOS_PATH_MAX];
     char comm[16];

@@ -46,7 +46,6 @@ static long interpreter_open(struct task *task, struct exec_plan *plan) {
     const struct elf_program *program = &plan->program.elf;
     struct loaded_file *loaded = &plan->interpreter;
     char path[512], head[HEAD_BYTES];
-    struct vos_stat stat;
     if (program->interpreter_len == 0)
         return 0;
     if (program->interpreter_len > sizeof path)
@@ -54,7 +53,7 @@ static long interpreter_open(struct task *task, struct exec_plan *plan) {
     long result = file_pread(task, plan->program.file, path, program->interpreter_len, program->interpreter_offset);
     if (result != (long)program->interpreter_len || path[program->interpreter_len - 1] != '\0')
         return -ENOEXEC;
-    result = file_open_exec(task, path, true, &loaded->file, &stat);
+    result = file_open_exec(task, path, true, &loaded->file, &plan->opened);
     if (result < 0) {
         loaded->file = NULL;
         return result;
@@ -62,7 +61,7 @@ static long interpreter_open(struct task *task, struct exec_plan *plan) {
     long len = file_pread(task, loaded->file, head, sizeof head, 0);
     if (len < 0)
         return len;
-    result = elf_open(task, loaded, head, (size_t)len, (uint64_t)stat.st_size);
+    result = elf_open(task, loaded, head, (size_t)len, (uint64_t)plan->opened.stat.st_size);
     return result == -ENOEXEC ? -ELIBBAD : result;
 }
 
@@ -93,20 +92,21 @@ static long program_open(struct task *task, struct exec_plan *plan, const char *
     const char *current = path;
     for (unsigned depth = 0;; depth++) {
         char head[HEAD_BYTES];
-        struct vos_stat stat;
-        long result = file_open_exec(task, current, true, &loaded->file, &stat);
+        long result = file_open_exec(task, current, true, &loaded->file, &plan->opened);
         if (result < 0) {
             loaded->file = NULL;
             return result == -EISDIR ? -EACCES : result;
         }
-        if (!S_ISREG(stat.st_mode))
+        if (!S_ISREG(plan->opened.stat.st_mode))
             return -EACCES;
         long len = file_pread(task, loaded->file, head, sizeof head, 0);
         if (len < 0)
             return len;
         if (len < 2 || head[0] != '#' || head[1] != '!') {
-            result = elf_open(task, loaded, head, (size_t)len, (uint64_t)stat.st_size);
-            if (result == 0 && file_path(task, loaded->file, plan->exe, sizeof plan->exe) < 0)
+            result = elf_open(task, loaded, head, (size_t)len, (uint64_t)plan->opened.stat.st_size);
+            if (result == 0 && plan->opened.path[0] == '/')
+                string_copy(plan->exe, plan->opened.path, sizeof plan->exe);
+            else if (result == 0 && file_path(task, loaded->file, plan->exe, sizeof plan->exe) < 0)
                 string_copy(plan->exe, current, sizeof plan->exe);
             return result;
         }

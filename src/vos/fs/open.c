@@ -85,6 +85,23 @@ static int open_image_file(struct op *op, struct place *place, uint32_t flags) {
     return open_grant_fd(op, fd, FS_KIND_FILE, FS_O_IMMUTABLE, flags & (O_ACCMODE | O_APPEND | O_NONBLOCK), &st);
 }
 
+/* Whoever is going to run the file wants to know its path. What does not fit is left out. */
+static void put_path(struct op *op, const struct place *place) {
+    char path[VOS_PATH_MAX];
+    if (op->type != FS_OPEN || !op->words[3] || op->remote || place->layer != LAYER_TREE)
+        return;
+    int len = tree_path(place->dir, path);
+    if (len < 0)
+        return;
+    if (len > 1)
+        path[len++] = '/';
+    size_t name_len = strlen(place->name);
+    if ((size_t)len + name_len >= sizeof(path))
+        return;
+    memcpy(path + len, place->name, name_len);
+    (void)op_put(op, path, (size_t)len + name_len);
+}
+
 static int open_regular(struct op *op, struct place *place, uint32_t flags) {
     int want = access_wanted(flags);
     int error = place_check(op, place, want);
@@ -146,7 +163,11 @@ static int open_found(struct op *op, struct place *place, uint32_t flags) {
     default: break;
     }
     switch (place->mode & S_IFMT) {
-    case S_IFREG: return open_regular(op, place, flags);
+    case S_IFREG:
+        error = open_regular(op, place, flags);
+        if (error >= 0)
+            put_path(op, place);
+        return error;
     case S_IFIFO: return open_fifo(op, place, flags);
     case S_IFSOCK: return -ENXIO;
     default: return -EACCES; /* device nodes: as on a file system mounted nodev */

@@ -102,6 +102,23 @@ static void test_walk_table(void **state) {
     remove_tree(volume);
 }
 
+/* Who opens a file to run it learns where it lies, links followed. */
+static void test_open_to_run(void **state) {
+    setup(1);
+    struct guest g = guest_on(1, 100);
+    struct answer out;
+    uint64_t words[8] = {0, O_RDONLY, 0, 1};
+    assert_int_equal(fake_call(g.vos, g.pid, FS_OPEN, words, "/link/f", 8, -1, &out), FS_GRANT_FD);
+    close(out.fd);
+    assert_int_equal(out.len, sizeof(struct vos_stat) + 6);
+    assert_memory_equal(out.data + sizeof(struct vos_stat), "/a/b/f", 6);
+    words[3] = 0;
+    assert_int_equal(fake_call(g.vos, g.pid, FS_OPEN, words, "/link/f", 8, -1, &out), FS_GRANT_FD);
+    close(out.fd);
+    assert_int_equal(out.len, sizeof(struct vos_stat));
+    teardown();
+}
+
 static void test_open_flags(void **state) {
     setup(2);
     static const struct {
@@ -503,6 +520,7 @@ int main(void) {
         return 77;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_walk_table),
+        cmocka_unit_test(test_open_to_run),
         cmocka_unit_test(test_open_flags),
         cmocka_unit_test(test_big_directory),
         cmocka_unit_test(test_directory_keeps_its_inode),
