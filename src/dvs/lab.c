@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dvs lab: its verbs; those that act on one node, ls and down are here. */
 #include "common/cleanup.h"
+#include "common/loop.h"
 #include "dvs/lab_verbs.h"
 #include "dvs/output.h"
 
@@ -9,6 +10,9 @@
 #include <string.h>
 
 #define START_MS 30000
+#define END_MS 12000 /* node init gives dvkd and corosync 11 s */
+#define ANSWER_MS 2000
+#define POLL_MS 50
 
 #define LAB_HELP "  --lab NAME         which lab (else $DVS_LAB, else the only one)\n"
 
@@ -92,11 +96,26 @@ static unsigned nodes_connected(const struct lab *lab) {
     return count;
 }
 
+/* A node whose dvkd has ended is about to end as well: a daemon that answers tells it from one that runs. */
+static int node_wait_down(struct command *command, const struct lab *lab, const struct lab_node *node) {
+    uint64_t deadline = loop_now_ms() + END_MS;
+    while (lab_node_find(lab->name, node->name)) {
+        struct lab_view view = {0};
+        lab_view_ask(lab, node, ANSWER_MS, &view);
+        if (view.reachable || loop_now_ms() >= deadline)
+            return failure_set(&command->failure, -EEXIST, "node-running", "dvs lab kill ends it", "node %s is running%s",
+                               node->name, view.reachable ? "" : ", but does not answer");
+        lab_node_wait_ended(lab, node, POLL_MS);
+    }
+    lab_node_wait_ended(lab, node, END_MS); /* what does not end now, dvkd names */
+    return 0;
+}
+
 static int node_start(struct command *command, const struct lab *lab, const struct lab_node *node) {
-    if (lab_node_find(lab->name, node->name))
-        return failure_set(&command->failure, -EEXIST, "node-running", "dvs lab kill ends it", "node %s is running",
-                           node->name);
-    int result = lab_node_start(lab, node, &command->failure);
+    int result = node_wait_down(command, lab, node);
+    if (result < 0)
+        return result;
+    result = lab_node_start(lab, node, &command->failure);
     if (result < 0)
         return result;
     unsigned connected = nodes_connected(lab);

@@ -97,6 +97,8 @@ int lab_network_down(const char *lab, struct failure *failure);
 int lab_node_start(const struct lab *lab, const struct lab_node *node, struct failure *failure);
 /* Node init's pid, 0 when there is none. */
 pid_t lab_node_find(const char *lab, const char *node);
+/* Wait until no process of the node is left and none holds its daemon's locks, at most timeout_ms. False: some still is. */
+bool lab_node_wait_ended(const struct lab *lab, const struct lab_node *node, int timeout_ms);
 /* SIGKILL node init and wait until all of the node is gone, at most 10 s; then remove its cgroups. */
 int lab_node_kill(const char *lab, const char *node, struct failure *failure);
 /* SIGTERM node inits of all of a lab's nodes, wait for them at most timeout_ms, then SIGKILL what is left, and any

@@ -11,11 +11,13 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
 #define KILL_WAIT_MS 10000
+#define POLL_MS 10
 #define CGROUP_ROOT "/sys/fs/cgroup"
 
 /* ---- start ---- */
@@ -119,6 +121,15 @@ struct namespace_id {
     ino_t ino;
 };
 
+/* Is the process in a pid namespace other than ours, as all of a node's processes are? */
+static bool process_in_container(pid_t pid) {
+    char path[32];
+    struct stat st, ours;
+    snprintf(path, sizeof path, "/proc/%d/ns/pid", pid);
+    return stat(path, &st) == 0 && stat("/proc/self/ns/pid", &ours) == 0 &&
+           (st.st_dev != ours.st_dev || st.st_ino != ours.st_ino);
+}
+
 /* Is the process in one of these network namespaces? */
 static bool process_in_network(pid_t pid, const struct namespace_id *networks, size_t count) {
     char path[32];
@@ -137,11 +148,13 @@ struct search {
     const char *lab, *node; /* node inits; lab NULL: none, node NULL: all of the lab */
     const struct namespace_id *networks;
     size_t network_count;
+    bool contained; /* of these networks' processes only those of the nodes, not a shell of `ip netns exec` */
 };
 
 static bool process_matches(pid_t pid, const struct search *search) {
     return (search->lab && process_is_init(pid, search->lab, search->node)) ||
-           process_in_network(pid, search->networks, search->network_count);
+           (process_in_network(pid, search->networks, search->network_count) &&
+            (!search->contained || process_in_container(pid)));
 }
 
 /*
@@ -209,6 +222,42 @@ pid_t lab_node_find(const char *lab, const char *node) {
 /* ---- end ---- */
 
 #define PROCESSES_MAX 256
+
+/* Wait until nobody holds a lock on the file, at most until the deadline. */
+static bool file_wait_unlocked(const char *path, uint64_t deadline) {
+    cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    while (fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
+        if (loop_now_ms() >= deadline)
+            return false;
+        usleep(POLL_MS * 1000);
+    }
+    return true;
+}
+
+bool lab_node_wait_ended(const struct lab *lab, const struct lab_node *node, int timeout_ms) {
+    uint64_t deadline = loop_now_ms() + (uint64_t)timeout_ms;
+    char path[PATH_MAX + 64], directory[PATH_MAX];
+    struct stat st;
+    int pidfds[PROCESSES_MAX];
+    lab_netns_path(lab->name, node->name, path);
+    if (stat(path, &st) == 0) {
+        struct namespace_id network = {st.st_dev, st.st_ino};
+        struct search search = {
+            .lab = lab->name, .node = node->name, .networks = &network, .network_count = 1, .contained = true};
+        size_t left = processes_wait(pidfds, processes_open(&search, pidfds, PROCESSES_MAX, NULL), timeout_ms);
+        processes_close(pidfds, left);
+        if (left > 0)
+            return false;
+    }
+    /* What a process has locked it lets go a little later than its namespaces, by which we find it. */
+    lab_node_run_path(lab, node, directory);
+    snprintf(path, sizeof path, "%s/dvkd.pid", directory);
+    if (!file_wait_unlocked(path, deadline))
+        return false;
+    lab_state_path(lab->name, directory);
+    snprintf(path, sizeof path, "%s/%s/lock", directory, node->name);
+    return file_wait_unlocked(path, deadline);
+}
 
 /* SIGKILL all that match until none is left. */
 static int processes_kill(const struct search *search, struct failure *failure) {

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A lab with everything real: nodes, versions, a lab of one, and nothing left behind after work."""
-from dvslab import DVS, run
+import os
+import signal
+
+import pytest
+
+from dvslab import DVS, host_pids, run, wait_for
 
 
 def test_node_ls(lab):
@@ -32,6 +37,32 @@ def test_kill_start_cut_heal(own_lab):
     own_lab.ok("lab", "kill", "b")
     own_lab.ok("lab", "start", "b")
     assert own_lab.node_states() == {"a": "up", "b": "up", "c": "up"}
+
+
+@pytest.mark.parametrize("how", ["dvkd killed", "dvkd told to end", "node killed"])
+def test_start_waits_for_the_old_node(own_lab, how):
+    """Nobody needs to wait between the end of a node's daemon and dvs lab start."""
+    own_lab.up(3)
+    own_lab.ok("run", "-d", "--image", "host", "--place", "spread", "sleep", "1000")
+    for _ in range(3):
+        init = next(node["pid"] for node in own_lab.json("lab", "status")["nodes"] if node["name"] == "b")
+        victim = init if how == "node killed" else host_pids(own_lab, "b", "dvkd")[0]
+        os.kill(victim, signal.SIGTERM if how == "dvkd told to end" else signal.SIGKILL)
+        if how != "dvkd killed": # until then the daemon still answers: the node runs
+            wait_for(lambda: own_lab.json("lab", "status")["nodes"][1]["state"] != "up", 10, "the end of the daemon")
+        own_lab.ok("lab", "start", "b")
+        assert own_lab.node_states()["b"] == "up"
+
+
+def test_start_of_a_running_node(own_lab):
+    own_lab.up(1)
+    result = own_lab.dvs("lab", "start", "a")
+    assert result.code == 4 and "running" in result.err and result.err.count("\n") == 1, result
+    stopped = host_pids(own_lab, "a", "dvkd")[0]
+    os.kill(stopped, signal.SIGSTOP)
+    result = own_lab.dvs("lab", "start", "a")
+    os.kill(stopped, signal.SIGCONT)
+    assert result.code == 4 and "does not answer" in result.err, result
 
 
 def test_lab_of_one(own_lab):
