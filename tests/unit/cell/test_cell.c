@@ -10,6 +10,7 @@
 #include "common/cleanup.h"
 #include "common/json.h"
 #include "fake_dvkd.h"
+#include "scratch.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -30,7 +31,7 @@ struct run {
     int client;
     pid_t pid;
     int errors; /* its standard error */
-    char dir[64];
+    char dir[SCRATCH_PATH_MAX];
     char cgroup[64];
 };
 
@@ -44,10 +45,8 @@ static int setup(void **state) {
     if (geteuid() != 0)
         return 0;
     char path[256];
-    strcpy(run.dir, "/tmp/cell-test-XXXXXX");
     snprintf(run.cgroup, sizeof run.cgroup, "cell-test-%d", getpid());
-    if (!mkdtemp(run.dir))
-        return -1;
+    scratch_directory(run.dir);
     snprintf(path, sizeof path, "%s/dvs-vos", run.dir);
     if (symlink(VOS_PROGRAM, path))
         return -1;

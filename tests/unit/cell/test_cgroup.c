@@ -8,6 +8,7 @@
 
 #include "cell/cgroup.h"
 #include "common/cleanup.h"
+#include "scratch.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -55,9 +56,9 @@ static void test_layout_version1(void **state) {
 }
 
 static void test_layout_version2(void **state) {
-    char dir[] = "/tmp/cgroup-test-XXXXXX", text[256], file[64];
+    char dir[SCRATCH_PATH_MAX], text[256], file[96];
     struct cgroup_layout layout;
-    assert_non_null(mkdtemp(dir));
+    scratch_directory(dir);
     snprintf(file, sizeof file, "%s/cgroup.controllers", dir);
     FILE *controllers = fopen(file, "w");
     fputs("cpuset cpu io memory pids\n", controllers);

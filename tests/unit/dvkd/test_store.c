@@ -4,6 +4,7 @@
 
 #include "common/cleanup.h"
 #include "dvkd/store.h"
+#include "scratch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,19 +13,17 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static char directory[] = "/tmp/dvkd-test-XXXXXX";
-static char path[64];
+static char directory[SCRATCH_PATH_MAX];
+static char path[96];
 
 static int setup(void **state) {
-    strcpy(directory, "/tmp/dvkd-test-XXXXXX");
-    if (!mkdtemp(directory))
-        return -1;
+    scratch_directory(directory);
     snprintf(path, sizeof path, "%s/config.db", directory);
     return 0;
 }
 
 static int teardown(void **state) {
-    char name[80];
+    char name[128];
     unlink(path);
     static const char *const others[] = {"-journal", "-wal", "-shm", ".new"};
     for (unsigned i = 0; i < ARRAY_LENGTH(others); i++) {

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "setup.h"
 
+#include "scratch.h"
+
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,9 +16,7 @@ const char *setup_volume_path;
 static unsigned count;
 
 void setup(unsigned nodes) {
-    strcpy(scratch, "/tmp/dvs-fs-test-XXXXXX");
-    if (!mkdtemp(scratch))
-        abort();
+    scratch_directory(scratch);
     snprintf(image_path, sizeof(image_path), "%s/image", scratch);
     snprintf(upper_path, sizeof(upper_path), "%s/upper", scratch);
     mkdir(image_path, 0755);

@@ -6,6 +6,7 @@
 #include "personality/fd/names.h"
 #include "setup.h"
 #include "vos/fs/fs.h"
+#include "scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -96,8 +97,8 @@ static void test_not_for_everyone(void **state) {
 }
 
 static void test_mounts_and_other_layers(void **state) {
-    char volume[] = "/tmp/dvs-fs-volume-XXXXXX";
-    assert_non_null(mkdtemp(volume));
+    char volume[SCRATCH_PATH_MAX];
+    scratch_directory(volume);
     setup_volumes = true;
     setup_volume_path = volume;
     setup(2);

@@ -4,6 +4,7 @@
 #include "vos/fs/fs.h"
 #include "vos/pm/info.h"
 #include "vos/tty/tty.h"
+#include "scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -39,9 +40,9 @@ static void test_walk_table(void **state) {
         {"/vol/file", 0, false}, {"/vol/dir/../file", 0, false}, {"/vol/dir/../../a/f", 0, false}, {"/vol/escape", -ENOENT, false},
         {"/vol/inside", 0, false}, {"/a/b/vol/file", 0, false}, {"/vol/nothing", -ENOENT, false},
     };
-    char volume[160];
-    snprintf(volume, sizeof(volume), "/tmp/dvs-fs-vol-%d", getpid());
-    mkdir(volume, 0755);
+    char volume[SCRATCH_PATH_MAX];
+    scratch_directory(volume);
+    chmod(volume, 0755);
     make_file(volume, "file", "in the volume", 0644, 0);
     make_dir(volume, "dir", 0755, 0);
     make_link(volume, "escape", "../../../../../../etc/hostname");

@@ -6,6 +6,7 @@
 #include "dc.h"
 #include "tree.h"
 #include "vos/fs/fs.h"
+#include "scratch.h"
 
 #include <dirent.h>
 #include <setjmp.h>
@@ -287,12 +288,12 @@ static void run_model(unsigned seed, unsigned nodes, unsigned steps) {
 
 /* In a child, since the root directory is changed for good. */
 static void in_child(unsigned seed, unsigned nodes, unsigned steps) {
+    char base[SCRATCH_PATH_MAX];
+    scratch_directory(base);
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
-        char base[] = "/tmp/dvs-fs-union-XXXXXX", path[3][128];
-        if (!mkdtemp(base))
-            _exit(2);
+        char path[3][128];
         static const char *parts[] = {"image", "upper", "plain"};
         for (unsigned i = 0; i < 3; i++) {
             snprintf(path[i], sizeof(path[i]), "%s/%s", base, parts[i]);

@@ -3,6 +3,7 @@
 #include "fake_host.h"
 #include "personality/fd/calls.h"
 #include "vos/image.h"
+#include "scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -48,11 +49,11 @@ static struct task *replace(struct task *old, struct hand_over *over) {
 }
 
 static void round_trip(bool remote, bool regrant) {
+    char path[SCRATCH_PATH_MAX], buffer[16];
+    scratch_file(path); /* takes a descriptor for good */
     unsigned before = fake_host_fds();
     struct task *task = fake_start();
     int pipe[2];
-    char path[] = "/tmp/test_imageXXXXXX", buffer[16];
-    close(mkstemp(path));
     assert_int_equal(GUEST(sys_pipe2, ADDRESS(pipe), 0), 0);
     long file = GUEST(sys_open, ADDRESS(path), O_RDWR | O_APPEND);
     long directory = GUEST(sys_open, ADDRESS("/tmp"), O_RDONLY | O_DIRECTORY);

@@ -4,6 +4,7 @@
 #include "fake_host.h"
 #include "personality/fd/calls.h"
 #include "personality/fd/vector.h"
+#include "scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,11 +27,11 @@
 #define FILE_BYTES 300000
 #define BUFFER_BYTES 200000
 
-static char ours_path[] = "/tmp/test_io_oursXXXXXX", native_path[] = "/tmp/test_io_nativeXXXXXX";
+static char ours_path[SCRATCH_PATH_MAX], native_path[SCRATCH_PATH_MAX];
 
 static int setup(void **state) {
-    close(mkstemp(ours_path));
-    close(mkstemp(native_path));
+    scratch_file(ours_path);
+    scratch_file(native_path);
     return 0;
 }
 

@@ -2,6 +2,7 @@
 /* Paths that only the personality can resolve, and what stat and readlink say of descriptors. */
 #include "fake_host.h"
 #include "personality/fd/calls.h"
+#include "scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -73,8 +74,8 @@ static void test_open_descriptor(void **state) {
     struct task *task = fake_start();
     int pipe[2];
     char byte;
-    char path[] = "/tmp/test_pathXXXXXX";
-    close(mkstemp(path));
+    char path[SCRATCH_PATH_MAX];
+    scratch_file(path);
     GUEST(sys_pipe, ADDRESS(pipe));
     GUEST(sys_dup2, (uint64_t)pipe[0], 63);
     long fd = GUEST(sys_open, ADDRESS("/dev/fd/63"), O_RDONLY);
@@ -100,10 +101,10 @@ static void test_open_descriptor(void **state) {
 static void test_links(void **state) {
     struct task *task = fake_start();
     char text[200] = {0};
-    char path[] = "/tmp/test_pathXXXXXX";
+    char path[SCRATCH_PATH_MAX];
     int pipe[2];
     struct stat stat;
-    close(mkstemp(path));
+    scratch_file(path);
     for (int remote = 0; remote < 2; remote++) {
         fake.remote = remote;
         GUEST(sys_close, 0);
@@ -179,8 +180,8 @@ static void test_fd_directory(void **state) {
 
 static void test_directories(void **state) {
     struct task *task = fake_start();
-    char path[] = "/tmp/test_dirXXXXXX", names[2000];
-    assert_non_null(mkdtemp(path));
+    char path[SCRATCH_PATH_MAX], names[2000];
+    scratch_directory(path);
     uint64_t dir = (uint64_t)GUEST(sys_open, ADDRESS(path), O_RDONLY | O_DIRECTORY);
     GUEST(sys_umask, 027);
     assert_int_equal(GUEST(sys_mkdirat, dir, ADDRESS("sub"), 0777), 0);
