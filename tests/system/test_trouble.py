@@ -145,8 +145,9 @@ def test_interrupted_lab_up(own_lab, delay):
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=8)
-    assert process.returncode in (0, 130), (out, err)
-    if process.returncode == 130:
+    # Before it has begun to make anything, and hence to catch signals, it just ends by them.
+    assert process.returncode in (0, 130, -signal.SIGINT), (out, err)
+    if process.returncode != 0:
         wait_for(lambda: not own_lab.leftovers(), 3, "nothing to be left: " + " ".join(own_lab.leftovers()))
 
 
