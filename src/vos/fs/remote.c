@@ -431,6 +431,7 @@ static void object_request(struct fs *fs, struct op *op) {
     }
     op->type = row->type;
     op->read_only = row->flags & OP_READ;
+    op->no_lease = true; /* it is ours to answer: the asker has no path to look up */
     op->pid = (uint32_t)words[22];
     op->object = object_hold(object);
     op->data = op->req->data;

@@ -45,7 +45,7 @@ static int check_names(struct op *op, struct walk *old, struct walk *new, unsign
         return -ENOENT;
     if (!S_ISDIR(old->found.mode) && (old->slash || (new->slash && !(flags & RENAME_EXCHANGE))))
         return -ENOTDIR;
-    if (new->found.mode && !S_ISDIR(new->found.mode) && new->slash)
+    if (flags & RENAME_EXCHANGE && !S_ISDIR(new->found.mode) && new->slash)
         return -ENOTDIR;
     return 0;
 }

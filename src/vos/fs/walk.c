@@ -229,9 +229,9 @@ static int walk_start(struct op *op, unsigned index, unsigned flags, struct plac
     *cur = object->place;
     if (!S_ISDIR(cur->mode) && *path)
         return -ENOTDIR;
-    /* What it is may have moved to the other layer since it was opened. */
+    /* What it is may have moved to the other layer since it was opened; and what is to be changed is the primary's. */
     if (!S_ISDIR(cur->mode) && cur->layer == LAYER_TREE && !op->fs->primary &&
-        !lease_covers(op->fs, cur->dir, object->place.name)) {
+        !(op->read_only && lease_covers(op->fs, cur->dir, object->place.name))) {
         struct place dir;
         place_tree_dir(&dir, object->place.dir);
         return forward_from(op, index, &dir, object->place.name);
@@ -272,6 +272,9 @@ static int end_of_walk(struct op *op, unsigned index, struct walk *out, struct p
     /* A name that is read was looked up under a lease, or the walk had ended there. */
     if (out->last == LAST_NAME ? op->read_only || op->fs->primary || dir->layer != LAYER_TREE : !goes_on(op, dir))
         return 0;
+    /* A descriptor's own object, that is no directory: walk_start has seen to it. */
+    if (!S_ISDIR(dir->mode))
+        return 0;
     char rest[FS_NAME_MAX + 2];
     snprintf(rest, sizeof(rest), "%s%s", out->last == LAST_NAME ? name : out->last == LAST_ROOT ? "/" : ".", slash ? "/" : "");
     return forward_from(op, index, dir, rest);
@@ -299,13 +302,13 @@ static int walk_path(struct op *op, unsigned index, unsigned flags, struct walk 
         if (!*rest)
             break;
         size_t length = strcspn(rest, "/");
-        if (length > FS_NAME_MAX)
-            return -ENAMETOOLONG;
         if (!S_ISDIR(cur.mode))
             return -ENOTDIR;
         error = search_check(op, &cur);
         if (error < 0)
             return error;
+        if (length > FS_NAME_MAX) /* whether the caller may search what is not ours, the primary knows */
+            return is_pure(op, &cur) ? -ENAMETOOLONG : forward_from(op, index, &cur, rest);
         memcpy(out->name, rest, length);
         out->name[length] = '\0';
         char *whole = rest;

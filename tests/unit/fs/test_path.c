@@ -166,6 +166,47 @@ static void see(void *context, const char *name, uint64_t ino, uint8_t type) {
     seen->bits[number / 8] |= (uint8_t)(1u << number % 8);
 }
 
+/* A descriptor that only names a file or link, on any node and whether that node may answer for it or not. */
+static void test_open_for_path_only(void **state) {
+    static const char *const paths[] = {"/a/f", "/link", "/a/b/f", "/a/g"};
+    for (unsigned changed = 0; changed < 2; changed++) {
+        setup(3);
+        struct guest user = guest_on(1, 100), *g = &user;
+        uint64_t words[4] = {100, 1000, 1000, 022};
+        assert_int_equal(fake_pm_call(&vos[0], FS_S_CREDS, words, NULL, 0, &answer), 0);
+        struct guest nodes[] = {guest_on(1, 101), guest_on(2, 200), guest_on(3, 300)};
+        struct dc_file file;
+        struct vos_stat named, held;
+        char name[600];
+        for (unsigned i = 0; i < ARRAY_LENGTH(paths) * 3; i++) {
+            struct guest *at = &nodes[i % 3];
+            const char *path = paths[i / 3];
+            assert_int_equal(dc_open(at, path, O_PATH | O_NOFOLLOW, 0, &file), 0);
+            assert_int_equal(file.kind, FS_KIND_PATH);
+            if (changed && i / 3 == 0) /* it comes to lie in the writable layer while the descriptor is held */
+                assert_int_equal(dc_path(&nodes[0], FS_CHMOD, path, 0640 + i % 3, 0, 0), 0);
+            assert_int_equal(dc_fstat(at, &file, &held), 0);
+            assert_int_equal(dc_stat(at, path, false, &named), 0);
+            assert_int_equal(held.st_mode, named.st_mode);
+            assert_int_equal(held.st_ino, named.st_ino);
+            if (S_ISREG(held.st_mode)) {
+                uint64_t times[8] = {(uint64_t)file.handle, 5, 0, 6, 0, AT_EMPTY_PATH};
+                assert_int_equal(fake_call(at->vos, at->pid, FS_UTIMENS, times, "", 1, -1, &answer), 0);
+                assert_int_equal(dc_fstat(at, &file, &held), 0);
+                assert_int_equal(held.st_mtime_s, 6);
+            }
+            dc_close(at, &file);
+        }
+        /* What follows a file, or lies where the caller may not search, is not looked at. */
+        snprintf(name, sizeof(name), "/a/f/%0300d", 0);
+        for (unsigned n = 0; n < 3; n++)
+            assert_int_equal(dc_stat(&nodes[n], name, true, &named), -ENOTDIR);
+        snprintf(name, sizeof(name), "/c/x/%0300d", 0);
+        assert_int_equal(dc_stat(g, name, true, &named), -EACCES);
+        teardown();
+    }
+}
+
 static void test_big_directory(void **state) {
     setup(2);
     struct guest one = guest_on(1, 100), two = guest_on(2, 200);
@@ -523,6 +564,7 @@ int main(void) {
         cmocka_unit_test(test_walk_table),
         cmocka_unit_test(test_open_to_run),
         cmocka_unit_test(test_open_flags),
+        cmocka_unit_test(test_open_for_path_only),
         cmocka_unit_test(test_big_directory),
         cmocka_unit_test(test_directory_keeps_its_inode),
         cmocka_unit_test(test_file_keeps_its_inode),
