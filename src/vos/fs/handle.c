@@ -254,18 +254,19 @@ void object_share_drop(struct fs *fs, struct object *object, uint32_t node, uint
     object_check(fs, object);
 }
 
+static struct object *hold_linked(struct hash_link *link) {
+    return link ? object_hold(hash_entry(link, struct object, link)) : NULL;
+}
+
+/* An object that is freed takes its `delegate` with it, which may be the next of the bucket: that one is held meanwhile. */
 void object_node_lost(struct fs *fs, uint32_t node) {
     for (size_t i = 0; i < fs->objects.size; i++)
-        for (struct hash_link *l = fs->objects.buckets[i], *next; l; l = next) {
-            struct object *object = hash_entry(l, struct object, link);
-            next = l->next;
+        for (struct object *object = hold_linked(fs->objects.buckets[i]), *next; object; object = next) {
             if (object->node == node)
                 object->dead = true;
-            else if (object->node == fs->vos->node && object->shares) {
-                object->refs++; /* freeing an object may free a neighbour in the bucket only through `delegate`, a proxy */
+            else if (object->node == fs->vos->node && object->shares)
                 object_share_drop(fs, object, node, UINT32_MAX);
-                next = l->next;
-                object_drop(fs, object);
-            }
+            next = hold_linked(object->link.next);
+            object_drop(fs, object);
         }
 }

@@ -266,6 +266,30 @@ static void test_lost_node_drops_references(void **state) {
     teardown();
 }
 
+/*
+ * Objects that go with a node take with them those of the primary that list for them, which may be their neighbours in the table:
+ * some are after it has grown, other ones in each round.
+ */
+static void test_lost_node_drops_directories(void **state) {
+    static struct dc_file dirs[260];
+    for (unsigned round = 0; round < 30; round++) {
+        setup(3);
+        struct guest reader = guest_on(2, 100);
+        for (unsigned i = 0; i < round; i++) {
+            assert_int_equal(dc_open(&reader, "/dev/shm", O_RDONLY | O_DIRECTORY, 0, &dirs[0]), 0);
+            assert_int_equal(dc_close(&reader, &dirs[0]), 0);
+        }
+        for (unsigned i = 0; i < ARRAY_LENGTH(dirs); i++) {
+            assert_int_equal(dc_open(&reader, "/dev/shm", O_RDONLY | O_DIRECTORY, 0, &dirs[i]), 0);
+            assert_true(dc_list(&reader, &dirs[i], NULL, NULL) >= 0);
+        }
+        move(&reader, 3);
+        fake_node_down(vos, 3, 3);
+        fake_run(0);
+        teardown();
+    }
+}
+
 static void test_lost_owner(void **state) {
     setup(3);
     struct guest reader = guest_on(2, 100);
@@ -611,6 +635,7 @@ int main(void) {
         cmocka_unit_test(test_writer_waits_for_room),
         cmocka_unit_test(test_cancelled_read),
         cmocka_unit_test(test_lost_node_drops_references),
+        cmocka_unit_test(test_lost_node_drops_directories),
         cmocka_unit_test(test_lost_owner),
         cmocka_unit_test(test_regrant),
         cmocka_unit_test(test_null_is_opened_anew),
