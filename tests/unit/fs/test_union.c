@@ -14,8 +14,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 /* In the child that does the work: say it and end. */
@@ -293,6 +295,7 @@ static void in_child(unsigned seed, unsigned nodes, unsigned steps) {
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         char path[3][128];
         static const char *parts[] = {"image", "upper", "plain"};
         for (unsigned i = 0; i < 3; i++) {
