@@ -322,6 +322,9 @@ static int walk_path(struct op *op, unsigned index, unsigned flags, struct walk 
         }
         if (strcmp(out->name, "..") == 0) {
             struct place up = {.fd = -1};
+            /* May the caller search it at all? The primary knows; all may where there is a lease below. */
+            if (!op->fs->primary && !is_pure(op, &cur) && !cur.dir->leases && cur.dir != op->fs->root)
+                return forward_from(op, index, &cur, whole);
             error = parent_of(op, index, &cur, &up);
             if (error < 0)
                 return error;

@@ -207,6 +207,28 @@ static void test_open_for_path_only(void **state) {
     }
 }
 
+/* The way up, from a directory that was closed to the caller after it was opened. */
+static void test_up_from_closed_directory(void **state) {
+    setup(3);
+    for (unsigned n = 1; n <= 3; n++) {
+        struct guest root = guest_on(1, 110), g = guest_on(n, n * 100);
+        uint64_t creds[4] = {n * 100, 1000, 1000, 022};
+        struct dc_file dir;
+        struct vos_stat st;
+        assert_int_equal(dc_path(&root, FS_CHMOD, "/a/b", 0755, 0, 0), 0);
+        assert_int_equal(fake_pm_call(&vos[n - 1], FS_S_CREDS, creds, NULL, 0, &answer), 0);
+        assert_int_equal(dc_open(&g, "/a/b", O_RDONLY | O_DIRECTORY, 0, &dir), 0);
+        uint64_t words[8] = {(uint64_t)dir.handle};
+        assert_true(dir.handle >= 0);
+        assert_int_equal(fake_call(g.vos, g.pid, FS_STAT, words, "../f", 5, -1, &answer), 0);
+        assert_int_equal(dc_path(&root, FS_CHMOD, "/a/b", 0700, 0, 0), 0);
+        assert_int_equal(dc_stat(&g, "/a/f", true, &st), 0);
+        assert_int_equal(fake_call(g.vos, g.pid, FS_STAT, words, "../f", 5, -1, &answer), -EACCES);
+        dc_close(&g, &dir);
+    }
+    teardown();
+}
+
 static void test_big_directory(void **state) {
     setup(2);
     struct guest one = guest_on(1, 100), two = guest_on(2, 200);
@@ -565,6 +587,7 @@ int main(void) {
         cmocka_unit_test(test_open_to_run),
         cmocka_unit_test(test_open_flags),
         cmocka_unit_test(test_open_for_path_only),
+        cmocka_unit_test(test_up_from_closed_directory),
         cmocka_unit_test(test_big_directory),
         cmocka_unit_test(test_directory_keeps_its_inode),
         cmocka_unit_test(test_file_keeps_its_inode),
