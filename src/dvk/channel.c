@@ -173,8 +173,27 @@ static void wake_all(void *context, uint32_t *word) {
     dvk_futex_wake(word, INT_MAX);
 }
 
+/*
+ * dvk_channel_kill, but only of slots that may be waited on: our own that are in use, the peer's that we took and have not
+ * answered, and those that its ring has for us. The others' pages stay untouched, and mostly do not exist. The peer appends to its
+ * ring before it looks at `dead` (P5).
+ */
 void channel_kill(struct channel *channel) {
-    dvk_channel_kill(&channel->view, wake_all, NULL);
+    const struct dvk_channel_view *view = &channel->view;
+    int own = channel->side, peer = 1 - own;
+    __atomic_store_n(&view->header->dead, 1u, __ATOMIC_SEQ_CST); /* P5 */
+    for (uint32_t i = 0; i < view->slots[own]; i++)
+        if (!map_has(channel->free_map, i))
+            dvk_slot_kill(&view->slot[own][i], wake_all, NULL);
+    for (uint32_t i = 0; i < view->slots[peer]; i++)
+        if (channel->requests[i])
+            dvk_slot_kill(&view->slot[peer][i], wake_all, NULL);
+    uint16_t entry;
+    for (uint32_t n = 0; n < 2 * view->slots[peer]; n++) {
+        if (dvk_ring_peek(&view->header->ring[peer], view->slots[peer], channel->taken + n, &entry) <= 0)
+            break;
+        dvk_slot_kill(&view->slot[peer][entry & ~DVK_RING_CANCEL], wake_all, NULL);
+    }
     channel_ring_plain(channel);
 }
 

@@ -56,17 +56,41 @@ static void wake_all(void *context, uint32_t *word) {
     dvk_futex_wake(word, INT_MAX);
 }
 
+/* Somebody waits for the answer to a request. Read, not mapped: a page that nobody has touched stays one that does not exist. */
+static bool waited_for(int memfd, off_t offset, uint32_t count) {
+    struct dvk_slot slots[32];
+    for (uint32_t i = 0; i < count; i += ARRAY_LENGTH(slots)) {
+        size_t want = count - i < ARRAY_LENGTH(slots) ? (count - i) * sizeof *slots : sizeof slots;
+        if (pread(memfd, slots, want, offset + (off_t)(i * sizeof *slots)) != (ssize_t)want)
+            return true; /* as far as we know */
+        for (size_t k = 0; k < want / sizeof *slots; k++)
+            if (DVK_STATE_KIND(slots[k].state) == DVK_SLOT_WAITING)
+                return true;
+    }
+    return false;
+}
+
 void dvk_channel_mark_dead(int memfd) {
+    struct dvk_channel_header header;
+    struct dvk_channel_view view;
     struct stat st;
-    if (fstat(memfd, &st) < 0 || st.st_size <= 0)
+    if (fstat(memfd, &st) < 0 || st.st_size < (off_t)sizeof header)
         return;
     size_t size = (size_t)st.st_size;
+    const uint32_t dead = 1;
+    /* The parties can write the header: the sizes are checked against the sealed length, so a lie reaches no further
+     * than the file. */
+    if (pread(memfd, &header, offsetof(struct dvk_channel_header, ring), 0) != offsetof(struct dvk_channel_header, ring) ||
+        dvk_channel_view_init(&view, &header, size) != 0)
+        return;
+    /* P5: they publish a request before they look at `dead`, we the other way round */
+    if (pwrite(memfd, &dead, sizeof dead, offsetof(struct dvk_channel_header, dead)) == sizeof dead &&
+        !waited_for(memfd, (off_t)dvk_channel_slots_offset(view.slots, 0), view.slots[0]) &&
+        !waited_for(memfd, (off_t)dvk_channel_slots_offset(view.slots, 1), view.slots[1]))
+        return;
     void *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
     if (base == MAP_FAILED)
         return;
-    /* The parties can write the header: the sizes are checked against the sealed length, so a lie reaches no further
-     * than the file. */
-    struct dvk_channel_view view;
     if (dvk_channel_view_init(&view, base, size) == 0)
         dvk_channel_kill(&view, wake_all, NULL);
     munmap(base, size);

@@ -76,6 +76,16 @@ static inline bool dvk_channel_is_dead(const struct dvk_channel_view *view) {
     return __atomic_load_n(&view->header->dead, __ATOMIC_SEQ_CST) != 0;
 }
 
+/* A WAITING slot becomes DEAD, and who sleeps on it is woken. Bounded: an owner that keeps changing the word harms only itself. */
+static inline void dvk_slot_kill(struct dvk_slot *slot, void (*wake)(void *context, uint32_t *word), void *context) {
+    uint32_t state = __atomic_load_n(&slot->state, __ATOMIC_SEQ_CST);
+    for (int tries = 0; tries < 64 && DVK_STATE_KIND(state) == DVK_SLOT_WAITING; tries++)
+        if (__atomic_compare_exchange_n(&slot->state, &state, DVK_SLOT_DEAD, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+            wake(context, &slot->state);
+            break;
+        }
+}
+
 /*
  * dvk_channel_kill: set dead and turn every WAITING slot to DEAD, of both sides. wake(context, word) is called for each
  * futex word on which somebody may sleep; it makes the futex wake (all, shared).
@@ -84,17 +94,8 @@ static inline void dvk_channel_kill(const struct dvk_channel_view *view, void (*
                                     void *context) {
     __atomic_store_n(&view->header->dead, 1u, __ATOMIC_SEQ_CST); /* P5 */
     for (int side = 0; side < 2; side++)
-        for (uint32_t i = 0; i < view->slots[side]; i++) {
-            uint32_t *word = &view->slot[side][i].state;
-            uint32_t state = __atomic_load_n(word, __ATOMIC_SEQ_CST);
-            /* bounded: an owner that keeps changing the word harms only itself */
-            for (int tries = 0; tries < 64 && DVK_STATE_KIND(state) == DVK_SLOT_WAITING; tries++)
-                if (__atomic_compare_exchange_n(word, &state, DVK_SLOT_DEAD, false, __ATOMIC_SEQ_CST,
-                                                __ATOMIC_SEQ_CST)) {
-                    wake(context, word);
-                    break;
-                }
-        }
+        for (uint32_t i = 0; i < view->slots[side]; i++)
+            dvk_slot_kill(&view->slot[side][i], wake, context);
 }
 
 /* ---- rings ---- */
