@@ -238,6 +238,8 @@ static int session_begin(struct session *session, const struct config_dc *dc, st
     return result;
 }
 
+static void run_tell_exit(struct run *run);
+
 void session_exited(struct dvkd *dvkd, uint32_t dc, int pid, int status) {
     struct session *session;
     list_for_each(session, &dvkd->sessions, link) {
@@ -249,10 +251,7 @@ void session_exited(struct dvkd *dvkd, uint32_t dc, int pid, int status) {
             console_finish(session->console, session_drained, session);
             return;
         }
-        cleanup_json json_t *change =
-            json_pack("{s:s, s:I, s:I, s:s, s:i}", "op", "dc-state", "dc", (json_int_t)dc, "serial",
-                      (json_int_t)session->serial, "state", "exited", "exit_status", status);
-        replica_propose(dvkd->replica, change, NULL, NULL);
+        run_tell_exit(session->run);
         return;
     }
 }
@@ -317,7 +316,32 @@ static struct run *run_of(struct run_reference *reference) {
     return run;
 }
 
-static void run_answer(struct run *run, const struct config_dc *dc);
+/* Its first program ran and ended by itself: what it ended with is known. */
+static bool run_has_status(const struct run *run) {
+    return run->session && run->session->ended && run->session->pid && !run->aborted;
+}
+
+static void run_exit_told(void *context, int status, const struct config_effect *effect,
+                          const struct failure *failure) {
+    struct run *run = run_of(context);
+    if (!run)
+        return;
+    run->telling_exit = false;
+    reconcile_soon(run->dvkd); /* if it was refused, the DC is over already or is told again */
+}
+
+/* Without quorum, reconcile comes back to it. */
+static void run_tell_exit(struct run *run) {
+    if (!run_has_status(run) || run->telling_exit || !replica_is_quorate(run->dvkd->replica))
+        return;
+    run->telling_exit = true;
+    cleanup_json json_t *change =
+        json_pack("{s:s, s:I, s:I, s:s, s:i}", "op", "dc-state", "dc", (json_int_t)run->dc, "serial",
+                  (json_int_t)run->serial, "state", "exited", "exit_status", run->session->status);
+    replica_propose(run->dvkd->replica, change, run_exit_told, run_reference(run));
+}
+
+static void run_answer(struct run *run);
 
 static void run_removed(void *context, int status, const struct config_effect *effect, const struct failure *failure) {
     struct run *run = run_of(context);
@@ -327,7 +351,7 @@ static void run_removed(void *context, int status, const struct config_effect *e
     run->rm = false;
     run->removing = false;
     if (run->aborted) { /* it stays, without a run: reconcile ends it when that is possible */
-        run_answer(run, NULL);
+        run_answer(run);
         run_free(run);
     }
 }
@@ -350,17 +374,27 @@ static void run_abort(struct run *run, const struct failure *failure) {
     run_remove(run);
 }
 
+/* dc.run's first answer, once. */
+static void run_answer_started(struct run *run) {
+    if (run->answered)
+        return;
+    run->answered = true;
+    session_answer(run->session, run->name);
+}
+
+/* All nodes know it, or it could not be said. By now the program may have ended, and the DC with it: see run_check. */
 static void run_is_running(void *context, int status, const struct config_effect *effect,
                            const struct failure *failure) {
     struct run *run = run_of(context);
     if (!run || run->aborted || !run->session)
         return;
-    if (status < 0) {
+    const struct config_dc *dc = dvkd_config(run->dvkd)->dcs[run->dc];
+    if (status == 0)
+        run_answer_started(run);
+    else if (dc && dc->serial == run->serial && config_dc_is_live(dc) && !run_has_status(run))
         run_abort(run, failure);
-        return;
-    }
-    run->answered = true;
-    session_answer(run->session, run->name);
+    else
+        reconcile_soon(run->dvkd);
 }
 
 static void run_started(struct run *run) {
@@ -380,7 +414,7 @@ static void run_started(struct run *run) {
 static void run_drained(struct run *run) { reconcile_soon(run->dvkd); }
 
 /* Tell the one who waits how it ended; the session is over. */
-static void run_answer(struct run *run, const struct config_dc *dc) {
+static void run_answer(struct run *run) {
     struct session *session = run->session;
     struct connection *connection = session ? session->connection : NULL;
     if (connection) {
@@ -388,14 +422,14 @@ static void run_answer(struct run *run, const struct config_dc *dc) {
         if (run->aborted || !run->answered) {
             if (!run->aborted)
                 failure_set(&run->failure, 0, "unavailable", NULL, "the container failed: %s",
-                            dc && dc->reason[0] ? dc->reason : "it was removed");
+                            run->lost[0] ? run->lost : "it was removed");
             connection_fail(connection, &run->failure);
-        } else if (session->ended && session->pid && (!dc || dc->state == DC_EXITED)) {
+        } else if (run_has_status(run) && !run->lost[0]) {
             connection_send(connection, json_pack("{s:i}", "exited", session->status));
             connection_finish(connection);
         } else {
-            connection_send(connection, json_pack("{s:s}", "lost",
-                                                  dc && dc->reason[0] ? dc->reason : "the container was removed"));
+            connection_send(connection,
+                            json_pack("{s:s}", "lost", run->lost[0] ? run->lost : "the container was removed"));
             connection_finish(connection);
         }
     }
@@ -414,8 +448,17 @@ void run_let_go(struct run *run, const char *reason) {
 
 void run_check(struct run *run, const struct config_dc *dc) {
     struct session *session = run->session;
-    if ((dc && config_dc_is_live(dc)) || cells_find(&run->dvkd->cells, run->dc))
+    if (dc && config_dc_is_live(dc)) {
+        run_tell_exit(run);
         return;
+    }
+    if (dc && dc->state == DC_FAILED) /* kept: with --rm the DC goes before the one who waits is told */
+        snprintf(run->lost, sizeof run->lost, "%s", dc->reason[0] ? dc->reason : "no reason is known");
+    if (cells_find(&run->dvkd->cells, run->dc))
+        return;
+    /* what it did may be here before all nodes have confirmed that it runs; its client may read only from then on */
+    if (run_has_status(run) && !run->lost[0])
+        run_answer_started(run);
     if (session && !session->drained) {
         if (!session->ended) { /* lost */
             session->ended = true;
@@ -434,7 +477,7 @@ void run_check(struct run *run, const struct config_dc *dc) {
         return;
     }
     dclog_close(&run->log); /* ends those who follow it */
-    run_answer(run, dc);
+    run_answer(run);
     if (!dc)
         run_free(run);
 }

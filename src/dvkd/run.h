@@ -8,6 +8,8 @@
  *   dc.run:  check -> dc-create is ordered -> files -> cell -> start -> dc-state running is ordered -> answer
  *            ... the program ends -> dc-state exited -> every cell stops -> output drained -> (--rm: removed) -> exited
  *   What cannot be started is removed again as if it had never been.
+ *   A change is confirmed, by the slowest node, long after it took effect here: the program may end and its DC be
+ *   removed before "running" is confirmed. Then the removal answers: first that it ran, then its exit status.
  */
 #ifndef DVKD_RUN_H
 #define DVKD_RUN_H
@@ -41,9 +43,11 @@ struct run {
     struct session *session; /* NULL once it is over */
     bool rm;
     bool answered;  /* dc.run was answered ok */
+    bool telling_exit; /* dc-state exited is under way */
     bool aborted;   /* it could not be started: it is removed */
     bool removing;  /* dc-remove was proposed */
     struct failure failure; /* why it was aborted */
+    char lost[256];         /* why the DC failed; empty: it did not */
 };
 
 /* An event {"event": "exited"} of a cell. */

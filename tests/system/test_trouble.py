@@ -13,7 +13,7 @@ import termios
 import time
 
 import pytest
-from dvslab import DVS, Lab, node_processes, run, wait_for
+from dvslab import DVS, Lab, host_pids, node_processes, run, wait_for
 
 
 def one_line(result, code, word):
@@ -343,3 +343,56 @@ def test_containers_of_a_node_that_restarted(own_lab):
     assert not [name for _, name, _ in node_processes(own_lab) if name in ("dvs-cell", "dvs-vos", "sleep")]
     own_lab.ok("rm", "x")
     wait_for(lambda: not os.listdir(state_of(own_lab, "a/dc")), 5, "the end of its files")
+
+
+# ---- the end of a container and what is told of it
+
+def hold_cells(lab, gate):
+    """Cells start only once the file `gate` is there."""
+    path = f"/var/lib/dvs/lab/{lab.name}/libexec/dvs-cell"
+    real = os.path.realpath(path)
+    os.unlink(path)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f'#!/bin/sh\nwhile ! [ -e {gate} ]; do sleep 0.05; done\nexec {real} "$@"\n')
+    os.chmod(path, 0o755)
+
+
+@pytest.mark.parametrize("flags,code,out", [(["--rm"], 7, "said\n"), ([], 7, "said\n"), (["--rm", "-d"], 0, "x\n"), (["-d"], 0, "x\n")])
+def test_end_before_all_nodes_confirmed_the_start(own_lab, tmp_path, flags, code, out):
+    """A node is slow to confirm that a program runs: its end comes first, and is told all the same."""
+    own_lab.up(3)
+    gate = tmp_path / "gate"
+    hold_cells(own_lab, gate)
+    log = state_of(own_lab, "a/dvkd.log")
+    process = own_lab.start("--node", "a", "run", "--name", "x", *flags, "--image", "host", "--", "sh", "-c", "echo said; exit 7")
+    def cell_starts():
+        with open(log, encoding="utf-8", errors="replace") as file:
+            return "cell of x starts" in file.read()
+    wait_for(cell_starts, 10, "the cell of x")
+    slow, = host_pids(own_lab, "b", "dvkd")
+    os.kill(slow, signal.SIGSTOP)
+    try:
+        gate.touch()
+        told, trouble = process.communicate(timeout=30)
+    finally:
+        os.kill(slow, signal.SIGCONT)
+    assert (process.returncode, told.decode(), trouble.decode()) == (code, out, "")
+    wait_for(lambda: set(own_lab.node_states().values()) == {"up"}, 20, "all nodes")
+    containers = own_lab.containers()
+    if "--rm" in flags:
+        assert not containers
+    else:
+        assert (containers["x"]["state"], containers["x"]["exit_status"]) == ("exited", 7 << 8)
+
+
+@pytest.mark.parametrize("flags", [["--rm"], []])
+def test_failed_container_tells_its_reason(own_lab, flags):
+    """--rm takes the container away, not the reason."""
+    own_lab.up(1)
+    process = own_lab.start("run", "--name", "x", *flags, "--image", "host", "--", "sh", "-c", "echo runs; sleep 1000")
+    assert process.stdout.readline() == b"runs\n"
+    vos, = host_pids(own_lab, "a", "dvs-vos")
+    os.kill(vos, signal.SIGKILL)
+    trouble = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 125 and "its cell on node a ended: " in trouble, (process.returncode, trouble)
+    assert ("x" in own_lab.containers()) != ("--rm" in flags)
