@@ -82,8 +82,10 @@ static int list_make(struct op *op, struct object *object) {
 static void delegated(struct op *inner, int status) {
     struct op *op = inner->context;
     if (status >= 0 && inner->out_object) {
-        op->object->delegate = inner->out_object;
-        inner->out_object = NULL;
+        if (!op->object->delegate) { /* another reader of the same directory may have been faster */
+            op->object->delegate = inner->out_object;
+            inner->out_object = NULL;
+        }
         op_run(op);
     } else
         op_finish(op, status < 0 ? status : -EIO);

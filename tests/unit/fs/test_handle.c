@@ -527,6 +527,33 @@ static void test_record_locks(void **state) {
     teardown();
 }
 
+/* Two read a directory that the primary must list from now on, at the same time: one listing is made for both, and none stays. */
+static void test_two_readers_of_a_directory(void **state) {
+    setup(2);
+    struct guest writer = guest_on(1, 100), reader = guest_on(2, 200);
+    struct fs *primary = vos[0].state[DVK_SERVICE_FS];
+    struct dc_file dir, file;
+    struct vos_stat st;
+    assert_int_equal(dc_stat(&reader, "/a/f", true, &st), 0);
+    size_t before = primary->objects.count;
+    assert_int_equal(dc_open(&reader, "/a", O_RDONLY | O_DIRECTORY, 0, &dir), 0);
+    assert_int_equal(primary->objects.count, before);
+    assert_int_equal(dc_open(&writer, "/a/new", O_WRONLY | O_CREAT, 0644, &file), 0);
+    dc_close(&writer, &file);
+    uint64_t words[8] = {(uint64_t)dir.handle, 4096};
+    fake_request(reader.vos, reader.pid, FS_GETDENTS, words, NULL, 0, -1, &answer);
+    fake_request(reader.vos, reader.pid, FS_GETDENTS, words, NULL, 0, -1, &other);
+    fake_run(0);
+    assert_true(answer.done && other.done);
+    assert_true(answer.status >= 0 && other.status >= 0);
+    assert_true(answer.len + other.len > 0);
+    assert_true(!answer.len || !other.len);
+    dc_close(&reader, &dir);
+    fake_run(0);
+    assert_int_equal(primary->objects.count, before);
+    teardown();
+}
+
 static void test_locks_survive_a_move(void **state) {
     setup(3);
     struct guest one = guest_on(1, 100), two = guest_on(2, 200);
@@ -647,6 +674,7 @@ int main(void) {
         cmocka_unit_test(test_locks_survive_a_move),
         cmocka_unit_test(test_image_locks_meet),
         cmocka_unit_test(test_flock),
+        cmocka_unit_test(test_two_readers_of_a_directory),
         cmocka_unit_test(test_shm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
