@@ -24,11 +24,19 @@ static int refresh_dir(struct op *op, struct place *place) {
     return 0;
 }
 
-/* Find what is to be changed, with its attributes as they are. */
-static int find(struct op *op, uint64_t at_flags, struct walk *found, struct vos_stat *st) {
-    if (at_flags & ~(uint64_t)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH))
+/* A descriptor that names a link means the link, also where the primary looks it up by its name. */
+static bool names_link(const struct op *op) {
+    const struct object *object = op->start[0].kind == START_OBJECT && !op->path[0][0] ? op->start[0].object : NULL;
+    return object && object->node == op->fs->vos->node && object->kind == FS_KIND_PATH && S_ISLNK(object->place.mode);
+}
+
+/* Find what is to be changed, with its attributes as they are. at_flags: op's word with the AT_* flags. */
+static int find(struct op *op, uint64_t *at_flags, struct walk *found, struct vos_stat *st) {
+    if (*at_flags & ~(uint64_t)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH))
         return -EINVAL;
-    int error = walk(op, 0, follow(at_flags), found);
+    if (names_link(op))
+        *at_flags |= AT_SYMLINK_NOFOLLOW;
+    int error = walk(op, 0, follow(*at_flags), found);
     return error == 0 ? place_stat(op, &found->found, st) : error;
 }
 
@@ -59,7 +67,7 @@ int do_chmod(struct op *op) {
     struct object *object = empty_path_object(op, op->words[2]);
     if (object)
         return hostfd_change(op, object->fd, FS_CHMOD);
-    int error = find(op, op->words[2], &found, &st);
+    int error = find(op, &op->words[2], &found, &st);
     if (error != 0)
         return error;
     struct place *place = &found.found;
@@ -98,7 +106,7 @@ int do_chown(struct op *op) {
     struct object *object = empty_path_object(op, op->words[3]);
     if (object)
         return hostfd_change(op, object->fd, FS_CHOWN);
-    int error = find(op, op->words[3], &found, &st);
+    int error = find(op, &op->words[3], &found, &st);
     if (error == 0 && uid == UINT32_MAX && gid == UINT32_MAX)
         return 0;
     if (error == 0)
@@ -131,7 +139,7 @@ int do_utimens(struct op *op) {
     struct object *object = empty_path_object(op, op->words[5]);
     if (object)
         return hostfd_change(op, object->fd, FS_UTIMENS);
-    int error = find(op, op->words[5], &found, &st);
+    int error = find(op, &op->words[5], &found, &st);
     if (error != 0)
         return error;
     if (found.found.layer == LAYER_SHM)

@@ -179,7 +179,7 @@ static void test_open_for_path_only(void **state) {
         struct vos_stat named, held;
         char name[600];
         for (unsigned i = 0; i < ARRAY_LENGTH(paths) * 3; i++) {
-            struct guest *at = &nodes[i % 3];
+            struct guest *at = &nodes[2 - i % 3];
             const char *path = paths[i / 3];
             assert_int_equal(dc_open(at, path, O_PATH | O_NOFOLLOW, 0, &file), 0);
             assert_int_equal(file.kind, FS_KIND_PATH);
@@ -194,6 +194,14 @@ static void test_open_for_path_only(void **state) {
                 assert_int_equal(fake_call(at->vos, at->pid, FS_UTIMENS, times, "", 1, -1, &answer), 0);
                 assert_int_equal(dc_fstat(at, &file, &held), 0);
                 assert_int_equal(held.st_mtime_s, 6);
+            }
+            if (S_ISLNK(held.st_mode)) {
+                uint64_t owner[8] = {(uint64_t)file.handle, 0, 1000 + i, AT_EMPTY_PATH};
+                assert_int_equal(fake_call(at->vos, at->pid, FS_CHOWN, owner, "", 1, -1, &answer), 0);
+                assert_int_equal(dc_stat(at, path, false, &named), 0);
+                assert_int_equal(named.st_gid, 1000 + i);
+                assert_int_equal(dc_stat(at, path, true, &named), 0);
+                assert_int_equal(named.st_gid, 0);
             }
             dc_close(at, &file);
         }
