@@ -41,7 +41,7 @@ enum pm_type {
                                   be spawned): w0 pid; fds: [channel memfd, socket] of the child */
     PM_FORK = VOS_TYPE(DVK_SERVICE_PM, 5),  /* w0 clone flags. reply: w0 the child's pid; fds: [channel memfd, socket]. The child's record
                                   exists from now on; the parent then clones with set_tid. fs copies its references */
-    PM_FORK_DONE = VOS_TYPE(DVK_SERVICE_PM, 6), /* w0 child's pid, w1 errno with which clone failed: the record is dropped; 0 need not be told */
+    PM_FORK_DONE = VOS_TYPE(DVK_SERVICE_PM, 6), /* w0 child's pid, w1 0 or the errno with which clone failed (record is dropped) */
     PM_TIDS = VOS_TYPE(DVK_SERVICE_PM, 7),  /* w0 how many (<= 16). reply: w0 count, w1.. tids: thread ids that the process may use */
     PM_TID_FREE = VOS_TYPE(DVK_SERVICE_PM, 8), /* w0 tid: that thread has ended (its host thread is gone) */
     PM_PLACE = VOS_TYPE(DVK_SERVICE_PM, 9), /* asked at exec, after all checks that can fail. w0 flags (PM_PLACE_*), data: value of DVS_PLACE
@@ -98,9 +98,7 @@ enum pm_chld_flags {
 enum pm_flags { PM_F_STRICT = 1u /* debug: calls from outside the personality kill */, PM_F_TRACE = 2u };
 enum pm_place_flags {
     PM_PLACE_FRESH = 1u, /* cannot go on in place: a vfork child or changed credentials */
-    PM_PLACE_LOCAL = 2u, /* cannot leave this node (holds descriptors that cannot): never answer PM_REMOTE */
-    PM_PLACE_COMMIT = 4u /* answer PM_IN_PLACE means PM_EXECED too: nothing can fail any more, or the process ends. Behind the data's first
-                            string lies that message's data */
+    PM_PLACE_LOCAL = 2u  /* cannot leave this node (holds descriptors that cannot): never answer PM_REMOTE */
 };
 enum pm_place_result {
     PM_IN_PLACE = 0,   /* the same process goes on: load the program, then PM_EXECED */

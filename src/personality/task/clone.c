@@ -207,8 +207,7 @@ static void space_fork_end(void) {
     lock_release(&space.memory_lock);
 }
 
-/* Success needs no message: pm sees it by the child's first request, or when it has a signal for it. */
-static void fork_failed(struct task *task, int32_t pid, long error) {
+static void fork_done(struct task *task, int32_t pid, long error) {
     struct rpc rpc = {.flags = RPC_UNINTERRUPTIBLE};
     rpc.message.type = PM_FORK_DONE;
     rpc.message.payload.ints[0] = pid;
@@ -377,7 +376,7 @@ static long process_clone(struct task *task, const struct clone_request *request
         return -EAGAIN;
     }
     int32_t pid = (int32_t)rpc.message.payload.words[0];
-    bool shared = (request->flags & CLONE_VM) != 0;
+    bool shared = (request->flags & CLONE_VM) != 0, suspended = shared && (request->flags & CLONE_VFORK);
     struct process *child = shared ? child_process(task, pid) : NULL;
     result = !shared ? fork_clone(task, request, pid, fds) : child == NULL ? -ENOMEM : vfork_clone(task, request, child, fds);
     if (result == 0 && task->tid == pid)
@@ -386,8 +385,8 @@ static long process_clone(struct task *task, const struct clone_request *request
     CALL1(__NR_close, fds[1]);
     if (child != NULL && result < 0)
         area_free(child, sizeof *child);
-    if (result < 0)
-        fork_failed(task, pid, -result);
+    if (result < 0 || !suspended)
+        fork_done(task, pid, result < 0 ? -result : 0);
     return result;
 }
 

@@ -19,7 +19,6 @@
 #include <linux/prctl.h>
 
 #define DESCRIBE_MAX 4096
-#define PLACE_MAX 256
 
 struct exec_plan *plan_create(void) { return area_alloc(sizeof(struct exec_plan)); }
 
@@ -176,8 +175,7 @@ _Noreturn void exec_commit(struct task *task, struct exec_plan *plan) {
     CALL2(__NR_prctl, PR_SET_NAME, process->comm);
     process->dumpable = 1;
     process->death_signal = 0;
-    if (!plan->announced)
-        (void)plan_announce(task, plan, plan->fresh ? PM_STARTED : PM_EXECED, 0);
+    (void)plan_announce(task, plan, plan->fresh ? PM_STARTED : PM_EXECED, 0);
     plan_destroy(task, plan);
     signal_pending_update(thread);
     thread_enter(thread);
@@ -202,33 +200,16 @@ long plan_announce(struct task *task, const struct exec_plan *plan, uint32_t typ
     return rpc_call(task, &rpc);
 }
 
-/* The only thread of a process that has its memory to itself: once the place is known, nothing can stop its exec. */
-static bool exec_is_certain(struct task *task) {
-    struct process *process = task->process;
-    lock_acquire(&process->thread_lock);
-    bool alone = process->thread_count == 1 && process->leader == thread_of(task) && process->stopping == 0;
-    lock_release(&process->thread_lock);
-    return alone && !process->fresh_required;
-}
-
 static long place_ask(struct task *task, struct exec_plan *plan, bool stay) {
-    char text[PLACE_MAX + DESCRIBE_MAX];
     const char *policy = image_environment(&plan->view, "DVS_PLACE=");
-    bool certain = exec_is_certain(task);
-    if (policy != NULL && string_length(policy) >= PLACE_MAX)
+    struct rpc rpc = {.data = policy, .data_len = policy != NULL ? string_length(policy) + 1 : 0, .flags = RPC_UNINTERRUPTIBLE};
+    if (rpc.data_len > 256)
         return -E2BIG;
-    size_t len = string_copy(text, policy != NULL ? policy : "", PLACE_MAX) + 1;
-    if (certain)
-        len += plan_describe(plan, text + len, DESCRIBE_MAX);
-    struct rpc rpc = {.data = text, .data_len = len, .flags = RPC_UNINTERRUPTIBLE};
     rpc.message.type = PM_PLACE;
-    rpc.message.payload.words[0] = (task->process->fresh_required ? PM_PLACE_FRESH : 0) | (certain ? PM_PLACE_COMMIT : 0) |
+    rpc.message.payload.words[0] = (task->process->fresh_required ? PM_PLACE_FRESH : 0) |
                                    (stay || fd_pinned(task->process) ? PM_PLACE_LOCAL : 0);
     long result = rpc_call(task, &rpc);
-    if (result < 0)
-        return result;
-    plan->announced = certain && rpc.message.payload.words[0] == PM_IN_PLACE;
-    return (long)rpc.message.payload.words[0];
+    return result < 0 ? result : (long)rpc.message.payload.words[0];
 }
 
 /* stay: the path means something in this process only. */

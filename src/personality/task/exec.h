@@ -24,7 +24,6 @@ struct loaded_file {
 
 struct exec_plan {
     struct image_view view;
-    bool announced;      /* pm knows the new program already */
     bool fresh;          /* of a new host process: descriptors are to be restored, pm is told PM_STARTED */
     /* of scripts: what comes before argv[1], in place of argv[0] */
     const char *prefix[2 * SCRIPT_DEPTH + 1];

@@ -97,27 +97,11 @@ void exec_handle_started(struct pm *pm, struct process *process, struct dvk_requ
 
 /* ---- the old program ---- */
 
-/* What execve(2) does to the process's relation to its parent. */
-static void begin_program(struct pm *pm, struct process *process) {
-    bool changed = process->exit_signal != SIGCHLD;
-    process->execed = true;
-    process->exit_signal = SIGCHLD;
-    if (changed)
-        exit_report(pm, process, PM_CHILD_RELATION, 0);
-}
-
-static int command_begins(struct pm *pm, struct process *process, const void *text, size_t len) {
-    process->chld_flags &= PM_CHLD_IGN;
-    begin_program(pm, process);
-    return process_set_command(process, text, len);
-}
-
 void exec_handle_place(struct pm *pm, struct process *process, struct dvk_request *req) {
     uint64_t flags = req->msg.payload.words[0];
     char text[PLACE_TEXT_MAX] = "";
-    size_t text_len = req->msg.data_len ? strnlen(req->data, req->msg.data_len) : 0;
-    if (text_len && text_len < sizeof(text))
-        memcpy(text, req->data, text_len);
+    if (req->msg.data_len && req->msg.data_len < sizeof(text))
+        memcpy(text, req->data, req->msg.data_len);
     struct place_policy policy = {PLACE_LOCAL, 0};
     bool explicit = text[0] && place_parse(pm->vos, text, &policy);
     if (!explicit)
@@ -140,13 +124,23 @@ void exec_handle_place(struct pm *pm, struct process *process, struct dvk_reques
         result = flags & PM_PLACE_FRESH ? PM_FRESH_HERE : PM_IN_PLACE;
     process->placed = true;
     image_drop(&process->image); /* of an earlier attempt */
-    if (result == PM_IN_PLACE && flags & PM_PLACE_COMMIT && text_len < req->msg.data_len)
-        (void)command_begins(pm, process, (const char *)req->data + text_len + 1, req->msg.data_len - text_len - 1);
     pm_answer(pm, req, 0, result, 0, 0);
 }
 
+/* What execve(2) does to the process's relation to its parent. */
+static void begin_program(struct pm *pm, struct process *process) {
+    bool changed = process->exit_signal != SIGCHLD;
+    process->execed = true;
+    process->exit_signal = SIGCHLD;
+    if (changed)
+        exit_report(pm, process, PM_CHILD_RELATION, 0);
+}
+
 void exec_handle_execed(struct pm *pm, struct process *process, struct dvk_request *req) {
-    pm_answer(pm, req, command_begins(pm, process, req->data, req->msg.data_len), 0, 0, 0);
+    process->chld_flags &= PM_CHLD_IGN;
+    begin_program(pm, process);
+    int result = process_set_command(process, req->data, req->msg.data_len);
+    pm_answer(pm, req, result, 0, 0, 0);
 }
 
 /* Append a part. 0, or negative errno (the image is then dropped). */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * PM_FORK       w0 clone flags (clone(2); the low byte is the exit signal). reply: w0 pid; fds: channel, socket
- * PM_FORK_DONE  w0 child's pid, w1 the errno of the failed clone (or 0)
+ * PM_FORK_DONE  w0 child's pid, w1 0 or the errno of the failed clone
  *
  * The child's record exists and fs has copied its references before the parent is answered.
  */

@@ -15,7 +15,6 @@
 #include <string.h>
 
 #define SIGNAL_MAX 64
-#define CLONE_LOOK_MS 2u
 
 static bool is_stop(int sig) { return sig == SIGSTOP || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU; }
 
@@ -46,31 +45,6 @@ static int keep(struct process *process, uint32_t tid, int sig, const struct vos
     return 0;
 }
 
-static void keep_until_cloned(struct pm *pm, struct process *process);
-
-/* A signal met a fork between pm's answer and the parent's clone; perhaps the child computes and will never say a word. */
-static void look_for_clone(void *context) {
-    struct pending *pending = context;
-    struct pm *pm = pending->pm;
-    struct process *process = process_by_serial(pm, pending->pid, pending->serial);
-    free(pending);
-    if (!process || process->state != PROCESS_FORKING || !process->kept_count)
-        return;
-    if (host_exists(pm->vos, process->pid)) {
-        process->state = PROCESS_RUNNING;
-        signal_flush(pm, process);
-    } else {
-        keep_until_cloned(pm, process);
-    }
-}
-
-static void keep_until_cloned(struct pm *pm, struct process *process) {
-    uint64_t id;
-    struct pending *pending = pending_new(pm, NULL, process);
-    if (!pending || dvk_timer(pm->vos->dvk, CLONE_LOOK_MS, look_for_clone, pending, &id) < 0)
-        free(pending); /* then its first request has to do */
-}
-
 int signal_send(struct pm *pm, struct process *process, uint32_t tid, int sig, const struct vos_siginfo_fields *fields) {
     if (sig == 0 || process->state == PROCESS_ZOMBIE)
         return 0;
@@ -81,12 +55,7 @@ int signal_send(struct pm *pm, struct process *process, uint32_t tid, int sig, c
         return result == -ESRCH && !tid ? 0 : result; /* it has just ended: a zombie */
     case PROCESS_FORKING:
         result = host_signal(pm->vos, process->pid, tid, sig, fields);
-        if (result != -ESRCH)
-            return result;
-        result = keep(process, tid, sig, fields);
-        if (result == 0 && process->kept_count == 1)
-            keep_until_cloned(pm, process);
-        return result;
+        return result == -ESRCH ? keep(process, tid, sig, fields) : result;
     case PROCESS_LOADING:
         if (sig == SIGKILL)
             return host_signal(pm->vos, process->pid, 0, sig, fields) == -EPERM ? -EPERM : 0;
