@@ -103,3 +103,33 @@ def test_records_survive_a_restart(own_lab):
     own_lab.ok("lab", "kill", "a")
     own_lab.ok("lab", "start", "a")
     assert own_lab.containers()["x"]["state"] == "exited"
+
+
+def daemon_use(lab):
+    """{node: (descriptors, KiB of its own memory)} of the dvkds. Corosync's rings are shared memory and not theirs:
+    each counts as resident from its first use on, up to its size."""
+    def at_rest():
+        """The dvkds' pids, once what they started for a container has ended: cells, and children that remove files."""
+        pids = {node: host_pids(lab, node, "dvkd") for node in "abc"}
+        return not any(host_pids(lab, node, "dvs-cell") for node in "ab") and all(len(one) == 1 for one in pids.values()) and pids
+    found = {}
+    for node, (pid,) in wait_for(at_rest, 10, "the end of the cells").items():
+        with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+            own = next(int(line.split()[1]) for line in file if line.startswith("RssAnon"))
+        found[node] = (len(os.listdir(f"/proc/{pid}/fd")), own)
+    return found
+
+
+def test_removed_containers_leave_nothing_in_dvkd(own_lab):
+    """Neither on the node that was asked, nor on one with a cell, nor on one that only hears of them."""
+    own_lab.up(3)
+    def containers(count):
+        for _ in range(count):
+            own_lab.ok("--node", "a", "run", "--rm", "--image", "host", "--nodes", "a,b", "--place", "node=b", "true")
+    containers(30)
+    before = daemon_use(own_lab)
+    containers(120)
+    after = daemon_use(own_lab)
+    for node in "abc":
+        assert after[node][0] == before[node][0], (before, after)
+        assert after[node][1] - before[node][1] <= 30, (before, after)  # 0.25 KiB each

@@ -56,6 +56,30 @@ static void a_forgotten_dc_does_not_give_old_generations(void **state) {
     registry_destroy(&registry);
 }
 
+static void a_forgotten_dc_leaves_nothing(void **state) {
+    struct registry registry;
+    registry_init(&registry, 1);
+    for (uint32_t dc = 1; dc <= DVK_MAX_DC; dc++) {
+        struct context *cell = registry_context_add(&registry, CONTEXT_CELL, dc, NULL);
+        struct endpoint *service, *guest, *early;
+        assert_int_equal(registry_bind(&registry, cell, dc, 1, false, &service), 0);
+        assert_int_equal(registry_bind(&registry, cell, dc, 65, true, &early), 0);
+        assert_int_equal(registry_bind(&registry, cell, dc, 64, true, &guest), 0);
+        assert_non_null(registry_channel_add(&registry, dc, NULL, cell, guest, some_fd()));
+        registry_unbind(&registry, early);
+        if (dc % 2)
+            registry_forget_dc(&registry, dc); /* before its cell has gone */
+        registry_context_remove(&registry, cell);
+        if (dc % 2 == 0)
+            registry_forget_dc(&registry, dc);
+        registry_forget_dc(&registry, dc); /* once more does no harm */
+    }
+    assert_int_equal(registry.dcs.count, 0);
+    assert_int_equal(registry.channels.count, 0);
+    assert_true(list_empty(&registry.contexts));
+    registry_destroy(&registry);
+}
+
 static void free_slots_are_those_of_the_nodes_share(void **state) {
     struct registry registry;
     registry_init(&registry, 1);
@@ -101,6 +125,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_slot_is_bound_once_and_its_generation_grows),
         cmocka_unit_test(a_forgotten_dc_does_not_give_old_generations),
+        cmocka_unit_test(a_forgotten_dc_leaves_nothing),
         cmocka_unit_test(free_slots_are_those_of_the_nodes_share),
         cmocka_unit_test(channels_are_found_from_both_sides),
     };

@@ -12,6 +12,7 @@
 #include "common/loop.h"
 #include "dvkd/replica.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -319,6 +320,63 @@ static void nothing_is_applied_without_quorum(void **state) {
     loop_destroy(loop);
 }
 
+static void on_created(void *context, int status, const struct config_effect *effect, const struct failure *failure) {
+    *(uint32_t *)context = status == 0 ? effect->dc : 0;
+}
+
+/* A container's life, as dvs run --rm proposes it on node 1. */
+static void live_and_go(void) {
+    uint32_t dc = 0;
+    cleanup_json json_t *create = json_pack("{s:s, s:s, s:[i,i,i], s:i, s:i, s:{s:s, s:s, s:[s]}}", "op", "dc-create",
+                                            "name", "", "nodes", 1, 2, 3, "primary", 1, "created", 1, "spec", "image",
+                                            "host", "place", "local", "argv", "x");
+    replica_propose(nodes[1].replica, create, on_created, &dc);
+    settle();
+    assert_int_not_equal(dc, 0);
+    json_int_t serial = (json_int_t)replica_config(nodes[1].replica)->dcs[dc]->serial;
+    static const char *const states[] = {"running", "exited"};
+    for (int i = 0; i < 2; i++) {
+        cleanup_json json_t *change = json_pack("{s:s, s:I, s:I, s:s}", "op", "dc-state", "dc", (json_int_t)dc, "serial",
+                                                serial, "state", states[i]);
+        replica_propose(nodes[1].replica, change, NULL, NULL);
+    }
+    cleanup_json json_t *gone =
+        json_pack("{s:s, s:I, s:I, s:b}", "op", "dc-remove", "dc", (json_int_t)dc, "serial", serial, "force", 1);
+    replica_propose(nodes[1].replica, gone, NULL, NULL);
+    settle();
+    for (unsigned i = 1; i <= node_count; i++)
+        assert_null(replica_config(nodes[i].replica)->dcs[dc]);
+}
+
+static void a_removed_container_leaves_nothing_in_memory(void **state) {
+    int groups[NODES_MAX + 1] = {0}, members[NODES_MAX + 1] = {0};
+    node_count = 3;
+    self_delivery = false;
+    assert_int_equal(loop_create(&loop), 0);
+    for (unsigned i = 1; i <= 3; i++) {
+        nodes[i] = (struct node){.id = i, .pid = 10};
+        list_init(&nodes[i].inbox);
+        list_init(&nodes[i].outbox);
+        node_start(&nodes[i]);
+    }
+    regroup(groups, members);
+    settle();
+    for (int i = 0; i < 100; i++)
+        live_and_go();
+    size_t before = mallinfo2().uordblks;
+    for (int i = 0; i < 1000; i++)
+        live_and_go();
+    size_t after = mallinfo2().uordblks;
+    /* what malloc keeps ready of freed pieces counts as used */
+    if (after > before + 16384)
+        fail_msg("1000 containers left %zu bytes on three nodes", after - before);
+    for (unsigned i = 1; i <= 3; i++) {
+        node_stop(&nodes[i]);
+        config_free(nodes[i].disk);
+    }
+    loop_destroy(loop);
+}
+
 static void garbage_is_dropped(void **state) {
     static const char *const texts[] = {
         "", "x", "[]", "{}", "{\"type\": 1}", "{\"version\": 1, \"type\": \"hello\"}",
@@ -381,6 +439,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_node_alone_needs_nobody),
         cmocka_unit_test(nothing_is_applied_without_quorum),
+        cmocka_unit_test(a_removed_container_leaves_nothing_in_memory),
         cmocka_unit_test(garbage_is_dropped),
         cmocka_unit_test(views_stay_countable),
         cmocka_unit_test(partitions_heal),
