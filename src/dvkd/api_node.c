@@ -3,6 +3,7 @@
 #include "dvkd/api.h"
 #include "dvkd/corosync.h"
 
+#include <malloc.h>
 #include <string.h>
 
 void api_version(struct connection *connection, const json_t *request) {
@@ -52,4 +53,9 @@ void api_debug_channels(struct connection *connection, const json_t *request) {
 void api_debug_endpoints(struct connection *connection, const json_t *request) {
     connection_succeed(connection,
                        json_pack("{s:o}", "endpoints", broker_list_endpoints(&connection_dvkd(connection)->broker)));
+}
+
+void api_debug_memory(struct connection *connection, const json_t *request) {
+    struct mallinfo2 info = mallinfo2();
+    connection_succeed(connection, json_pack("{s:I}", "used", (json_int_t)(info.uordblks + info.hblkhd)));
 }

@@ -81,7 +81,7 @@ def config():
 
 def api():
     run = {"op": "dc.run", "name": "x", "nodes": ["a"], **SPEC, "detach": False}
-    requests = [{"op": op} for op in ("version", "node.ls", "dc.ls", "debug.channels", "debug.endpoints")]
+    requests = [{"op": op} for op in ("version", "node.ls", "dc.ls", "debug.channels", "debug.endpoints", "debug.memory")]
     requests += [{"op": op, "dc": dc} for op in ("dc.inspect", "dc.ps", "dc.rm", "dc.logs", "dc.kill") for dc in ("x", 1)]
     requests += [run, {**run, "image": "host", "argv": []}, {"op": "dc.exec", "dc": "x", "argv": ["/bin/true"], "tty": True, "env": ["A=b"]},
                  {"op": "dc.resize", "dc": "x", "rows": 20, "columns": 80, "pid": 3}, {"op": "dc.kill", "dc": "x", "pid": 70, "signal": 9},
