@@ -54,8 +54,12 @@ static void settle_parent(struct pm *pm, struct process *process, const struct m
     }
     struct process *parent = process->ppid == PM_INIT_PID ? pm->init : process_here(pm, process->ppid);
     struct child *child = parent ? child_find(pm, parent, process->pid) : NULL;
-    if (child)
+    if (child) {
         move_note_child(child, move->node, process->moves + 1);
+    } else if (parent && parent != pm->init) { /* it ended there and was waited for here before the answer came */
+        struct pm_s_child_state reaped = {.kind = PM_CHILD_REAPED, .pid = process->pid, .ppid = move->ppid};
+        peer_call(pm, move->node, PM_S_CHILD_STATE, &reaped, sizeof(reaped), NULL, 0, NULL, NULL);
+    }
 }
 
 static void settle_children(struct pm *pm, struct process *process, const struct move *move) {
