@@ -192,6 +192,7 @@ void exit_process(struct pm *pm, struct process *process, int status, const stru
     process->state = PROCESS_ZOMBIE;
     process->status = status;
     process->stopped = false;
+    process->report_parked = false; /* what was to be told is old: the end will be, once */
     process->kept_count = 0;
     list_remove(&process->spawn_link);
     if (usage)
