@@ -396,3 +396,20 @@ def test_failed_container_tells_its_reason(own_lab, flags):
     trouble = process.communicate(timeout=30)[1].decode()
     assert process.returncode == 125 and "its cell on node a ended: " in trouble, (process.returncode, trouble)
     assert ("x" in own_lab.containers()) != ("--rm" in flags)
+
+
+def test_end_without_quorum_is_told_later(own_lab):
+    """A program of a container on one node ends while nothing can be agreed on: the others learn of it when that is possible again."""
+    own_lab.up(3)
+    process = own_lab.start("--node", "a", "run", "--name", "x", "--nodes", "a", "--image", "host", "-i", "--", "sh", "-c", "echo runs; read line; exit 7",
+                            stdin=subprocess.PIPE)
+    assert process.stdout.readline() == b"runs\n"
+    own_lab.ok("lab", "kill", "b")
+    own_lab.ok("lab", "kill", "c")
+    wait_for(lambda: not any(node["quorate"] for node in own_lab.json("--node", "a", "node", "ls") if node["name"] == "a"), 10, "the loss of quorum")
+    process.stdin.write(b"end\n")
+    process.stdin.flush()
+    wait_for(lambda: not own_lab.json("--node", "a", "ps", "x"), 10, "the program's end")
+    own_lab.ok("lab", "start", "b")
+    assert process.wait(20) == 7
+    assert [(one["name"], one["state"]) for one in own_lab.json("--node", "b", "ls")] == [("x", "exited")]
