@@ -86,6 +86,8 @@ void exec_handle_started(struct pm *pm, struct process *process, struct dvk_requ
         return;
     }
     image_drop(&process->image);
+    fd_close(&process->channel_fd); /* it has them; the zygote's word may come when it is leaving already */
+    fd_close(&process->socket_fd);
     process->state = PROCESS_RUNNING;
     int result = process_set_command(process, req->data, req->msg.data_len);
     announce_start(pm, process, 0);
