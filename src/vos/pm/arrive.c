@@ -118,6 +118,9 @@ static void arrive_told(struct arrival *arrival) {
     if (--arrival->pending)
         return;
     struct process *process = arriving(arrival);
+    /* It was lost with the node that it left, as its parent may have been told before it ended. */
+    if (arrival->orphan && !peer_is_active(arrival->pm, arrival->source) && !arrival->result)
+        arrival->result = -ECHILD;
     if (!process)
         arrival_free(arrival);
     else if (arrival->result < 0)
