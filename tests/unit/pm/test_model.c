@@ -423,8 +423,8 @@ static void answered(dvk_endpoint endpoint, int node, const struct dvk_message *
 static void cloned(uint32_t pid, int node, dvk_endpoint endpoint) {
     struct guest *guest = &guests[pid];
     trace("%u cloned on node %d\n", pid, node);
-    if (!guest->alive && guest->kills && guest->status == SIGKILL)
-        return; /* the kill overtook the clone; pm sees to it */
+    if (!guest->alive && (guest->kills || guest->uncertain) && guest->status == SIGKILL)
+        return; /* the kill overtook the clone, or the parent was told first: pm sees to it */
     if (guest->doing == EXECING && guest->node != node) { /* the new place is quicker than the old one's answer */
         guest->husk[guest->node] = true;
         guest->doing = BETWEEN;
@@ -625,7 +625,7 @@ static void run_seeds(bool with_loss, uint32_t count) {
     forks = moves = 0;
     for (uint32_t i = 0; i < count; i++)
         run(from + i, with_loss);
-    static const uint32_t once_failed[] = {10131, 10212, 10418, 20194, 20235, 30131};
+    static const uint32_t once_failed[] = {10131, 10212, 10418, 20194, 20235, 30131, 212, 10274, 20402, 20462};
     for (size_t i = 0; i < sizeof(once_failed) / sizeof(*once_failed) && !first && !runs; i++)
         run(once_failed[i], with_loss);
     if (count < 10)
