@@ -68,6 +68,10 @@ static void settle_children(struct pm *pm, struct process *process, const struct
         struct process *here = process_here(pm, child->pid);
         if (here && here->ppid == process->pid)
             here->parent_node = move->node;
+        if (child->zombie && !here && peer_is_active(pm, child->node)) { /* it says nothing more; the new place may be lost at once */
+            struct pm_s_moved moved = {.kind = PM_MOVED_CHILD, .pid = child->pid, .ppid = process->pid, .node = move->node};
+            peer_call(pm, child->node, PM_S_MOVED, &moved, sizeof(moved), NULL, 0, NULL, NULL);
+        }
         if (child->lost) { /* it was not yet when the record was sent */
             struct pm_s_child_state killed;
             exit_fill_killed(child, &killed);

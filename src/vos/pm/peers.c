@@ -248,6 +248,8 @@ static void moved_child(struct pm *pm, struct dvk_request *req, const struct pm_
         process->parent_lost = false;
     }
     peer_answer(pm, req, ours ? 0 : -ECHILD, 0, 0);
+    if (ours)
+        exit_check_parent(pm, process); /* that node may be lost already */
 }
 
 void peer_handle_moved(struct pm *pm, struct dvk_request *req) {
