@@ -193,7 +193,7 @@ static void do_kill(struct guest *guest) {
     guest->victim = victim->pid;
     guest->victim_lived = victim->alive && !victim->uncertain && !unsettled; /* after a loss, homes must first be found anew */
     guest->victim_incarnation = victim->incarnation;
-    victim->kills_over += !victim->alive || victim->kills;
+    victim->kills_over += !victim->alive || victim->uncertain || victim->kills;
     victim->kills++;
     ask(guest, KILLING, PM_KILL, victim->pid, SIGKILL, 0, NULL, 0);
 }
@@ -625,7 +625,7 @@ static void run_seeds(bool with_loss, uint32_t count) {
     forks = moves = 0;
     for (uint32_t i = 0; i < count; i++)
         run(from + i, with_loss);
-    static const uint32_t once_failed[] = {10131, 10212, 10418, 20194, 20235, 30131, 212, 10274, 20402, 20462};
+    static const uint32_t once_failed[] = {10131, 10212, 10418, 20194, 20235, 30131, 212, 10274, 20402, 20462, 492, 40403, 50021};
     for (size_t i = 0; i < sizeof(once_failed) / sizeof(*once_failed) && !first && !runs; i++)
         run(once_failed[i], with_loss);
     if (count < 10)
