@@ -36,6 +36,11 @@ def wait_for(condition, timeout, what="it"):
         time.sleep(0.05)
 
 
+def owners_are_shown(directory):
+    """Whether a container sees who owns an image's files there (docs/LIMITS.md): overlayfs cannot be id-mapped."""
+    return run(["stat", "-fc", "%T", directory]).out.strip() != "overlayfs"
+
+
 class Result:
     """What a program did. Output is text where it is UTF-8."""
 

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 
 import pytest
-from dvslab import DVS
+from dvslab import DVS, owners_are_shown
 
 # Runs on each node and, for comparison, on the host: one command a line, one answer a line.
 AGENT = r"""
@@ -245,6 +245,8 @@ def any_command(rng):
 @pytest.fixture
 def callers(lab):
     """One on each node, and for each its like on the host."""
+    if not owners_are_shown("/var/tmp"):
+        pytest.skip("the owners of the image's files are not shown here")
     with contextlib.ExitStack() as stack:
         bases = []
         for _ in range(2):
