@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from dvslab import owners_are_shown
+from dvslab import owners_are_shown, run
 
 WORK = f"/dvs-test-work-{os.getpid()}" # not in /tmp, which not every machine lets a stranger use
 
