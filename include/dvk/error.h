@@ -7,6 +7,10 @@
 #ifndef DVK_ERROR_H
 #define DVK_ERROR_H
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define DVK_ERROR_BASE 2000
 enum dvk_error {
     DVK_ENOTBOUND = 2001,    /* no process is bound to that endpoint */
@@ -31,4 +35,7 @@ enum dvk_error {
  * Never NULL; the string is constant. Thread safe. */
 const char *dvk_strerror(int error);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

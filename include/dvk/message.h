@@ -41,6 +41,10 @@ struct dvk_message {
 
 #define DVK_MESSAGE_FDS 32u /* most file descriptors that one message carries */
 
+#ifdef __cplusplus
+static_assert(sizeof(struct dvk_message) == DVK_MESSAGE_SIZE, "a message has one size for ever");
+#else
 _Static_assert(sizeof(struct dvk_message) == DVK_MESSAGE_SIZE, "a message has one size for ever");
+#endif
 
 #endif
