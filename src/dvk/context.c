@@ -47,6 +47,7 @@ static void context_free(struct dvk *dvk) {
         list_remove(&request->link);
         free(request);
     }
+    inboxes_free(dvk);
     free(dvk->by_bit);
     free(dvk->packet_buffer);
     free(dvk->calls);
@@ -78,7 +79,8 @@ int dvk_open_fd(int fd, struct dvk **out) {
     dvk->doorbell_fd = dvk->epoll_fd = dvk->stop_fd = -1;
     struct link *lists[] = {&dvk->awaited,   &dvk->outgoing,      &dvk->events,  &dvk->channels,
                             &dvk->more,      &dvk->ready,         &dvk->notices, &dvk->ready_notes,
-                            &dvk->completed, &dvk->free_requests, &dvk->requests};
+                            &dvk->completed, &dvk->free_requests, &dvk->requests, &dvk->filed,
+                            &dvk->filed_notes};
     for (size_t i = 0; i < ARRAY_LENGTH(lists); i++)
         list_init(lists[i]);
     for (unsigned i = 0; i < BUCKETS; i++) {

@@ -9,6 +9,7 @@
  *   fdpass.c     descriptors beside messages       loopback.c  messages within the process
  *   poller.c     fds and the thread that polls     timer.c     timers
  *   guest.c      guests' channels                  error.c     texts
+ *   filter.c     receiving from one source         watch.c     endpoints that come and go
  *
  * One thread uses a context, but for dvk_wake and the poller thread, which touch only `wake`, `fds_ready` and the
  * doorbell. Ownership: the context owns channels, routes, calls and requests. A channel stays mapped while a request
@@ -136,15 +137,41 @@ struct call {
     uint32_t slot, sequence;
 };
 
+/* Waiting messages to one of our endpoints from one source (DVK_ANY: from all): see filter.c. */
+struct inbox {
+    struct link bucket;
+    dvk_endpoint to, from;
+    struct link notes, messages; /* struct request.filed[].line, in order of arrival */
+    struct link requests;        /* struct request.filed[].request_line: those that want a reply */
+    unsigned waiting;            /* filtered receives that wait at it */
+    bool watched;                /* dvkd has been asked to tell when `from` goes: see watch.c */
+    bool watch_stops;            /* that is no longer wanted */
+    uint64_t watch_id, watch_call; /* of that question: at dvkd, or at the other node's */
+    int gone;                    /* why waiting for it is in vain, once that is told; 0: it is not */
+};
+
+/* Where a waiting message stands in an inbox; inbox NULL: nowhere. */
+struct filing {
+    struct inbox *inbox;
+    struct link line, request_line;
+};
+
+/* What a receive lets through. */
+struct filter {
+    struct inbox *inbox;
+    bool requests; /* only those that want a reply */
+};
+
 enum request_state {
-    REQUEST_READY, /* in dvk.ready or dvk.ready_notes */
+    REQUEST_READY, /* in dvk.ready, dvk.ready_notes, dvk.filed or dvk.filed_notes */
     REQUEST_TAKEN, /* handed out by dvk_receive */
 };
 
 struct request {
     struct dvk_request public; /* first */
-    struct link link;          /* ready list; dvk.notices while a cancellation is to be told */
+    struct link link;          /* ready or filed list; dvk.notices while a cancellation is to be told */
     struct link all;           /* dvk.requests */
+    struct filing filed[2];    /* by destination; by destination and source */
     enum request_state state;
     uint32_t kind;
     struct channel *channel; /* NULL: loopback; holds a reference */
@@ -249,6 +276,8 @@ struct dvk {
     uint32_t *call_free;
     struct link completed;
     struct link ready_notes, ready; /* requests to hand out */
+    struct link filed_notes, filed; /* the older of them, once there was a filter: see filter.c */
+    struct link *inboxes;           /* BUCKETS lists; NULL until there was a filter */
     struct link notices;            /* requests whose cancellation is to be told */
     struct link requests;           /* all that are not free */
     struct link free_requests;
@@ -394,6 +423,17 @@ int call_start(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk
 void receive_scan_channel(struct dvk *dvk, struct channel *channel);
 bool receive_scan(struct dvk *dvk); /* what the doorbell says; true if it said anything */
 void receive_mark_more(struct dvk *dvk, struct channel *channel);
+/* dvk_receive with a filter (NULL: none). */
+int receive_next(struct dvk *dvk, const struct filter *filter, struct dvk_request **out, int timeout_ms);
+
+/* filter.c */
+struct inbox *inbox_find(struct dvk *dvk, dvk_endpoint to, dvk_endpoint from);
+void inbox_put(struct inbox *inbox); /* free it if it is of no use any more */
+void inboxes_free(struct dvk *dvk);
+/* The message that the filter lets through, or NULL; it stays where it is. 0 or -ENOMEM. */
+int filter_next(struct dvk *dvk, const struct filter *filter, struct request **out);
+/* It leaves the ready and filed lists. */
+void request_unfile(struct request *request);
 
 /* reply.c */
 struct request *request_new(struct dvk *dvk);

@@ -89,6 +89,11 @@ void loopback_finish(struct dvk *dvk, struct request *request, const struct dvk_
 }
 
 int loopback_notify(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to, uint64_t bits) {
+    struct inbox *inbox = inbox_find(dvk, to, from);
+    if (inbox && !list_is_empty(&inbox->notes)) {
+        list_element(inbox->notes.next, struct request, filed[1].line)->public.msg.notify |= bits;
+        return 0;
+    }
     list_each(request, &dvk->ready_notes, struct request, link) {
         if (request->is_loopback && request->public.dc == dc && request->public.msg.source == from &&
             request->public.msg.destination == to) {

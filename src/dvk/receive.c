@@ -252,13 +252,30 @@ static bool run_pending(struct dvk *dvk) {
     return any;
 }
 
-static struct request *ready_pop(struct dvk *dvk) {
-    struct request *request = list_first(&dvk->ready_notes, struct request, link);
+/* The oldest message; notifications first. */
+static struct request *ready_first(const struct dvk *dvk) {
+    const struct link *const lists[] = {&dvk->filed_notes, &dvk->ready_notes, &dvk->filed, &dvk->ready};
+    for (int i = 0; i < 4; i++)
+        if (!list_is_empty(lists[i]))
+            return list_element(lists[i]->next, struct request, link);
+    return NULL;
+}
+
+/* Hand out what the filter (NULL: none) lets through. 0 with *out, which may be NULL, or -ENOMEM. */
+static int ready_pop(struct dvk *dvk, const struct filter *filter, struct request **out) {
+    struct request *request = NULL;
+    if (!filter) {
+        request = ready_first(dvk);
+    } else {
+        int error = filter_next(dvk, filter, &request);
+        if (error < 0)
+            return error;
+    }
+    *out = request;
     if (!request)
-        request = list_first(&dvk->ready, struct request, link);
-    if (!request)
-        return NULL;
+        return 0;
     list_remove(&request->link);
+    request_unfile(request);
     request->state = REQUEST_TAKEN;
     if (request->channel) {
         const struct channel *channel = request->channel;
@@ -267,7 +284,7 @@ static struct request *ready_pop(struct dvk *dvk) {
     /* the data of a send stays its sender's until dvk_release */
     if (request->kind == DVK_SLOT_SEND && !request->public.wants_reply && request->public.msg.data_len == 0)
         request_taken(dvk, request);
-    return request;
+    return 0;
 }
 
 static void sleep_until(struct dvk *dvk, int64_t exact, int64_t about) {
@@ -290,7 +307,7 @@ static void sleep_until(struct dvk *dvk, int64_t exact, int64_t about) {
     cpu_update(dvk);
 }
 
-int dvk_receive(struct dvk *dvk, struct dvk_request **out, int timeout_ms) {
+int receive_next(struct dvk *dvk, const struct filter *filter, struct dvk_request **out, int timeout_ms) {
     int64_t deadline = -1;
     *out = NULL;
     if (++dvk->work % 64 == 0) {
@@ -301,7 +318,10 @@ int dvk_receive(struct dvk *dvk, struct dvk_request **out, int timeout_ms) {
         bool any = run_pending(dvk);
         if (__atomic_load_n(&dvk->wake, __ATOMIC_ACQUIRE) && __atomic_exchange_n(&dvk->wake, 0, __ATOMIC_ACQ_REL))
             return -DVK_EINTERRUPTED;
-        struct request *request = ready_pop(dvk);
+        struct request *request;
+        int error = ready_pop(dvk, filter, &request);
+        if (error < 0)
+            return error;
         if (request) {
             *out = &request->public;
             return 0;
@@ -322,6 +342,10 @@ int dvk_receive(struct dvk *dvk, struct dvk_request **out, int timeout_ms) {
         }
         sleep_until(dvk, deadline < timer_next(dvk) ? deadline : timer_next(dvk), dvk->next_scan);
     }
+}
+
+int dvk_receive(struct dvk *dvk, struct dvk_request **out, int timeout_ms) {
+    return receive_next(dvk, NULL, out, timeout_ms);
 }
 
 void dvk_wake(struct dvk *dvk) {

@@ -39,6 +39,7 @@ static void request_unslot(struct request *request) {
 
 void request_free(struct dvk *dvk, struct request *request) {
     list_remove(&request->link);
+    request_unfile(request);
     list_remove(&request->all);
     request_unslot(request);
     if (request->channel)

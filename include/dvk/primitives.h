@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * libdvk: receiving from one source, handing a request on, and waiting for endpoints to come and go.
+ * General rules (results, timeouts, threads) as in dvk/dvk.h.
+ */
+#ifndef DVK_PRIMITIVES_H
+#define DVK_PRIMITIVES_H
+
+#include <dvk/dvk.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- receiving with a filter ---- */
+
+/*
+ * dvk_receive_from: wait for the next message to one of our endpoints from one source, and meanwhile run completions
+ * and callbacks as dvk_receive does.
+ * to: one of our endpoints. from: the source, with its generation; or DVK_ANY: whoever sends to `to`.
+ * *out as of dvk_receive. Pending notifications come first, then sends and requests in the order in which they
+ * arrived. What the filter does not let through stays, in order, for later calls.
+ * timeout_ms: as everywhere; 0: only what is here already.
+ * Errors: -DVK_ETIMEDOUT; -DVK_ENOTBOUND: `to` is not ours, or nothing is bound at `from`; -DVK_EDEADSRC: `from` died
+ * or was unbound while we waited (or since the last such wait for it), and nothing of it is left; -DVK_ENODEUNREACH:
+ * the node of `from` is no member of the cluster, or left while we waited; -DVK_ENODC: the DC is being removed;
+ * -EINVAL: `from` lacks its generation; -ENOMEM; -DVK_EINTERRUPTED (dvk_wake); -DVK_ENODAEMON.
+ * Cost: a lookup by source; it does not grow with what waits from others.
+ */
+int dvk_receive_from(struct dvk *dvk, dvk_endpoint to, dvk_endpoint from, struct dvk_request **out, int timeout_ms);
+
+/*
+ * dvk_receive_request: the same, but only requests made with dvk_sendrec or dvk_call, which want a reply. Sends and
+ * notifications stay for later calls of the others. Arguments, order and errors as of dvk_receive_from.
+ */
+int dvk_receive_request(struct dvk *dvk, dvk_endpoint to, dvk_endpoint from, struct dvk_request **out,
+                        int timeout_ms);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
