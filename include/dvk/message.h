@@ -13,7 +13,7 @@
 
 #define DVK_MESSAGE_SIZE 256u
 #define DVK_PAYLOAD_SIZE 208u
-#define DVK_DATA_MAX 65536u /* bytes of out-of-line data a message can carry in a default channel */
+#define DVK_DATA_MAX 65536u /* bytes of out-of-line data that anyone receives; longer messages: dvk/loan.h */
 
 enum dvk_message_flags {
     DVK_MSG_FDS = 1u << 0, /* file descriptors travel with it (local only); count in `fds` */
@@ -27,7 +27,7 @@ struct dvk_message {
     dvk_endpoint destination; /* generation 0 reaches a service's current incarnation */
     uint32_t type;            /* meaning belongs to the destination's protocol */
     int32_t status;           /* replies: 0 or positive result, negative errno or DVK_E* error */
-    uint32_t data_len;        /* bytes of out-of-line data, 0..DVK_DATA_MAX */
+    uint32_t data_len;        /* bytes of out-of-line data, 0..DVK_DATA_MAX, or up to DVK_LOAN_MAX: dvk/loan.h */
     uint16_t flags;           /* enum dvk_message_flags */
     uint16_t fds;             /* file descriptors that travel with it, 0..DVK_MESSAGE_FDS */
     uint64_t notify;          /* notifications: the bits; otherwise 0 */

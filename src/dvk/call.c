@@ -4,6 +4,7 @@
 #include "dvk/internal.h"
 #include "dvk/relay.h"
 
+#include <dvk/loan.h>
 #include <stdlib.h>
 
 #define CALL_INDEX_BITS 24
@@ -43,11 +44,14 @@ int call_create(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dv
     call->kind = kind;
     call->dc = dc;
     call->from = from;
+    call->span = 1;
     call->message = *message;
+    call->message.reserved &= UINT32_MAX;
     if (from != DVK_NONE) {
         call->message.source = from;
         call->message.reserved = 0;
-    }
+    } else
+        call->reply_room = (uint32_t)(message->reserved >> 32); /* see relay.h */
     *out = call;
     return 0;
 }
@@ -69,21 +73,30 @@ void call_free(struct dvk *dvk, struct call *call) {
     if (call->route)
         call->route->notify = NULL;
     struct channel *channel = call->channel;
-    uint32_t slot = call->slot;
+    uint32_t slot = call->slot, span = call->span;
     free(call);
     if (channel) {
-        channel_slot_free(dvk, channel, slot);
+        channel_run_free(dvk, channel, slot, span);
         channel_release(channel);
     }
 }
 
-/* Put it into a free slot of its channel. */
+/* Slots of its channel for a call; -1: there are none now; -EMSGSIZE: there never will be. A loan has brought its own. */
+static int call_slots_take(struct dvk *dvk, struct channel *channel, struct call *call) {
+    if (call->lent)
+        return (int)call->slot;
+    uint64_t bytes = call->data_len > call->reply_room ? call->data_len : call->reply_room;
+    call->span = span_of(bytes, channel->view.data_bytes);
+    return call->span > channel_span_max(channel) ? -EMSGSIZE : channel_run_take(dvk, channel, call->span);
+}
+
+/* Put it into its slots. data is copied there; a loan's is there already. */
 static int call_send(struct dvk *dvk, struct channel *channel, struct call *call, uint32_t slot, const void *data) {
     const struct dvk_channel_view *view = &channel->view;
     int side = channel->side;
     int error = 0;
     uint32_t sequence = ++channel->next_sequence & DVK_SEQUENCE_MASK;
-    if (call->data_len > view->data_bytes)
+    if (call->data_len > (uint64_t)call->span * view->data_bytes)
         error = -EMSGSIZE;
     else if (call->fd_count && channel->proxy)
         error = -DVK_ENOTALLOWED; /* descriptors do not leave the node */
@@ -92,25 +105,28 @@ static int call_send(struct dvk *dvk, struct channel *channel, struct call *call
         close_fds(call->fds, call->fd_count);
     }
     if (error < 0) {
-        map_set(channel->free_map, slot);
+        if (!call->lent)
+            channel_run_free(dvk, channel, slot, call->span);
         return error;
     }
     call->message.data_len = (uint32_t)call->data_len;
     call->message.fds = (uint16_t)call->fd_count;
     call->message.flags = call->fd_count ? DVK_MSG_FDS : 0;
     call->fd_count = 0;
-    if (call->data_len)
+    if (call->data_len && !call->lent)
         memcpy(dvk_channel_buffer(view, side, 0, slot), data, call->data_len);
     view->slot[side][slot].request = call->message;
     channel->calls[slot] = call;
-    channel_hold(channel);
+    if (!call->lent)
+        channel_hold(channel);
     call->channel = channel;
     call->slot = slot;
     call->sequence = sequence;
     call->state = CALL_SENT;
     if (!call->waited)
         map_set(channel->back_map, slot);
-    dvk_slot_publish(view, side, slot, call->kind | (call->waited ? 0 : DVK_SLOT_RING_BACK), sequence);
+    uint32_t flags = call->kind | (call->waited ? 0 : DVK_SLOT_RING_BACK) | (call->span - 1) * DVK_SLOT_SPAN_UNIT;
+    dvk_slot_publish(view, side, slot, flags, sequence);
     channel_ring(dvk, channel);
     if (dvk_channel_is_dead(view)) /* P5: nobody may turn our slot to DEAD any more; the scan closes the channel */
         receive_mark_more(dvk, channel);
@@ -118,7 +134,7 @@ static int call_send(struct dvk *dvk, struct channel *channel, struct call *call
 }
 
 static int call_queue(struct call *call, struct link *queue, const void *data) {
-    if (call->data_len && !call->data) {
+    if (call->data_len && !call->data && !call->lent) {
         call->data = malloc(call->data_len);
         if (!call->data)
             return -ENOMEM;
@@ -129,7 +145,7 @@ static int call_queue(struct call *call, struct link *queue, const void *data) {
     return 0;
 }
 
-int call_submit(struct dvk *dvk, struct call *call, const void *data, size_t data_len) {
+static int call_route(struct dvk *dvk, struct call *call, const void *data, size_t data_len) {
     call->data_len = data_len;
     if (!dvk->relay && own_resolve(dvk, call->dc, call->message.destination, &call->full))
         return loopback_submit(dvk, call, data, data_len);
@@ -141,20 +157,29 @@ int call_submit(struct dvk *dvk, struct call *call, const void *data, size_t dat
     struct channel *channel = route->channel;
     if (!channel)
         return call_queue(call, &route->queue, data);
-    int slot = list_is_empty(&channel->queue) ? channel_slot_take(channel) : -1;
+    (void)loan_take(dvk, call, channel, data);
+    int slot = list_is_empty(&channel->queue) ? call_slots_take(dvk, channel, call) : -1;
+    if (slot == -EMSGSIZE)
+        return slot;
     if (slot < 0)
         return call_queue(call, &channel->queue, data);
     return call_send(dvk, channel, call, (uint32_t)slot, data);
 }
 
+int call_submit(struct dvk *dvk, struct call *call, const void *data, size_t data_len) {
+    int error = call_route(dvk, call, data, data_len);
+    loan_drop(dvk, data); /* one that the call did not take over, since it goes elsewhere: it was copied */
+    return error;
+}
+
 void call_send_queued(struct dvk *dvk, struct channel *channel) {
     while (!channel->closed && !list_is_empty(&channel->queue)) {
-        int slot = channel_slot_take(channel);
-        if (slot < 0)
-            return;
         struct call *call = list_first(&channel->queue, struct call, link);
+        int slot = call_slots_take(dvk, channel, call);
+        if (slot == -1)
+            return;
         list_remove(&call->link);
-        int error = call_send(dvk, channel, call, (uint32_t)slot, call->data);
+        int error = slot < 0 ? slot : call_send(dvk, channel, call, (uint32_t)slot, call->data);
         if (error < 0)
             call_complete(dvk, call, error);
     }
@@ -214,7 +239,7 @@ void call_take_reply(struct dvk *dvk, struct call *call) {
     struct dvk_message reply = view->slot[channel->side][call->slot].reply; /* the one copy */
     int status = 0;
     unsigned fds = reply.flags & DVK_MSG_FDS ? reply.fds : 0;
-    if (reply.data_len > view->data_bytes || fds > DVK_MESSAGE_FDS || (channel->proxy && fds))
+    if (reply.data_len > (uint64_t)call->span * view->data_bytes || fds > DVK_MESSAGE_FDS || (channel->proxy && fds))
         status = -DVK_EBADPEER;
     if (status == 0 && fds) {
         int got = fdpass_receive(channel, call->slot, channel->side, true, call->sequence, fds, call->fds);
@@ -307,7 +332,7 @@ void call_completed_unslot(struct dvk *dvk, struct channel *channel) {
         }
         call->reply_data = call->data;
         call->channel = NULL;
-        channel_slot_free(dvk, channel, call->slot);
+        channel_run_free(dvk, channel, call->slot, call->span);
         channel_release(channel);
     }
 }
@@ -349,7 +374,7 @@ int call_start(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk
                uint64_t *id) {
     struct call *call = NULL;
     int error = fd_count > DVK_MESSAGE_FDS || message->destination == DVK_NONE || (data_len && !data) ? -EINVAL
-                : data_len > DVK_DATA_MAX                                                             ? -EMSGSIZE
+                : data_len > DVK_LOAN_MAX                                                             ? -EMSGSIZE
                                                                                                       : 0;
     if (error == 0)
         error = call_create(dvk, dc, from, message, kind, &call);
@@ -371,6 +396,7 @@ int call_start(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk
     }
     for (unsigned i = 0; i < fd_count; i++)
         close(fds[i]);
+    loan_drop(dvk, data);
     return error;
 }
 
@@ -380,6 +406,7 @@ int dvk_call(struct dvk *dvk, dvk_endpoint from, const struct dvk_message *messa
     if (!own || !done) {
         for (unsigned i = 0; i < fd_count; i++)
             close(fds[i]);
+        loan_drop(dvk, data);
         return own ? -EINVAL : -DVK_ENOTBOUND;
     }
     return call_start(dvk, own->dc, from, message, DVK_SLOT_SENDREC, data, data_len, fds, fd_count, done, context,

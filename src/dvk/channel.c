@@ -213,6 +213,7 @@ void channel_close(struct dvk *dvk, struct channel *channel, int status, bool te
     list_remove(&channel->number_link);
     list_remove(&channel->bit_link);
     list_remove(&channel->more);
+    warm_forget(dvk, channel);
     channel_kill(channel);
     if (tell) {
         struct dvk_broker_packet closed = {.type = DVK_BROKER_CHANNEL_CLOSED, .channel = channel->number};

@@ -18,6 +18,9 @@
  * once, checks it, and later writes slot[i].reply, reply buffer i and the state. A slot is in the ring at
  * most twice (request, cancellation), so a ring of 2 * slots entries never overflows.
  *
+ * A long message takes a run of `span` adjacent slots, whose buffers are adjacent: it lies in the first, i, which alone
+ * enters the ring; its data and its reply's may fill the buffers of all. Not on a guest's channel.
+ *
  * Who writes what:  header: dvkd before anyone maps it; `dead` by dvkd or either party.
  *   ring[s].head, ring[s].entry[]  party s      (release; pairs with the peer's acquire of head)
  *   ring[s].tail                   the peer     (informative)
@@ -79,7 +82,8 @@ enum dvk_slot_flags {
     DVK_SLOT_KIND_MASK = 3u,
     DVK_SLOT_SENDREC = 0u,  /* wants a reply */
     DVK_SLOT_SEND = 1u,     /* DONE when taken */
-    DVK_SLOT_RING_BACK = 4u /* requester waits on its doorbell, not on slot.state: ring it */
+    DVK_SLOT_RING_BACK = 4u, /* requester waits on its doorbell, not on slot.state: ring it */
+    DVK_SLOT_SPAN_UNIT = 256u, /* times (span - 1), below DVK_CHANNEL_MAX_SLOTS: length of the run */
 };
 
 struct dvk_slot {

@@ -5,6 +5,7 @@
 #include "dvk/internal.h"
 #include "dvk/relay.h"
 
+#include <dvk/loan.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -80,7 +81,7 @@ int dvk_open_fd(int fd, struct dvk **out) {
     struct link *lists[] = {&dvk->awaited,   &dvk->outgoing,      &dvk->events,  &dvk->channels,
                             &dvk->more,      &dvk->ready,         &dvk->notices, &dvk->ready_notes,
                             &dvk->completed, &dvk->free_requests, &dvk->requests, &dvk->filed,
-                            &dvk->filed_notes};
+                            &dvk->filed_notes, &dvk->loans};
     for (size_t i = 0; i < ARRAY_LENGTH(lists); i++)
         list_init(lists[i]);
     for (unsigned i = 0; i < BUCKETS; i++) {
@@ -90,6 +91,7 @@ int dvk_open_fd(int fd, struct dvk **out) {
         list_init(&dvk->numbers[i]);
     }
     dvk->next_bit = 1;
+    dvk->accepts = DVK_DATA_MAX;
     dvk->next_scan = INT64_MAX;
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     dvk->cpu_count = cpus > 0 ? (unsigned)cpus : 1;
@@ -149,6 +151,7 @@ void dvk_close(struct dvk *dvk) {
         pthread_mutex_unlock(&dvk->turn);
         poller_stop(dvk);
     }
+    loans_end(dvk);
     struct channel *channel;
     while ((channel = list_first(&dvk->channels, struct channel, link)))
         channel_close(dvk, channel, -DVK_EINTERRUPTED, false, false);
@@ -201,6 +204,7 @@ uint32_t dvk_node(const struct dvk *dvk) {
 }
 
 void dvk_relay_enable(struct dvk *dvk) {
+    dvk->accepts = DVK_LOAN_MAX; /* whoever it is for refuses what is too long for it */
     pthread_mutex_lock(&dvk->turn);
     __atomic_store_n(&dvk->relay, true, __ATOMIC_RELEASE);
 }

@@ -10,6 +10,7 @@
  *   poller.c     fds and the thread that polls     timer.c     timers
  *   guest.c      guests' channels                  error.c     texts
  *   filter.c     receiving from one source         watch.c     endpoints that come and go
+ *   loan.c       runs of slots for long messages, loans
  *
  * One thread uses a context, but for dvk_wake and the poller thread, which touch only `wake`, `fds_ready` and the
  * doorbell. Ownership: the context owns channels, routes, calls and requests. A channel stays mapped while a request
@@ -118,6 +119,7 @@ struct call {
     bool waited;    /* by sync.c: not run from the completion list */
     bool abandoned; /* nobody wants the result */
     bool cancelled;
+    bool lent; /* its data is a loan: it has its channel and slots from the start, and nothing is copied */
     uint32_t dc;
     dvk_endpoint from;
     dvk_endpoint full;          /* the destination as it is known */
@@ -131,10 +133,12 @@ struct call {
     int status;
     const void *reply_data;
     size_t reply_len;
-    struct channel *channel; /* SENT, and COMPLETED while it holds slot and reference */
+    struct channel *channel; /* SENT, and COMPLETED while it holds slots and reference */
     struct route *route;     /* notifications only */
     struct request *looped;
     uint32_t slot, sequence;
+    uint32_t span;       /* slots in its run */
+    uint32_t reply_room; /* bytes that its reply may have, if more than its data */
 };
 
 /* Waiting messages to one of our endpoints from one source (DVK_ANY: from all): see filter.c. */
@@ -161,6 +165,13 @@ struct filter {
     struct inbox *inbox;
     bool requests; /* only those that want a reply */
 };
+/* Buffers of a run that was freed and that still use memory. */
+struct warm {
+    struct channel *channel;
+    uint32_t slot, span;
+    size_t bytes;
+};
+#define WARM_REGIONS 16u
 
 enum request_state {
     REQUEST_READY, /* in dvk.ready, dvk.ready_notes, dvk.filed or dvk.filed_notes */
@@ -258,6 +269,7 @@ struct dvk {
     unsigned next_bit;
     struct link more;
     struct link routes[BUCKETS];
+    int route_error; /* why the last one could not be made */
     int doorbell_fd;
     struct dvk_doorbell *doorbell;
     uint32_t seen; /* doorbell word before the last scan */
@@ -282,6 +294,13 @@ struct dvk {
     struct link requests;           /* all that are not free */
     struct link free_requests;
     unsigned free_request_count;
+
+    /* long messages */
+    struct link loans;
+    uint32_t accepts;               /* bytes of the longest message that is handed out */
+    struct warm warm[WARM_REGIONS]; /* oldest first */
+    unsigned warm_count;
+    size_t warm_bytes;
 
     /* callbacks */
     void (*on_cancel)(void *context, struct dvk_request *req);
@@ -389,6 +408,18 @@ static inline void channel_hold(struct channel *channel) {
 void channel_release(struct channel *channel);
 void channel_free(struct channel *channel);
 void channel_kill(struct channel *channel); /* mark dead, wake waiters */
+
+/* loan.c */
+uint32_t span_of(uint64_t bytes, uint32_t data_bytes);
+/* The first slot of `span` own slots, or -1. */
+int channel_run_take(struct dvk *dvk, struct channel *channel, uint32_t span);
+void channel_run_free(struct dvk *dvk, struct channel *channel, uint32_t slot, uint32_t span);
+uint32_t channel_span_max(const struct channel *channel);
+/* If data is a loan of that channel the call takes it over: slots and reference. */
+bool loan_take(struct dvk *dvk, struct call *call, struct channel *channel, const void *data);
+void loan_drop(struct dvk *dvk, const void *data); /* if it is one */
+void loans_end(struct dvk *dvk);
+void warm_forget(struct dvk *dvk, const struct channel *channel);
 
 /* fdpass.c */
 int fdpass_send(struct channel *channel, uint32_t slot, int side, bool reply, uint32_t sequence, const int *fds,

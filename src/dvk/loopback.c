@@ -6,6 +6,8 @@
 #include <stdlib.h>
 
 int loopback_submit(struct dvk *dvk, struct call *call, const void *data, size_t data_len) {
+    if (data_len > dvk->accepts)
+        return -EMSGSIZE;
     struct request *request = request_new(dvk);
     if (!request)
         return -ENOMEM;

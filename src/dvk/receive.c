@@ -33,9 +33,10 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
     struct dvk_request *pub = &request->public;
     pub->msg = slot->request; /* the one copy */
     struct dvk_message *msg = &pub->msg;
-    uint32_t kind = flags & DVK_SLOT_KIND_MASK;
+    uint32_t kind = flags & DVK_SLOT_KIND_MASK, span = DVK_SLOT_SPAN(flags);
     unsigned fds = msg->flags & DVK_MSG_FDS ? msg->fds : 0;
-    if (kind > DVK_SLOT_SEND || msg->data_len > view->data_bytes || fds > DVK_MESSAGE_FDS ||
+    if (kind > DVK_SLOT_SEND || span > (channel->guest ? 1 : view->slots[peer] - i) ||
+        msg->data_len > (uint64_t)span * view->data_bytes || fds > DVK_MESSAGE_FDS ||
         (channel->proxy && (fds || msg->source == DVK_NONE)) || (msg->notify && kind != DVK_SLOT_SEND)) {
         request_free(dvk, request);
         return -1;
@@ -71,6 +72,11 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
         request_free(dvk, request);
         return 2;
     }
+    if (msg->data_len > dvk->accepts) {
+        request_error(dvk, channel, i, sequence, -EMSGSIZE);
+        request_free(dvk, request);
+        return 2;
+    }
     msg->destination = full;
     msg->flags = fds ? DVK_MSG_FDS : 0;
     msg->fds = (uint16_t)fds;
@@ -81,7 +87,7 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
     pub->local = !channel->proxy;
     pub->data = dvk_channel_buffer(view, peer, 0, i);
     pub->reply_data = dvk_channel_buffer(view, peer, 1, i);
-    pub->reply_cap = view->data_bytes;
+    pub->reply_cap = span * view->data_bytes;
     pub->wants_reply = kind == DVK_SLOT_SENDREC || dvk->relay;
     request->kind = kind;
     request->channel = channel;

@@ -21,8 +21,8 @@ bool dvk_relay_is_send(const struct dvk_request *req);
 
 /*
  * dvk_call_as, dvk_send_as: dvk_call on behalf of a remote source; send: done is called when the destination has taken
- * it. message: source and destination set by the caller, who vouches for the source, reserved = the source's node;
- * notify is kept for sends. Errors as dvk_call.
+ * it. message: source and destination set by the caller, who vouches for the source, reserved = the source's node
+ * | bytes that the reply may have, if more than the data, << 32; notify is kept for sends. Errors as dvk_call.
  */
 int dvk_call_as(struct dvk *dvk, uint32_t dc, const struct dvk_message *message, const void *data, size_t data_len,
                 dvk_done *done, void *context, uint64_t *call);

@@ -150,7 +150,7 @@ static void request_answer(struct dvk *dvk, struct request *request, const struc
     out.fds = 0;
     out.notify = 0;
     out.reserved = 0;
-    if (out.data_len > channel->view.data_bytes)
+    if (out.data_len > request->public.reply_cap)
         out.data_len = 0;
     if (fd_count && !error) {
         int sent = channel->proxy || fd_count > DVK_MESSAGE_FDS

@@ -144,6 +144,9 @@ static inline bool dvk_ring_has_passed(const struct dvk_ring *ring, uint32_t pos
     return (int32_t)(__atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE) - position) >= 0;
 }
 
+/* Length of the run that a slot's flags speak of. */
+#define DVK_SLOT_SPAN(flags) (((flags) / DVK_SLOT_SPAN_UNIT) % DVK_CHANNEL_MAX_SLOTS + 1)
+
 /* ---- slots, requester ---- */
 
 /*

@@ -69,6 +69,7 @@ static void connect_answered(struct dvk *dvk, struct awaited *awaited, struct pa
     if (!route)
         return;
     if (error < 0) {
+        dvk->route_error = error;
         route_drop(dvk, route, error);
         return;
     }

@@ -2,6 +2,7 @@
 /* Calls that are waited for: sendrec and send. */
 #include "dvk/internal.h"
 
+#include <dvk/loan.h>
 #include <sched.h>
 
 /*
@@ -166,7 +167,7 @@ static int sync_call(struct dvk *dvk, dvk_endpoint from, struct dvk_message *mes
         *reply_len = 0;
     if (!own)
         return -DVK_ENOTBOUND;
-    if (data_len > DVK_DATA_MAX)
+    if (data_len > DVK_LOAN_MAX)
         return -EMSGSIZE;
     if (message->destination == DVK_NONE || (data_len && !data))
         return -EINVAL;
@@ -209,12 +210,16 @@ static int sync_call(struct dvk *dvk, dvk_endpoint from, struct dvk_message *mes
 
 int dvk_sendrec(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, const void *data, size_t data_len,
                 void *reply_data, size_t reply_cap, size_t *reply_len, int timeout_ms) {
-    return sync_call(dvk, from, message, DVK_SLOT_SENDREC, data, data_len, reply_data, reply_cap, reply_len,
-                     timeout_ms);
+    int error = sync_call(dvk, from, message, DVK_SLOT_SENDREC, data, data_len, reply_data, reply_cap, reply_len,
+                          timeout_ms);
+    loan_drop(dvk, data); /* after an error it may still be one */
+    return error;
 }
 
 int dvk_send(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, const void *data, size_t data_len,
              int timeout_ms) {
     struct dvk_message copy = *message;
-    return sync_call(dvk, from, &copy, DVK_SLOT_SEND, data, data_len, NULL, 0, NULL, timeout_ms);
+    int error = sync_call(dvk, from, &copy, DVK_SLOT_SEND, data, data_len, NULL, 0, NULL, timeout_ms);
+    loan_drop(dvk, data);
+    return error;
 }

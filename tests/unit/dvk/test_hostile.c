@@ -280,6 +280,14 @@ static void test_bad_length(void **state) {
     (void)hand_publish(&bad, 5, DVK_SLOT_SENDREC);
     assert_closed();
 }
+/* A guest's messages are never longer than a buffer, whatever it says of a run of slots. */
+static void test_bad_span(void **state) {
+    (void)state;
+    hand_message(&bad, 0)->data_len = 2 * DVK_DATA_MAX;
+    (void)hand_publish(&bad, 0, DVK_SLOT_SENDREC | DVK_SLOT_SPAN_UNIT);
+    assert_closed();
+}
+
 static void test_bad_kind(void **state) {
     (void)state;
     (void)hand_message(&bad, 5);
@@ -453,6 +461,7 @@ int main(void) {
         T(test_twice),
         T(test_forged_source),
         T(test_bad_length),
+        T(test_bad_span),
         T(test_bad_kind),
         T(test_missing_fds),
         T(test_too_many_fds),
