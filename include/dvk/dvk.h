@@ -42,6 +42,22 @@ void dvk_close(struct dvk *dvk);
 /* This node's id (1..DVK_MAX_NODE). */
 uint32_t dvk_node(const struct dvk *dvk);
 
+/* ---- distributed containers ---- */
+
+/*
+ * dvk_find_dc: the id of a DC by its name, or by its id in decimal digits. name: 1..63 bytes. *dc is set on success.
+ * Errors: -DVK_ENODC (there is none of that name, or nothing may run in it), -DVK_ENOTALLOWED (a cell's own servers know
+ * their DC), -DVK_ENODAEMON, -EINVAL, -ENOMEM. Blocks at most 5 s.
+ */
+int dvk_find_dc(struct dvk *dvk, const char *name, uint32_t *dc);
+
+/*
+ * dvk_dc_nodes: the ids of the nodes that a DC spans, ascending, whether they are up or not (see DVK_EVENT_NODE_UP).
+ * nodes: gets the first cap of them; may be NULL if cap is 0. Returns how many there are in all.
+ * Errors: -DVK_ENODC, -DVK_ENOQUORUM, -DVK_ENODAEMON, -ENOMEM. Blocks at most 5 s.
+ */
+int dvk_dc_nodes(struct dvk *dvk, uint32_t dc, uint32_t *nodes, size_t cap);
+
 /* ---- binding ---- */
 
 /*
@@ -141,7 +157,8 @@ enum dvk_event_type {
     DVK_EVENT_ENDPOINT_GONE = 1, /* an endpoint that talked to us died (its channel is closed) */
     DVK_EVENT_NODE_UP,           /* node joined the quorate view */
     DVK_EVENT_NODE_DOWN,         /* node left it */
-    DVK_EVENT_DC_GONE,           /* the DC is being removed: finish */
+    DVK_EVENT_DC_GONE,           /* the DC is over, or this node has no quorum any more (a DC without a VOS that spans
+                                    nodes): our endpoints in it are unbound, since the others take them for dead */
     DVK_EVENT_CONTROL,           /* a control request from dvkd: text (JSON), answer by dvk_control_reply */
 };
 struct dvk_event {

@@ -153,8 +153,8 @@ static void answered_wait(struct dvk *dvk, struct awaited *awaited, struct packe
     *(bool *)awaited->b = true;
 }
 
-int broker_ask_wait(struct dvk *dvk, struct dvk_broker_packet *head, const int *fds, unsigned fd_count,
-                    struct packet *answer, int64_t deadline) {
+int broker_ask_text(struct dvk *dvk, struct dvk_broker_packet *head, const char *text, const int *fds,
+                    unsigned fd_count, struct packet *answer, int64_t deadline) {
     bool done = false;
     memset(answer, 0, sizeof *answer);
     struct awaited *awaited = calloc(1, sizeof *awaited);
@@ -166,7 +166,7 @@ int broker_ask_wait(struct dvk *dvk, struct dvk_broker_packet *head, const int *
     awaited->a = answer;
     awaited->b = &done;
     list_append(&dvk->awaited, &awaited->link);
-    (void)broker_send(dvk, head, NULL, fds, fd_count); /* a failure shows as broker_gone or as a timeout */
+    (void)broker_send(dvk, head, text, fds, fd_count); /* a failure shows as broker_gone or as a timeout */
     for (;;) {
         broker_drain(dvk);
         if (done)
@@ -180,6 +180,11 @@ int broker_ask_wait(struct dvk *dvk, struct dvk_broker_packet *head, const int *
             a->answered = answered_discard; /* comes late */
     }
     return -DVK_ENODAEMON;
+}
+
+int broker_ask_wait(struct dvk *dvk, struct dvk_broker_packet *head, const int *fds, unsigned fd_count,
+                    struct packet *answer, int64_t deadline) {
+    return broker_ask_text(dvk, head, NULL, fds, fd_count, answer, deadline);
 }
 
 void broker_wait(struct dvk *dvk, int64_t deadline) {
@@ -253,8 +258,11 @@ static bool packet_handle(struct dvk *dvk, struct packet *packet) {
             channel_close(dvk, channel, head->status < 0 ? head->status : channel->gone_status, false, true);
         return false;
     }
-    case DVK_BROKER_NODE:
     case DVK_BROKER_DC_GONE:
+        own_forget_dc(dvk, head->dc);
+        list_append(&dvk->events, &packet->link);
+        return true;
+    case DVK_BROKER_NODE:
     case DVK_BROKER_CONTROL:
         list_append(&dvk->events, &packet->link);
         return true;

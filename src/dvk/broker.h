@@ -38,6 +38,8 @@ enum dvk_broker_type {
     DVK_BROKER_GUEST_BIND = 5, /* dc, endpoint = slot, flags ADOPTED. answer: endpoint, channel;
                                  fds: [memfd, our socket, guest's socket]; our side is 1, the guest's 0 */
     DVK_BROKER_GUEST_UNBIND = 6, /* dc, endpoint, flags MOVED */
+    DVK_BROKER_DC_FIND = 96,  /* text: a DC's name, or its id in digits. answer: dc */
+    DVK_BROKER_DC_NODES = 97, /* dc. answer: text: the ids of its nodes, uint32_t each, ascending */
     /* client -> dvkd, not answered */
     DVK_BROKER_CONTROL_REPLY = 16, /* id of the CONTROL, text */
     DVK_BROKER_CONTROL_SEND = 17,  /* text */

@@ -361,6 +361,9 @@ struct own_endpoint *own_find(struct dvk *dvk, dvk_endpoint endpoint);
 /* Is `to` (generation 0: any) one of ours in that DC? *full gets it whole. */
 bool own_resolve(struct dvk *dvk, uint32_t dc, dvk_endpoint to, dvk_endpoint *full);
 
+/* directory.c: the DC is gone from this node: our endpoints in it are unbound. */
+void own_forget_dc(struct dvk *dvk, uint32_t dc);
+
 /* broker.c */
 int broker_send(struct dvk *dvk, struct dvk_broker_packet *packet, const char *text, const int *fds, unsigned fd_count);
 /* Send a request; answered() is called when its answer comes, or with status -DVK_ENODAEMON. */
@@ -369,6 +372,9 @@ int broker_ask(struct dvk *dvk, struct dvk_broker_packet *packet,
 /* The same, waiting for it. The answer's fds and text are the caller's (packet_clear). */
 int broker_ask_wait(struct dvk *dvk, struct dvk_broker_packet *packet, const int *fds, unsigned fd_count,
                     struct packet *answer, int64_t deadline);
+/* The same with text. */
+int broker_ask_text(struct dvk *dvk, struct dvk_broker_packet *packet, const char *text, const int *fds,
+                    unsigned fd_count, struct packet *answer, int64_t deadline);
 /* Read and handle all packets that are there; events are queued. Never blocks. */
 void broker_drain(struct dvk *dvk);
 void broker_wait(struct dvk *dvk, int64_t deadline); /* until something can be read or written */

@@ -45,7 +45,7 @@ unsigned connection_take_fds(struct connection *connection, int fds[3]);
 
 /* One request: `request` is an object, borrowed for the call. */
 typedef void api_operation(struct connection *connection, const json_t *request);
-api_operation api_version, api_node_ls, api_dc_ls, api_dc_inspect, api_dc_run, api_dc_exec, api_dc_resize, api_dc_ps,
+api_operation api_version, api_node_ls, api_dc_ls, api_dc_inspect, api_dc_create, api_dc_run, api_dc_exec, api_dc_resize, api_dc_ps,
     api_dc_kill, api_dc_rm, api_dc_logs, api_debug_channels, api_debug_endpoints, api_debug_memory;
 
 /* The operation of that name; NULL: none. */
@@ -53,6 +53,8 @@ api_operation *api_find(const char *name);
 
 /* api_dc.c: the DC that request's "dc" names (by name, or id as a number). NULL: the connection was answered. */
 const struct config_dc *api_find_dc(struct connection *connection, const json_t *request);
+/* The same for what needs its VOS: one without is refused. */
+const struct config_dc *api_find_vos(struct connection *connection, const json_t *request);
 /* Where to send what concerns a DC that has no part here: its primary, or another node that is up; 0: nowhere. */
 uint32_t api_other_node(struct dvkd *dvkd, const struct config_dc *dc);
 /* Translate an errno-like status of a control request into *failure. */

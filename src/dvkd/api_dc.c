@@ -38,6 +38,17 @@ const struct config_dc *api_find_dc(struct connection *connection, const json_t 
     return NULL;
 }
 
+const struct config_dc *api_find_vos(struct connection *connection, const json_t *request) {
+    const struct config_dc *dc = api_find_dc(connection, request);
+    struct failure failure;
+    if (!dc || !config_dc_is_bare(dc))
+        return dc;
+    failure_set(&failure, 0, "dc-not-running", "dvs run starts containers that run programs",
+                "container %s has no VOS: it is for programs that use libdvk", dc->name);
+    connection_fail(connection, &failure);
+    return NULL;
+}
+
 uint32_t api_other_node(struct dvkd *dvkd, const struct config_dc *dc) {
     if (dc->primary != dvkd->options.id && replica_node_is_up(dvkd->replica, dc->primary))
         return dc->primary;
@@ -72,10 +83,10 @@ static json_t *node_names(struct dvkd *dvkd, const struct config_dc *dc) {
 static json_t *dc_json(struct dvkd *dvkd, const struct config_dc *dc) {
     /* a node without quorum cannot know what became of it */
     bool known = !config_dc_is_live(dc) || dc->node_count == 1 || replica_is_quorate(dvkd->replica);
-    json_t *json = json_pack("{s:I, s:s, s:s, s:s, s:o, s:s, s:I, s:n, s:n}", "id", (json_int_t)dc->id, "name",
+    json_t *json = json_pack("{s:I, s:s, s:s?, s:s, s:o, s:s, s:I, s:n, s:n, s:b}", "id", (json_int_t)dc->id, "name",
                              dc->name, "image", field_string(dc->spec, "image"), "state", known ? dc_state_name(dc->state) : "unknown",
                              "nodes", node_names(dvkd, dc), "primary", dvkd_node_name(dvkd, dc->primary), "created",
-                             (json_int_t)dc->created, "exit_status", "processes");
+                             (json_int_t)dc->created, "exit_status", "processes", "bare", config_dc_is_bare(dc));
     if (dc->state == DC_EXITED)
         json_object_set_new(json, "exit_status", json_integer(dc->exit_status));
     if (!config_dc_is_live(dc))
@@ -155,8 +166,9 @@ void api_dc_inspect(struct connection *connection, const json_t *request) {
     json_t *json = dc_json(dvkd, dc);
     json_object_update_missing(json, dc->spec);
     json_object_set_new(json, "serial", json_integer((json_int_t)dc->serial));
-    json_object_set_new(json, "uid_base", json_integer(dc_uid_base(dc->id)));
-    if (dc->primary == dvkd->options.id) {
+    if (!config_dc_is_bare(dc))
+        json_object_set_new(json, "uid_base", json_integer(dc_uid_base(dc->id)));
+    if (dc->primary == dvkd->options.id && !config_dc_is_bare(dc)) {
         char path[600];
         cells_path(&dvkd->options, dc->id, "upper", path, sizeof path);
         json_object_set_new(json, "upper", json_string(path));
@@ -220,7 +232,7 @@ static void relay_request(struct connection *connection, struct cell *cell, cons
 
 void api_dc_resize(struct connection *connection, const json_t *request) {
     struct failure failure;
-    const struct config_dc *dc = api_find_dc(connection, request);
+    const struct config_dc *dc = api_find_vos(connection, request);
     struct cell *cell = dc ? ready_cell(connection, dc) : NULL;
     if (!cell)
         return;
@@ -239,7 +251,7 @@ void api_dc_resize(struct connection *connection, const json_t *request) {
 
 void api_dc_kill(struct connection *connection, const json_t *request) {
     struct failure failure;
-    const struct config_dc *dc = api_find_dc(connection, request);
+    const struct config_dc *dc = api_find_vos(connection, request);
     struct cell *cell = dc ? ready_cell(connection, dc) : NULL;
     if (!cell)
         return;
@@ -322,8 +334,9 @@ void api_dc_rm(struct connection *connection, const json_t *request) {
         return;
     bool force = field_true(request, "force");
     if (!force && config_dc_is_live(dc)) {
-        failure_set(&failure, 0, "dc-running", "dvs kill ends it; dvs rm --force does both", "container %s is running",
-                    dc->name);
+        failure_set(&failure, 0, "dc-running",
+                    config_dc_is_bare(dc) ? "dvs rm --force ends it" : "dvs kill ends it; dvs rm --force does both",
+                    "container %s is running", dc->name);
         connection_fail(connection, &failure);
         return;
     }

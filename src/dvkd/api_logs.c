@@ -72,7 +72,7 @@ static void reader_work(void *context) {
 
 void api_dc_logs(struct connection *connection, const json_t *request) {
     struct dvkd *dvkd = connection_dvkd(connection);
-    const struct config_dc *dc = api_find_dc(connection, request);
+    const struct config_dc *dc = api_find_vos(connection, request);
     if (!dc)
         return;
     if (dc->primary != dvkd->options.id) {

@@ -93,7 +93,7 @@ void api_dc_ps(struct connection *connection, const json_t *request) {
     const json_t *name = json_object_get(request, "dc");
     const struct config_dc *only = NULL;
     if (name && !json_is_null(name)) {
-        only = api_find_dc(connection, request);
+        only = api_find_vos(connection, request);
         if (!only)
             return;
         struct cell *cell = cells_find(&dvkd->cells, only->id);
@@ -116,7 +116,7 @@ void api_dc_ps(struct connection *connection, const json_t *request) {
     connection_on_gone(connection, ps_gone, ps);
     for (uint32_t id = 1; id <= DVK_MAX_DC; id++) {
         const struct config_dc *dc = dvkd_config(dvkd)->dcs[id];
-        if (dc && dc->state == DC_RUNNING && (!only || dc == only))
+        if (dc && dc->state == DC_RUNNING && !config_dc_is_bare(dc) && (!only || dc == only))
             ps_ask(ps, dc);
     }
     ps->waiting--;

@@ -214,28 +214,15 @@ void broker_packet(struct client *client, const struct dvk_broker_packet *packet
     case DVK_BROKER_CHANNEL_CLOSED:
         handle_channel_closed(client, packet);
         break;
+    case DVK_BROKER_DC_FIND:
+        broker_dc_find(client, packet, text);
+        break;
+    case DVK_BROKER_DC_NODES:
+        broker_dc_nodes(client, packet);
+        break;
     default:
         client_violation(client, "unknown packet type");
     }
-}
-
-/* ---- events ---- */
-
-void broker_dc_gone(struct broker *broker, uint32_t dc) {
-    broker_retry(broker, dc, -DVK_ENODC);
-    struct client *client;
-    list_for_each(client, &broker->clients, link) {
-        if (!client->greeted || client->context->role != CONTEXT_PROGRAM)
-            continue;
-        struct endpoint *endpoint;
-        bool bound = false;
-        list_for_each(endpoint, &client->context->endpoints, context_link) bound |= endpoint->dc == dc;
-        if (!bound)
-            continue;
-        struct dvk_broker_packet packet = {.type = DVK_BROKER_DC_GONE, .dc = dc};
-        client_send(client, &packet, NULL, NULL, 0);
-    }
-    registry_forget_dc(&broker->registry, dc);
 }
 
 /* ---- for people who debug ---- */

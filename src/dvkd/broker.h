@@ -25,8 +25,8 @@ struct client;
 /* What the broker asks of the rest of dvkd. */
 struct broker_host {
     void *context;
-    /* The DC's nodes, sorted by id; valid until the next change. 0, or -DVK_ENODC when nothing may run in it.
-     * DC 0 is never asked for. */
+    /* The DC's nodes, sorted by id; valid until the next change. 0, -DVK_ENODC when nothing may run in it, or
+     * -DVK_ENOQUORUM when nothing may run in it here now. DC 0 is never asked for. */
     int (*dc_nodes)(void *context, uint32_t dc, const uint32_t **nodes, uint32_t *count);
     bool (*node_is_up)(void *context, uint32_t node);
     /* Something addresses a VOS service of this node that is not bound. 0: a cell is being started (or is starting);
@@ -36,6 +36,8 @@ struct broker_host {
     void (*cell_event)(void *context, uint32_t dc, const json_t *event);
     /* A client has gone (its endpoints are unbound already). */
     void (*client_gone)(void *context, struct client *client);
+    /* The DC with that name or id. 0 or -DVK_ENODC. */
+    int (*dc_find)(void *context, const char *name, uint32_t *dc);
 };
 
 struct broker {
@@ -67,7 +69,9 @@ void client_close(struct client *client);
 
 /* A node joined or left the view: clients are told. address: "address:port" of its proxy, may be NULL when down. */
 void broker_node_change(struct broker *broker, uint32_t node, bool up, const char *address);
-/* Nothing may run in that DC any more: programs in it are told, pending connects end. */
+/* Nothing may run in that DC here now: programs' endpoints in it are unbound, they are told, pending connects end. */
+void broker_dc_cut(struct broker *broker, uint32_t dc);
+/* The same for good. */
 void broker_dc_gone(struct broker *broker, uint32_t dc);
 /* Try again the CONNECTs that wait for a DC's cell (dc 0: for the proxy). status: not 0: they fail with it instead.
  * Not to be called from within a function of the host. */

@@ -61,6 +61,10 @@ void broker_guest_unbind(struct client *client, const struct dvk_broker_packet *
 void broker_channel_kill(struct broker *broker, struct channel *channel, const struct context *except, int status);
 void connect_drop(struct connect *connect);
 
+/* broker_dc.c */
+void broker_dc_find(struct client *client, const struct dvk_broker_packet *packet, const char *text);
+void broker_dc_nodes(struct client *client, const struct dvk_broker_packet *packet);
+
 /* control.c */
 void broker_control_reply(struct client *client, const struct dvk_broker_packet *packet, const char *text);
 void broker_control_event(struct client *client, const char *text, size_t len);

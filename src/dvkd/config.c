@@ -74,6 +74,8 @@ bool config_dc_has_node(const struct config_dc *dc, uint32_t node) {
     return false;
 }
 
+bool config_dc_is_bare(const struct config_dc *dc) { return field_true(dc->spec, "bare"); }
+
 bool config_dc_is_live(const struct config_dc *dc) { return dc->state == DC_CREATED || dc->state == DC_RUNNING; }
 
 /* ---- rows ---- */
@@ -263,9 +265,10 @@ static int apply_dc_create(struct config *config, const json_t *change, struct c
             snprintf(name, sizeof name, "dc%u", number++);
         while (config_dc_by_name(config, name));
     }
+    const json_t *spec = json_object_get(change, "spec");
     cleanup_json json_t *row = json_pack(
         "{s:I, s:I, s:s, s:s, s:i, s:s, s:O?, s:O?, s:O?, s:O?}", "id", (json_int_t)id, "serial",
-        (json_int_t)config->epoch + 1, "name", name, "state", "created", "exit_status", 0, "reason", "", "primary",
+        (json_int_t)config->epoch + 1, "name", name, "state", field_true(spec, "bare") ? "running" : "created", "exit_status", 0, "reason", "", "primary",
         json_object_get(change, "primary"), "nodes", json_object_get(change, "nodes"), "created",
         json_object_get(change, "created"), "spec", json_object_get(change, "spec"));
     if (!row || config_add_dc_json(config, row) < 0)

@@ -51,7 +51,7 @@ struct config_dc {
     uint32_t node_count;
     uint32_t *nodes;  /* sorted by id */
     int64_t created;  /* unix time, seconds */
-    json_t *spec;     /* image, place, mounts, memory, cpus, pids, argv, env, cwd, rm, tty, strict, trace */
+    json_t *spec;     /* bare: true and nothing else, or: image, place, mounts, memory, cpus, pids, argv, env, cwd, rm, tty, strict, trace */
 };
 
 struct config {
@@ -80,6 +80,8 @@ int config_apply(struct config *config, const json_t *change, struct config_effe
 struct config_dc *config_dc_by_name(const struct config *config, const char *name);
 struct config_node *config_node_by_name(const struct config *config, const char *name);
 bool config_dc_has_node(const struct config_dc *dc, uint32_t node);
+/* Made without a VOS, for programs that use libdvk: no cells, no files, no first program; running until removed. */
+bool config_dc_is_bare(const struct config_dc *dc);
 /* created or running */
 bool config_dc_is_live(const struct config_dc *dc);
 

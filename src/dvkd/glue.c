@@ -24,12 +24,28 @@ const char *dvkd_node_name(struct dvkd *dvkd, uint32_t node) {
 
 /* ---- broker ---- */
 
-static int broker_dc_nodes(void *context, uint32_t id, const uint32_t **nodes, uint32_t *count) {
+static int broker_nodes_of(void *context, uint32_t id, const uint32_t **nodes, uint32_t *count) {
     const struct config_dc *dc = id <= DVK_MAX_DC ? dvkd_config(context)->dcs[id] : NULL;
     if (!dc || !config_dc_is_live(dc))
         return -DVK_ENODC;
+    /* programs of a node that is cut off are dead to the others; cells are ended, these are refused */
+    if (config_dc_is_bare(dc) && dc->node_count > 1 && !replica_is_quorate(((struct dvkd *)context)->replica))
+        return -DVK_ENOQUORUM;
     *nodes = dc->nodes;
     *count = dc->node_count;
+    return 0;
+}
+
+static int broker_find_dc(void *context, const char *name, uint32_t *id) {
+    const struct config *config = dvkd_config(context);
+    const struct config_dc *dc = config_dc_by_name(config, name);
+    char *end;
+    unsigned long number = strtoul(name, &end, 10);
+    if (!dc && name[0] >= '1' && name[0] <= '9' && *end == 0 && number <= DVK_MAX_DC)
+        dc = config->dcs[number];
+    if (!dc || !config_dc_is_live(dc))
+        return -DVK_ENODC;
+    *id = dc->id;
     return 0;
 }
 
@@ -44,6 +60,8 @@ static int broker_cell_start(void *context, uint32_t id) {
     struct failure failure;
     if (!dc)
         return -DVK_ENODC;
+    if (config_dc_is_bare(dc))
+        return -DVK_ENOTBOUND; /* it has no VOS */
     int result = dvkd_cell_get(dvkd, dc, &cell, &failure);
     if (result == 0 && cell->state == CELL_READY)
         return -DVK_ENOTBOUND; /* it is there and does not offer that service */
@@ -63,11 +81,12 @@ static void broker_client_gone(void *context, struct client *client) {
 }
 
 const struct broker_host dvkd_broker_host = {
-    .dc_nodes = broker_dc_nodes,
+    .dc_nodes = broker_nodes_of,
     .node_is_up = broker_node_is_up,
     .cell_start = broker_cell_start,
     .cell_event = broker_cell_event,
     .client_gone = broker_client_gone,
+    .dc_find = broker_find_dc,
 };
 
 /* ---- cells ---- */
@@ -198,12 +217,23 @@ static void cut_cells(struct dvkd *dvkd) {
     }
 }
 
+/* The same for the programs of DCs without cells. */
+static void cut_programs(struct dvkd *dvkd) {
+    for (uint32_t id = 1; id <= DVK_MAX_DC; id++) {
+        const struct config_dc *dc = dvkd_config(dvkd)->dcs[id];
+        if (dc && config_dc_is_bare(dc) && config_dc_is_live(dc) && dc->node_count > 1)
+            broker_dc_cut(&dvkd->broker, id);
+    }
+}
+
 static void replica_quorum_changed(void *context, bool quorate) {
     struct dvkd *dvkd = context;
     dvkd->quorate = quorate;
     log_info(quorate ? "this node has quorum" : "this node has no quorum");
-    if (!quorate)
+    if (!quorate) {
         cut_cells(dvkd);
+        cut_programs(dvkd);
+    }
     reconcile_soon(dvkd);
 }
 

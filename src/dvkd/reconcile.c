@@ -56,7 +56,7 @@ void dvkd_fail_dc(struct dvkd *dvkd, const struct config_dc *dc, const char *for
 bool dvkd_cell_may_run(struct dvkd *dvkd, const struct config_dc *dc) {
     /* the other nodes may have declared the processes of a DC that spans nodes dead */
     bool together = dc->node_count == 1 || replica_is_quorate(dvkd->replica);
-    return config_dc_is_live(dc) && config_dc_has_node(dc, dvkd->options.id) && together &&
+    return config_dc_is_live(dc) && !config_dc_is_bare(dc) && config_dc_has_node(dc, dvkd->options.id) && together &&
            replica_node_is_up(dvkd->replica, dc->primary) && !dvkd->stopping;
 }
 
@@ -78,7 +78,7 @@ int dvkd_cell_get(struct dvkd *dvkd, const struct config_dc *dc, struct cell **o
 
 /* Changes that this node has to propose for a live DC. */
 static void check_end(struct dvkd *dvkd, const struct config_dc *dc) {
-    if (replica_state(dvkd->replica) != REPLICA_SYNCED || dvkd->stopping)
+    if (replica_state(dvkd->replica) != REPLICA_SYNCED || dvkd->stopping || config_dc_is_bare(dc))
         return;
     const struct run *run = dvkd->runs[dc->id];
     if (run && run->serial != dc->serial)

@@ -557,8 +557,7 @@ static void launch_created(void *context, int status, const struct config_effect
     launch_free(launch);
 }
 
-/* Names or ids to a sorted list of ids. NULL with *failure when one does not exist or is down. */
-static json_t *resolve_nodes(struct dvkd *dvkd, const json_t *names, bool *here, struct failure *failure) {
+json_t *run_resolve_nodes(struct dvkd *dvkd, const json_t *names, bool *here, struct failure *failure) {
     bool wanted[DVK_MAX_NODE + 1] = {false};
     const struct config *config = dvkd_config(dvkd);
     size_t i;
@@ -637,7 +636,7 @@ static json_t *make_spec(const json_t *request) {
     return spec;
 }
 
-static int check_run(struct dvkd *dvkd, const json_t *request, const json_t *spec, struct failure *failure) {
+int run_check_name(struct dvkd *dvkd, const json_t *request, struct failure *failure) {
     const json_t *name = json_object_get(request, "name");
     if (dvkd->stopping)
         return failure_set(failure, -ESHUTDOWN, "unavailable", NULL, "dvkd on node %s is ending", dvkd->options.node);
@@ -649,7 +648,7 @@ static int check_run(struct dvkd *dvkd, const json_t *request, const json_t *spe
             return failure_set(failure, -EEXIST, "name-taken", "choose another name, or: dvs rm",
                                "a container named %s exists already", json_string_value(name));
     }
-    return config_check_spec(spec, failure);
+    return 0;
 }
 
 void api_dc_run(struct connection *connection, const json_t *request) {
@@ -659,8 +658,8 @@ void api_dc_run(struct connection *connection, const json_t *request) {
     cleanup_json json_t *spec = make_spec(request);
     cleanup_json json_t *nodes = NULL;
     int fds[3];
-    if (check_run(dvkd, request, spec, &failure) < 0 ||
-        !(nodes = resolve_nodes(dvkd, json_object_get(request, "nodes"), &here, &failure))) {
+    if (run_check_name(dvkd, request, &failure) < 0 || config_check_spec(spec, &failure) < 0 ||
+        !(nodes = run_resolve_nodes(dvkd, json_object_get(request, "nodes"), &here, &failure))) {
         connection_fail(connection, &failure);
         return;
     }
@@ -702,7 +701,7 @@ void api_dc_run(struct connection *connection, const json_t *request) {
 void api_dc_exec(struct connection *connection, const json_t *request) {
     struct dvkd *dvkd = connection_dvkd(connection);
     struct failure failure;
-    const struct config_dc *dc = api_find_dc(connection, request);
+    const struct config_dc *dc = api_find_vos(connection, request);
     if (!dc)
         return;
     if (dc->state != DC_RUNNING) {

@@ -59,6 +59,11 @@ void run_check(struct run *run, const struct config_dc *dc);
 void run_free(struct run *run);
 /* Its cell was stopped and nothing can be said of the DC now (no quorum): whoever waits is told and let go. */
 void run_let_go(struct run *run, const char *reason);
+/* For dc.run and dc.create: the request's name, if it has one, is valid and free, and dvkd is not ending. 0 or negative. */
+int run_check_name(struct dvkd *dvkd, const json_t *request, struct failure *failure);
+/* Names of nodes to a sorted list of ids; none: all that are up. *here: this one is among them. NULL with *failure when
+ * one does not exist or is down. */
+json_t *run_resolve_nodes(struct dvkd *dvkd, const json_t *names, bool *here, struct failure *failure);
 /* Close all, for dvkd's end. */
 void sessions_destroy(struct dvkd *dvkd);
 

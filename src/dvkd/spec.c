@@ -90,6 +90,10 @@ static int check_strings(const json_t *argv, const json_t *env, struct failure *
 }
 
 int config_check_spec(const json_t *spec, struct failure *failure) {
+    if (field_true(spec, "bare"))
+        return json_object_size(spec) == 1
+                   ? 0
+                   : bad(failure, NULL, "a container without a VOS has no image, command or limits");
     const char *image = field_string(spec, "image"), *place = field_string(spec, "place");
     const json_t *cwd = json_object_get(spec, "cwd"), *mounts = json_object_get(spec, "mounts");
     if (!json_is_object(spec))

@@ -209,6 +209,9 @@ static const struct verb verbs[] = {
     {"start", lab_start, "start a node that is down", "usage: dvs lab start [options] NODE\n" LAB_HELP},
     {"cut", lab_cut, "cut a node off the network", "usage: dvs lab cut [options] NODE\n" LAB_HELP},
     {"heal", lab_heal, "connect it again", "usage: dvs lab heal [options] NODE\n" LAB_HELP},
+    {"exec", verb_lab_exec, "run a program of this machine on a node",
+     "usage: dvs lab exec [options] NODE PROGRAM [ARG...]\n"
+     "Not in a container: for programs that use libdvk (DVS_SOCKET is set), and to look around.\n" LAB_HELP},
     {"down", verb_lab_down, "end a lab and remove all of it",
      "usage: dvs lab down [options]\n"
      "  -a, --all          all labs\n" LAB_HELP},
@@ -224,6 +227,6 @@ int verb_lab(struct command *command, int argc, char **argv) {
         return exit_code;
     }
     if (optind == argc)
-        return usage_error(command, "say what to do: up, status, kill, start, cut, heal, ls or down");
+        return usage_error(command, "say what to do: up, status, kill, start, cut, heal, exec, ls or down");
     return verb_dispatch(command, verbs, "lab ", argc - optind, argv + optind);
 }

@@ -47,7 +47,7 @@ static int containers_print(const json_t *containers) {
         state_text(c, state);
         table_cell(table, "%s", name ? name : "?");
         table_cell(table, "%lld", field_integer_or(c, "id", 0, INT64_MAX, 0));
-        table_cell(table, "%s", image ? image : "?");
+        table_cell(table, "%s", image ? image : field_true(c, "bare") ? "-" : "?");
         table_cell(table, "%s", state);
         table_cell(table, "%s", nodes);
         table_cell(table, "%s", primary ? primary : "?");

@@ -53,6 +53,7 @@ static const struct verb verbs[] = {
      "  -f, --force        end it first if it is running; no error if there is none\n" TARGET_HELP},
     {"inspect", verb_inspect, "show all that is known of containers, as JSON",
      "usage: dvs inspect CONTAINER...\n" TARGET_HELP},
+    {"dc", verb_dc, "make a container for programs that use libdvk: dc create", "usage: dvs dc create NAME   (dvs dc create --help)\n"},
     {"node", verb_node, "list the nodes of the cluster: node ls",
      "usage: dvs node ls [options]\n" FORMAT_HELP TARGET_HELP},
     {"lab", verb_lab, "a cluster on this machine: lab up, status, kill, start, cut, heal, ls, down",

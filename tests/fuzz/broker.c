@@ -38,6 +38,10 @@ static int host_dc_nodes(void *context, uint32_t dc, const uint32_t **nodes, uin
     return 0;
 }
 static bool host_node_is_up(void *context, uint32_t node) { return node == NODE || node == OTHER_NODE; }
+static int host_dc_find(void *context, const char *name, uint32_t *dc) {
+    *dc = 1;
+    return name[0] == 'x' ? 0 : -DVK_ENODC;
+}
 static int host_cell_start(void *context, uint32_t dc) { return cell_comes ? 0 : -DVK_ENOTBOUND; }
 static void host_cell_event(void *context, uint32_t dc, const json_t *event) { MUST(field_string(event, "event")); }
 static void host_client_gone(void *context, struct client *client) {
@@ -149,7 +153,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const enum context_role roles[CLIENTS] = {CONTEXT_PROGRAM, CONTEXT_CELL, CONTEXT_PROXY, CONTEXT_PROGRAM};
-    const struct broker_host host = {NULL, host_dc_nodes, host_node_is_up, host_cell_start, host_cell_event, host_client_gone};
+    const struct broker_host host = {NULL,            host_dc_nodes,    host_node_is_up, host_cell_start,
+                                     host_cell_event, host_client_gone, host_dc_find};
     struct input in = {data, size};
     uint8_t first = input_byte(&in);
     cell_comes = first & 1;

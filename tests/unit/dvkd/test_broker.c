@@ -42,6 +42,10 @@ static int host_cell_start(void *context, uint32_t dc) {
 static void host_cell_event(void *context, uint32_t dc, const json_t *event) {
     snprintf(last_event, sizeof last_event, "%u %s", dc, field_string(event, "event"));
 }
+static int host_dc_find(void *context, const char *name, uint32_t *dc) {
+    *dc = DC;
+    return dc_live && strcmp(name, "work") == 0 ? 0 : -DVK_ENODC;
+}
 static void host_client_gone(void *context, struct client *client) { clients_gone++; }
 
 static int setup(void **state) {
@@ -49,7 +53,8 @@ static int setup(void **state) {
                                      .node_is_up = host_node_is_up,
                                      .cell_start = host_cell_start,
                                      .cell_event = host_cell_event,
-                                     .client_gone = host_client_gone};
+                                     .client_gone = host_client_gone,
+                                     .dc_find = host_dc_find};
     cells_started = clients_gone = 0;
     cell_result = 0;
     dc_live = other_up = true;
@@ -458,6 +463,61 @@ static void a_service_that_is_not_there_gets_its_cell_started(void **state) {
     leave(&program);
 }
 
+static void a_dc_is_found_by_its_name(void **state) {
+    struct player program = greeted(CONTEXT_PROGRAM, 0), cell = greeted(CONTEXT_CELL, DC);
+    struct reply reply;
+    const struct dvk_broker_packet find = {.type = DVK_BROKER_DC_FIND};
+    send_packet(&program, find, "work");
+    assert_true(next(&program, &reply));
+    assert_int_equal(reply.packet.status, 0);
+    assert_int_equal(reply.packet.dc, DC);
+    send_packet(&program, find, "play");
+    assert_true(next(&program, &reply));
+    assert_int_equal(reply.packet.status, -DVK_ENODC);
+    struct {
+        struct dvk_broker_packet head;
+        char text[4];
+    } hidden = {{.magic = DVK_BROKER_MAGIC, .version = DVK_BROKER_VERSION, .type = DVK_BROKER_DC_FIND, .text_len = 4}, "wo\0k"};
+    send_raw(&program, &hidden, sizeof hidden.head + 4, NULL, 0);
+    assert_true(next(&program, &reply));
+    assert_int_equal(reply.packet.status, -EINVAL);
+    send_packet(&cell, find, "work");
+    assert_true(next(&cell, &reply));
+    assert_int_equal(reply.packet.status, -DVK_ENOTALLOWED);
+
+    struct dvk_broker_packet nodes = {.type = DVK_BROKER_DC_NODES, .dc = DC};
+    reply = ask(&program, nodes);
+    assert_int_equal(reply.packet.status, 0);
+    assert_int_equal(reply.packet.text_len, sizeof dc_node_list);
+    nodes.dc = DVK_MAX_DC + 1;
+    assert_int_equal(ask(&program, nodes).packet.status, -DVK_ENODC);
+    nodes.dc = 0;
+    assert_int_equal(ask(&program, nodes).packet.status, -DVK_ENODC);
+    leave(&cell);
+    leave(&program);
+}
+
+static void a_dc_that_is_cut_unbinds_its_programs(void **state) {
+    struct player one = greeted(CONTEXT_PROGRAM, 0), other = greeted(CONTEXT_PROGRAM, 0);
+    struct reply reply;
+    dvk_endpoint from = bind_slot(&one, DC, 128), to = bind_slot(&other, DC, 129);
+    assert_int_equal(ask(&one, connect_packet(DC, from, to)).packet.status, 0);
+    assert_true(next(&other, &reply)); /* it is told of the channel */
+    broker_dc_cut(&broker, DC);
+    assert_true(next(&one, &reply));
+    assert_int_equal(reply.packet.type, DVK_BROKER_CHANNEL_GONE);
+    assert_int_equal(reply.packet.status, -DVK_ENODC);
+    assert_true(next(&one, &reply));
+    assert_int_equal(reply.packet.type, DVK_BROKER_DC_GONE);
+    assert_int_equal(broker.registry.channels.count, 0);
+    assert_int_equal(ask(&one, connect_packet(DC, from, to)).packet.status, -DVK_ENOTALLOWED);
+    /* the addresses never come back */
+    dvk_endpoint again = bind_slot(&one, DC, 128);
+    assert_int_equal(dvk_endpoint_generation(again), dvk_endpoint_generation(from) + 1);
+    leave(&one);
+    leave(&other);
+}
+
 static void other_nodes_are_reached_through_the_proxy(void **state) {
     struct player program = greeted(CONTEXT_PROGRAM, 0);
     struct reply reply, event;
@@ -675,6 +735,8 @@ int main(void) {
         TEST(a_client_can_close_its_own_channels_only),
         TEST(guests_are_bound_by_their_cell_alone),
         TEST(a_service_that_is_not_there_gets_its_cell_started),
+        TEST(a_dc_is_found_by_its_name),
+        TEST(a_dc_that_is_cut_unbinds_its_programs),
         TEST(other_nodes_are_reached_through_the_proxy),
         TEST(control_requests_are_answered_once),
         TEST(one_that_does_not_read_does_not_stop_the_others),
