@@ -17,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 
+import messages
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -39,6 +41,11 @@ class Result:
                 "baseline_name": self.baseline_name, "ratio": round(ratio, 3), "goal": self.goal, "met": met,
                 "runs": len(self.ours), "spread": round(spread, 3)}
 
+    def rows(self, name):
+        return [self.row(name)]
+
+    tables = ()  # to be printed below the rows
+
 
 BENCHES = []
 
@@ -52,6 +59,8 @@ def bench(name):
 
 class Setup:
     """One lab of three nodes, and one idle container over them, for all benchmarks."""
+
+    failure = Failure
 
     def __init__(self, build, runs):
         self.build, self.runs = build, runs
@@ -195,30 +204,7 @@ def _(setup):
     return Result(ours, "ns", base, "native fork+exec+wait")
 
 
-def message(setup, server, goal, *cpus):
-    """Round trip between two libdvk processes, on one core unless cpus are given, against a futex ping-pong on one core."""
-    ours, base = [], []
-    dc = json.loads(setup.call("inspect", "--format", "json", setup.container))[0]["id"]
-    sockets = [f"/run/dvs/lab/{setup.lab}/{node}/dvkd.sock" for node in ("a", server)]
-    for _ in range(setup.runs):
-        base += numbers(native(setup.micro, "1", "futex"))
-        ours += numbers(native(os.path.join(setup.build, "benchmarks", "message"), "1", str(dc), *sockets, "0", *cpus))
-    return Result(ours, "ns", base, "futex ping-pong, one core", goal)
-
-
-@bench("message/local")
-def _(setup):
-    return message(setup, "a", 1.2)
-
-
-@bench("message/local-two-cores")
-def _(setup):
-    return message(setup, "a", None, "0", "1")
-
-
-@bench("message/remote")
-def _(setup):
-    return message(setup, "b", None)
+BENCHES += messages.BENCHES
 
 
 @bench("pipe/local")
@@ -326,15 +312,19 @@ def main():
         parser.error("--runs must be at least 1")
     if not chosen:
         parser.error(f"no benchmark matches {args.only}")
-    rows = []
+    rows, tables = [], []
     with Setup(args.build, args.runs) as setup:
         for name, function in chosen:
             try:
-                rows.append(function(setup).row(name))
+                result = function(setup)
+                rows += result.rows(name)
+                tables += result.tables
             except Failure as error:
                 rows.append({"name": name, "error": str(error)})
             print(name, "done", file=sys.stderr)
     print(table(rows))
+    for text in tables:
+        print("\n" + text)
     if args.json:
         with open(args.json, "w") as f:
             json.dump(rows, f, indent=1)
