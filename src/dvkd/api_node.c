@@ -19,10 +19,12 @@ static json_t *node_json(struct dvkd *dvkd, const struct config_node *node) {
         status.cells = dvkd->cells.count;
     /* whoever is in our view shares its quorum; of the others nothing is known */
     bool quorate = up && replica_is_quorate(dvkd->replica);
-    return json_pack("{s:I, s:s, s:s, s:b, s:s, s:s, s:s, s:I, s:I, s:f, s:b}", "id", (json_int_t)node->id, "name",
+    /* the proxy makes no link of another kind than it was told to */
+    const char *link = !up || this_one ? "" : dvkd->options.clear ? "clear" : "tls";
+    return json_pack("{s:I, s:s, s:s, s:b, s:s, s:s, s:s, s:I, s:I, s:f, s:b, s:s}", "id", (json_int_t)node->id, "name",
                      node->name, "state", up ? "up" : "down", "quorate", quorate, "address", node->address, "version",
                      node->version, "run", node->run, "cells", (json_int_t)status.cells, "cpus",
-                     (json_int_t)node->cpus, "load", status.load, "this", this_one);
+                     (json_int_t)node->cpus, "load", status.load, "this", this_one, "link", link);
 }
 
 void api_node_ls(struct connection *connection, const json_t *request) {

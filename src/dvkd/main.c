@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dvkd: starting up, and the end. Exit codes: 0 ended in order, 1 something failed while running or at the start,
  * 2 wrong usage, 3 the configuration database is damaged, 4 another dvkd uses the same directories. */
+#include "cluster/cluster.h"
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "dvkd/api.h"
@@ -108,6 +109,14 @@ static void describe_self(const struct options *options, struct config_node *nod
     snprintf(node->version, sizeof node->version, "%s", DVS_VERSION);
 }
 
+/* Links to other nodes are encrypted, unless it was said that they are not to be. */
+static int check_encryption(const struct options *options) {
+    if (!options->cluster || options->clear || cluster_has_certificate(options->state))
+        return 0;
+    return complain(EXIT_FAILED, "no certificate in %s/tls: dvs cluster init or join makes one, %s", options->state,
+                    "--clear goes without encryption");
+}
+
 static int start(struct dvkd *dvkd) {
     char path[600];
     struct config_node self;
@@ -192,6 +201,8 @@ int main(int argc, char **argv) {
         result = lock_file(dvkd.options.state, "lock");
     if (result == 0)
         result = start(&dvkd);
+    if (result == 0)
+        result = check_encryption(&dvkd.options);
     if (result != 0)
         return result;
     log_info("dvkd %s, node %u%s", DVS_VERSION, dvkd.options.id, dvkd.options.cluster ? "" : ", alone");

@@ -12,13 +12,14 @@
 #include <unistd.h>
 
 static const char usage[] =
-    "usage: dvkd [--node NAME] [--id N] [--run DIR] [--state DIR] [--cluster --listen ADDRESS:PORT] [--libexec DIR]\n"
+    "usage: dvkd [--node NAME] [--id N] [--run DIR] [--state DIR] [--cluster --listen ADDRESS:PORT] [--clear] [--libexec DIR]\n"
     "\n"
     "  --node NAME            name of this node (the host's name)\n"
     "  --id N                 id of this node, 1 to 384; with --cluster, corosync's nodeid (1)\n"
     "  --run DIR              sockets and pid file (/run/dvs)\n"
     "  --state DIR            configuration and writable layers (/var/lib/dvs)\n"
     "  --cluster              take part in the cluster of the local corosync\n"
+    "  --clear                do not encrypt messages between nodes (all nodes alike)\n"
     "  --listen ADDRESS:PORT  where this node's proxy listens for the other nodes\n"
     "  --libexec DIR          where dvs-cell, dvs-vos and dvs-proxy are\n"
     "  --version, --help\n";
@@ -71,11 +72,12 @@ static void default_libexec(char dir[512]) {
 }
 
 int options_parse(int argc, char **argv, struct options *out) {
-    enum { NODE = 1, ID, RUN, STATE, CLUSTER, LISTEN, LIBEXEC, VERSION, HELP };
+    enum { NODE = 1, ID, RUN, STATE, CLUSTER, CLEAR, LISTEN, LIBEXEC, VERSION, HELP };
     static const struct option table[] = {
         {"node", required_argument, NULL, NODE},       {"id", required_argument, NULL, ID},
         {"run", required_argument, NULL, RUN},         {"state", required_argument, NULL, STATE},
-        {"cluster", no_argument, NULL, CLUSTER},       {"listen", required_argument, NULL, LISTEN},
+        {"cluster", no_argument, NULL, CLUSTER},       {"clear", no_argument, NULL, CLEAR},
+        {"listen", required_argument, NULL, LISTEN},
         {"libexec", required_argument, NULL, LIBEXEC}, {"version", no_argument, NULL, VERSION},
         {"help", no_argument, NULL, HELP},             {0}};
     *out = (struct options){.id = 1, .run = "/run/dvs", .state = "/var/lib/dvs"};
@@ -105,6 +107,9 @@ int options_parse(int argc, char **argv, struct options *out) {
             break;
         case CLUSTER:
             out->cluster = true;
+            break;
+        case CLEAR:
+            out->clear = true;
             break;
         case LISTEN:
             if (!strchr(optarg, ':'))

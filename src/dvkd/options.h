@@ -11,6 +11,7 @@ struct options {
     char run[96];      /* run directory: sockets must fit sun_path */
     char state[512];   /* state directory */
     bool cluster;
+    bool clear;        /* messages between nodes are not encrypted */
     char listen[64];   /* where the proxy listens, "address:port"; empty without a cluster */
     char libexec[512]; /* where dvs-cell and dvs-proxy are */
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dvkd/proxy.h"
 
+#include "cluster/cluster.h"
 #include "common/cleanup.h"
 #include "common/log.h"
 
@@ -59,8 +60,17 @@ static int try_start(struct proxy *proxy) {
         return result;
     snprintf(path, sizeof path, "%s/dvs-proxy", options->libexec);
     snprintf(node, sizeof node, "%u", options->id);
-    char *argv[] = {path,     "--node", node, "--listen", (char *)options->listen,
-                    "--name", (char *)options->node, NULL};
+    char directory[560];
+    char *argv[] = {path, "--node", node, "--listen", (char *)options->listen, "--name", (char *)options->node,
+                    NULL, NULL,     NULL, NULL};
+    int count = 7;
+    cluster_tls_path(options->state, directory);
+    if (cluster_has_certificate(options->state)) {
+        argv[count++] = (char *)"--tls";
+        argv[count++] = directory;
+    }
+    if (options->clear)
+        argv[count++] = (char *)"--clear";
     strcpy(proxy->log.name, "proxy");
     pid_t pid = spawn(proxy->loop, argv, theirs, &proxy->log);
     result = pid < 0 ? (int)pid : loop_child_add(proxy->loop, pid, on_end, proxy, NULL);

@@ -200,7 +200,8 @@ static const struct verb verbs[] = {
      "  --nodes-named A,B  names of the nodes (default: a, b, c ...)\n"
      "  --lab NAME         name of the lab (default: $DVS_LAB, else lab)\n"
      "  --token MS         corosync's token timeout (default: 1000); a lost node is noticed after about 2.2 times "
-     "that\n"},
+     "that\n"
+     "  --clear            do not encrypt messages between nodes\n"},
     {"status", verb_lab_status, "show each node, and what it sees",
      "usage: dvs lab status [options]\n"
      "  --format FORMAT    table (default) or json\n" LAB_HELP},

@@ -36,6 +36,7 @@ struct lab {
     char name[LAB_NAME_MAX + 1];
     unsigned subnet;   /* x of 10.77.x.0/24 */
     unsigned token_ms; /* corosync's token timeout */
+    bool clear;        /* messages between nodes are not encrypted */
     unsigned node_count;
     struct lab_node nodes[LAB_NODES_MAX];
 };
@@ -112,10 +113,11 @@ void lab_cgroups_remove(const char *lab, const char *node);
 /* Node init: does not return before the node ends. Arguments are those of `dvs lab-node`. */
 int lab_node_main(int argc, char **argv);
 
-/* ---- lab_corosync.c ---- */
+/* ---- lab_cluster.c ---- */
 
-/* Write the key and each node's configuration into the lab's directory. */
-int lab_corosync_configure(const struct lab *lab, struct failure *failure);
+/* Give each node what `dvs cluster init` gives the first node of a cluster, and `dvs cluster join` the others: certificates,
+ * corosync's configuration and key. The first node has the authority. */
+int lab_cluster_configure(const struct lab *lab, struct failure *failure);
 
 /* ---- lab_down.c ---- */
 

@@ -138,6 +138,7 @@ static struct lab *lab_parse(const char *name, const json_t *json) {
     snprintf(lab->name, sizeof lab->name, "%s", name);
     lab->subnet = (unsigned)subnet;
     lab->token_ms = (unsigned)token;
+    lab->clear = field_true(json, "clear");
     for (size_t i = 0; i < count; i++) {
         const char *node = json_string_value(json_array_get(nodes, i));
         if (!node || !lab_name_valid(node))
@@ -169,8 +170,8 @@ int lab_save(const struct lab *lab, struct failure *failure) {
     lab_state_path(lab->name, directory);
     snprintf(path, sizeof path, "%s/lab.json", directory);
     snprintf(new_path, sizeof new_path, "%s/lab.json.new", directory);
-    cleanup_json json_t *json = json_pack("{s:s, s:i, s:i, s:[]}", "name", lab->name, "subnet", (int)lab->subnet,
-                                          "token_ms", (int)lab->token_ms, "nodes");
+    cleanup_json json_t *json = json_pack("{s:s, s:i, s:i, s:b, s:[]}", "name", lab->name, "subnet",
+                                          (int)lab->subnet, "token_ms", (int)lab->token_ms, "clear", lab->clear, "nodes");
     for (unsigned i = 0; i < lab->node_count; i++)
         json_array_append_new(json_object_get(json, "nodes"), json_string(lab->nodes[i].name));
     if (!json || json_dump_file(json, new_path, JSON_INDENT(2)) < 0 || rename(new_path, path) < 0)

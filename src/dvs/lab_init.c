@@ -123,8 +123,11 @@ static int dvkd_start(struct node_init *init) {
     snprintf(listen, sizeof listen, "%s:%d", address, LAB_PORT);
     const char *args[24] = {"dvkd",    "--node", init->node->name, "--id",  id,         "--run", run,
                             "--state", state,    "--libexec",      libexec, "--listen", listen};
+    int count = 13;
     if (init->lab->node_count > 1)
-        args[13] = "--cluster";
+        args[count++] = "--cluster";
+    if (init->lab->clear)
+        args[count++] = "--clear";
     pid_t pid = program_start(init, "dvkd", path, args, false);
     init->dvkd = pid > 0 ? pid : 0;
     return pid < 0 ? (int)pid : 0;

@@ -13,7 +13,7 @@ static json_t *node_status(const struct lab *lab, const struct lab_node *node) {
     int link = lab_network_link_state(lab, node);
     lab_view_ask(lab, node, 3000, &view);
     lab_node_address(lab, node, address);
-    return json_pack("{s:s, s:i, s:s, s:s, s:s, s:b, s:i, s:s, s:i}", "name", node->name, "id", (int)node->id,
+    return json_pack("{s:s, s:i, s:s, s:s, s:s, s:b, s:b, s:i, s:s, s:i}", "name", node->name, "id", (int)node->id,
                      "address", address, "state",
                      view.reachable ? "up"
                      : init         ? "not answering"
@@ -22,11 +22,11 @@ static json_t *node_status(const struct lab *lab, const struct lab_node *node) {
                      link > 0    ? "up"
                      : link == 0 ? "cut"
                                  : "missing",
-                     "quorate", view.quorate, "sees", (int)view.up, "version", view.version, "pid", (int)init);
+                     "encrypted", !lab->clear, "quorate", view.quorate, "sees", (int)view.up, "version", view.version, "pid", (int)init);
 }
 
 static int status_print(const json_t *nodes) {
-    static const char *const titles[] = {"NODE",    ">ID",   "ADDRESS", "STATE", "LINK",
+    static const char *const titles[] = {"NODE",    ">ID",   "ADDRESS", "STATE", "LINK", "ENCRYPTED",
                                          "QUORATE", ">SEES", "VERSION", ">PID",  NULL};
     struct table *table = table_create(titles);
     for (size_t i = 0; i < json_array_size(nodes); i++) {
@@ -37,6 +37,7 @@ static int status_print(const json_t *nodes) {
         table_cell(table, "%s", field_string(node, "address"));
         table_cell(table, "%s", field_string(node, "state"));
         table_cell(table, "%s", field_string(node, "link"));
+        table_cell(table, "%s", field_true(node, "encrypted") ? "yes" : "no");
         table_cell(table, "%s", !up ? "-" : field_true(node, "quorate") ? "yes" : "no");
         if (up)
             table_cell(table, "%lld", field_integer_or(node, "sees", 0, INT32_MAX, 0));

@@ -16,7 +16,7 @@
 #define TOKEN_MIN_MS 200
 #define TOKEN_MAX_MS 60000
 
-enum { OPTION_NODES_NAMED = OPTION_OWN, OPTION_TOKEN };
+enum { OPTION_NODES_NAMED = OPTION_OWN, OPTION_TOKEN, OPTION_CLEAR };
 
 static volatile sig_atomic_t interrupted;
 
@@ -182,7 +182,7 @@ static int directories_make(const struct lab *lab, struct failure *failure) {
 static int lab_make(const struct lab *lab, struct failure *failure) {
     int result = directories_make(lab, failure);
     if (result == 0 && lab->node_count > 1)
-        result = lab_corosync_configure(lab, failure);
+        result = lab_cluster_configure(lab, failure);
     if (result == 0)
         result = lab_network_up(lab, failure);
     for (unsigned i = 0; i < lab->node_count && result == 0; i++)
@@ -255,13 +255,17 @@ int verb_lab_up(struct command *command, int argc, char **argv) {
     static const struct option options[] = {COMMON_OPTIONS,
                                             {"nodes-named", required_argument, NULL, OPTION_NODES_NAMED},
                                             {"token", required_argument, NULL, OPTION_TOKEN},
+                                            {"clear", no_argument, NULL, OPTION_CLEAR},
                                             {0}};
     int exit_code = EXIT_OK, option;
     const char *names = NULL;
+    bool clear = false;
     long long count, token = TOKEN_DEFAULT_MS;
     while ((option = option_next(command, argc, argv, ":h", options, &exit_code)) >= 0) {
         if (option == OPTION_NODES_NAMED)
             names = optarg;
+        else if (option == OPTION_CLEAR)
+            clear = true;
         else if (!parse_number(optarg, TOKEN_MIN_MS, TOKEN_MAX_MS, &token))
             return usage_error(command, "--token %s: want %d to %d ms", optarg, TOKEN_MIN_MS, TOKEN_MAX_MS);
     }
@@ -287,6 +291,7 @@ int verb_lab_up(struct command *command, int argc, char **argv) {
         return EXIT_FAILED;
     snprintf(lab->name, sizeof lab->name, "%s", name);
     lab->token_ms = (unsigned)token;
+    lab->clear = clear;
     if (nodes_name(lab, (unsigned)count, names, &command->failure) < 0)
         return failure_report(command);
     return lab_up(command, lab);

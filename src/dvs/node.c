@@ -8,13 +8,14 @@
 #include <string.h>
 
 static int nodes_print(const json_t *nodes) {
-    static const char *const titles[] = {"NAME",    ">ID",    "STATE", "QUORATE", "ADDRESS",
+    static const char *const titles[] = {"NAME",    ">ID",    "STATE", "QUORATE", "ADDRESS", "LINK",
                                          "VERSION", ">CELLS", ">CPUS", ">LOAD",   NULL};
     struct table *table = table_create(titles);
     for (size_t i = 0; i < json_array_size(nodes); i++) {
         const json_t *node = json_array_get(nodes, i);
         const char *name = field_string(node, "name"), *state = field_string(node, "state");
         const char *address = field_string(node, "address"), *version = field_string(node, "version");
+        const char *link = field_string(node, "link");
         const json_t *load = json_object_get(node, "load");
         bool up = state && strcmp(state, "up") == 0;
         table_cell(table, "%s%s", name ? name : "?", field_true(node, "this") ? "*" : "");
@@ -22,6 +23,7 @@ static int nodes_print(const json_t *nodes) {
         table_cell(table, "%s", state ? state : "?");
         table_cell(table, "%s", field_true(node, "quorate") ? "yes" : "no");
         table_cell(table, "%s", address && *address ? address : "-");
+        table_cell(table, "%s", link && *link ? link : "-");
         table_cell(table, "%s", version && *version ? version : "-");
         /* What a node that is down last said of itself is of no use. */
         if (up) {

@@ -142,6 +142,7 @@ int link_gather(struct frame_link *link, struct iovec *parts, int max) {
         if (skip == 0) {
             frame->header.acknowledged = link->received;
             link->told = link->received;
+            frame->header.flags = (frame->header.flags & ~(uint32_t)WIRE_F_TLS) | (link->encrypted ? WIRE_F_TLS : 0);
             wire_seal(&frame->header, frame->body, frame->body_len);
         }
         frame->written = true;

@@ -47,6 +47,7 @@ struct frame_link {
     struct link *at;        /* first that is not completely written to this connection; &frames: none */
     size_t at_offset;       /* bytes of it that are written */
     size_t queued_bytes;
+    bool encrypted; /* of the connection: frames say so, and carry no checksum */
     void *context;
     void (*kept)(void *context, uint64_t tag);
     void (*reset)(void *context);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dvs-proxy --node N --listen ADDRESS:PORT --name NAME [--cluster NAME], with dvkd's socket as descriptor 3. */
+/*
+ * dvs-proxy --node N --listen ADDRESS:PORT --name NAME [--tls DIRECTORY] [--clear], with dvkd's socket as descriptor 3.
+ * --tls: certificates, see cluster/pki.h; links are encrypted unless --clear is given, and the cluster can be joined here.
+ */
 #include "common/log.h"
 #include "proxy/proxy.h"
 
@@ -15,16 +18,18 @@
 
 static int usage(void) {
     fprintf(stderr,
-            "usage: dvs-proxy --node N --listen ADDRESS:PORT --name NAME [--cluster NAME]  (started by dvkd)\n");
+            "usage: dvs-proxy --node N --listen ADDRESS:PORT --name NAME [--tls DIRECTORY] [--clear]  (started by "
+            "dvkd)\n");
     return 2;
 }
 
-static int options_parse(struct proxy *proxy, int argc, char **argv) {
+static int options_parse(struct proxy *proxy, int argc, char **argv, const char **directory) {
     static const struct option options[] = {
         {"node", required_argument, NULL, 'n'},
         {"listen", required_argument, NULL, 'l'},
         {"name", required_argument, NULL, 'm'},
-        {"cluster", required_argument, NULL, 'c'},
+        {"tls", required_argument, NULL, 't'},
+        {"clear", no_argument, NULL, 'c'},
         {NULL, 0, NULL, 0},
     };
     bool listens = false;
@@ -47,17 +52,36 @@ static int options_parse(struct proxy *proxy, int argc, char **argv) {
         case 'm':
             snprintf(name, sizeof name, "proxy[%.60s]", optarg);
             break;
+        case 't':
+            *directory = optarg;
+            break;
         case 'c':
-            if (strlen(optarg) >= sizeof proxy->cluster)
-                return -EINVAL;
-            strcpy(proxy->cluster, optarg);
+            proxy->clear = true;
             break;
         default:
             return -EINVAL;
         }
     }
     log_init(name);
-    return proxy->node && listens && optind == argc ? 0 : -EINVAL;
+    return proxy->node && listens && (*directory || proxy->clear) && optind == argc ? 0 : -EINVAL;
+}
+
+/* Take the node's certificate: it says what cluster this is. */
+static int tls_load(struct proxy *proxy, const char *directory) {
+    struct pki_identity self;
+    struct failure failure = {0};
+    int result = tls_create(directory, &proxy->tls, &self, &failure);
+    if (result < 0) {
+        log_error("%s", failure.message);
+        return result;
+    }
+    if (self.node != proxy->node) {
+        log_error("the certificate in %s is of node %u (%s), and this is node %u", directory, self.node, self.name,
+                  proxy->node);
+        return -EINVAL;
+    }
+    strcpy(proxy->cluster, self.cluster);
+    return 0;
 }
 
 /* Until dvkd goes away. */
@@ -85,9 +109,12 @@ int main(int argc, char **argv) {
     list_init(&proxy.dirty);
     for (unsigned i = 0; i < BUCKETS; i++)
         list_init(&proxy.hints[i]);
-    if (options_parse(&proxy, argc, argv) < 0)
+    const char *directory = NULL;
+    if (options_parse(&proxy, argc, argv, &directory) < 0)
         return usage();
     signal(SIGPIPE, SIG_IGN);
+    if (directory && tls_load(&proxy, directory) < 0)
+        return 1;
     int error = dvk_open_fd(BROKER_FD, &proxy.dvk);
     if (error < 0) {
         log_error("cannot reach dvkd: %s", dvk_strerror(error));
@@ -105,6 +132,7 @@ int main(int argc, char **argv) {
     error = serve(&proxy);
     log_debug("ends: %s", dvk_strerror(error));
     peers_close(&proxy);
+    tls_destroy(proxy.tls);
     dvk_close(proxy.dvk);
     return 1;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Connections to peers: the higher node id connects, the lower accepts. */
+/* Connections to peers: the higher node id connects, the lower accepts (accept.c). */
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "proxy/proxy.h"
@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/random.h>
@@ -17,8 +18,8 @@
 #define BACKOFF_MAX_MS 1000
 #define CONNECT_MS 3000 /* for TCP and hello */
 #define SILENCE_MS 5000 /* a joined peer says something each second */
-#define STRANGERS_MAX 64
 #define PARTS 64
+#define READ_TURNS 16
 
 int64_t clock_ms(void) {
     struct timespec ts;
@@ -26,7 +27,7 @@ int64_t clock_ms(void) {
     return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-static uint64_t session_new(void) {
+uint64_t session_new(void) {
     uint64_t session = 0;
     while (session == 0)
         if (getrandom(&session, sizeof session, 0) != sizeof session)
@@ -76,14 +77,13 @@ static void retry_later(struct peer *peer) {
 }
 
 void peer_disconnect(struct peer *peer, const char *why) {
-    if (peer->fd >= 0) {
-        (void)dvk_watch_fd(peer->proxy->dvk, peer->fd, 0, NULL, NULL);
-        close(peer->fd);
-        peer->fd = -1;
+    if (peer->stream.fd >= 0) {
+        (void)dvk_watch_fd(peer->proxy->dvk, peer->stream.fd, 0, NULL, NULL);
         if (peer->state == PEER_JOINED)
             log_info("node %u: connection lost (%s)", peer->node, why);
         else
             log_debug("node %u: no connection (%s)", peer->node, why);
+        stream_end(&peer->stream); /* last: why may lie in it */
     }
     peer->state = PEER_APART;
     peer->buffer_len = peer->control_len = peer->control_at = 0;
@@ -92,7 +92,7 @@ void peer_disconnect(struct peer *peer, const char *why) {
     retry_later(peer);
 }
 
-static void socket_prepare(int fd) {
+void socket_prepare(int fd) {
     int one = 1;
     unsigned timeout_ms = SILENCE_MS;
     /* only latency and the time to notice a dead path depend on these */
@@ -100,11 +100,20 @@ static void socket_prepare(int fd) {
     (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
 }
 
+void peer_refused(struct peer *peer, const char *who, const char *why) {
+    char text[sizeof peer->refusal];
+    snprintf(text, sizeof text, "%s%.*s", who, STREAM_WHY, why);
+    if (strcmp(text, peer->refusal) == 0)
+        return;
+    strcpy(peer->refusal, text);
+    log_warning("node %u: no connection: %s", peer->node, text);
+}
+
 static void watch(struct peer *peer, bool out) {
-    if (peer->fd < 0)
+    if (peer->stream.fd < 0)
         return;
     peer->wants_out = out;
-    if (dvk_watch_fd(peer->proxy->dvk, peer->fd, EPOLLIN | (out ? EPOLLOUT : 0), on_peer, peer) < 0)
+    if (dvk_watch_fd(peer->proxy->dvk, peer->stream.fd, EPOLLIN | (out ? EPOLLOUT : 0), on_peer, peer) < 0)
         peer_disconnect(peer, "cannot watch");
 }
 
@@ -114,6 +123,8 @@ static void hello_queue(struct peer *peer, bool resume) {
     peer->hello.node = peer->proxy->node;
     memcpy(peer->hello.cluster, peer->proxy->cluster, sizeof peer->hello.cluster);
     peer->control = (struct wire_header){.command = WIRE_HELLO, .flags = resume ? WIRE_F_RESUME : 0};
+    if (stream_is_encrypted(&peer->stream))
+        peer->control.flags |= WIRE_F_TLS;
     wire_seal(&peer->control, &peer->hello, sizeof peer->hello);
     peer->control_len = sizeof peer->control + sizeof peer->hello;
     peer->control_at = 0;
@@ -121,7 +132,7 @@ static void hello_queue(struct peer *peer, bool resume) {
 
 static void peer_connect(struct peer *peer) {
     struct proxy *proxy = peer->proxy;
-    if (peer->fd >= 0 || peer->node > proxy->node)
+    if (peer->stream.fd >= 0 || peer->node > proxy->node)
         return;
     cleanup_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
@@ -139,7 +150,11 @@ static void peer_connect(struct peer *peer) {
         retry_later(peer);
         return;
     }
-    peer->fd = steal_fd(&fd);
+    if (stream_begin(&peer->stream, fd, proxy->clear ? NULL : proxy->tls, false) < 0) {
+        retry_later(peer);
+        return;
+    }
+    (void)steal_fd(&fd);
     peer->state = PEER_CONNECTING;
     peer->since_ms = clock_ms();
     watch(peer, true);
@@ -149,7 +164,9 @@ static void joined(struct peer *peer, bool resumed) {
     peer->state = PEER_JOINED;
     peer->backoff_ms = BACKOFF_MIN_MS;
     peer->heard_ms = peer->said_ms = clock_ms();
-    log_info("node %u: connected%s", peer->node, resumed ? " again" : "");
+    peer->frames.encrypted = stream_is_encrypted(&peer->stream);
+    peer->refusal[0] = 0;
+    log_info("node %u: connected%s (%s)", peer->node, resumed ? " again" : "", stream_cipher(&peer->stream));
     peer_mark_dirty(peer);
 }
 
@@ -165,14 +182,22 @@ void peer_mark_dirty(struct peer *peer) {
 }
 
 static void ack_queue(struct peer *peer) {
-    peer->control = (struct wire_header){.command = WIRE_ACK, .acknowledged = peer->frames.received};
+    peer->control = (struct wire_header){.command = WIRE_ACK,
+                                         .acknowledged = peer->frames.received,
+                                         .flags = stream_is_encrypted(&peer->stream) ? WIRE_F_TLS : 0};
     wire_seal(&peer->control, NULL, 0);
     peer->control_len = sizeof peer->control;
     peer->control_at = 0;
     peer->frames.told = peer->frames.received;
 }
 
-/* 1: all written; 0: the socket is full; -1: disconnected. */
+/* Writing failed. Before we have joined, the other side may have said why: what it sent is read first. */
+static void write_failed(struct peer *peer, int error) {
+    if (peer->state == PEER_JOINED || error == -EPROTO)
+        peer_disconnect(peer, error == -EPROTO ? peer->stream.why : strerror(-error));
+}
+
+/* 1: all written; 0: the socket is full; -1: failed. */
 static int control_write(struct peer *peer) {
     while (peer->control_at < peer->control_len) {
         struct iovec parts[2];
@@ -183,14 +208,11 @@ static int control_write(struct peer *peer) {
         size_t body = peer->control_len - head, body_at = at > head ? at - head : 0;
         if (body > body_at)
             parts[count++] = (struct iovec){(uint8_t *)&peer->hello + body_at, body - body_at};
-        struct msghdr msg = {.msg_iov = parts, .msg_iovlen = (size_t)count};
-        ssize_t n = sendmsg(peer->fd, &msg, MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN)
+        ssize_t n = stream_write(&peer->stream, parts, count);
+        if (n == -EAGAIN)
             return 0;
         if (n < 0) {
-            peer_disconnect(peer, strerror(errno));
+            write_failed(peer, (int)n);
             return -1;
         }
         peer->control_at += (size_t)n;
@@ -199,43 +221,48 @@ static int control_write(struct peer *peer) {
     return 1;
 }
 
-static void peer_flush(struct peer *peer) {
-    list_remove(&peer->dirty);
-    if (peer->fd < 0 || peer->state == PEER_CONNECTING)
-        return;
-    int done = control_write(peer);
-    while (done == 1 && peer->state == PEER_JOINED) {
+/* 1: all written; 0: the socket is full; -1: disconnected. */
+static int frames_write(struct peer *peer) {
+    for (;;) {
         struct iovec parts[PARTS];
         int count = link_gather(&peer->frames, parts, PARTS);
         if (count == 0)
-            break;
-        struct msghdr msg = {.msg_iov = parts, .msg_iovlen = (size_t)count};
-        ssize_t n = sendmsg(peer->fd, &msg, MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN) {
-            done = 0;
-            break;
-        }
+            return 1;
+        ssize_t n = stream_write(&peer->stream, parts, count);
+        if (n == -EAGAIN)
+            return 0;
         if (n < 0) {
-            peer_disconnect(peer, strerror(errno));
-            return;
+            write_failed(peer, (int)n);
+            return -1;
         }
         link_written(&peer->frames, (size_t)n);
         peer->said_ms = clock_ms();
     }
-    if (done < 0)
+}
+
+static void peer_flush(struct peer *peer) {
+    list_remove(&peer->dirty);
+    if (peer->state != PEER_GREETING && peer->state != PEER_JOINED)
         return;
+    int done = stream_flush(&peer->stream);
+    if (done < 0 && done != -EAGAIN) {
+        write_failed(peer, done);
+        return;
+    }
+    done = done == 0 ? control_write(peer) : 0;
+    if (done == 1 && peer->state == PEER_JOINED)
+        done = frames_write(peer);
     /* nothing carried the acknowledgement: it goes alone, if much has come since */
     if (done == 1 && peer->state == PEER_JOINED && peer->frames.received - peer->frames.told >= 64 &&
         peer->frames.told < peer->frames.received) {
         ack_queue(peer);
         done = control_write(peer);
-        if (done < 0)
-            return;
     }
-    if (peer->wants_out != (done == 0))
-        watch(peer, done == 0);
+    if (done < 0)
+        return;
+    bool out = done == 0 || stream_wants_out(&peer->stream);
+    if (peer->wants_out != out)
+        watch(peer, out);
 }
 
 void peers_flush(struct proxy *proxy) {
@@ -249,11 +276,18 @@ void peers_flush(struct proxy *proxy) {
 /* The answer to our hello. */
 static bool hello_answered(struct peer *peer, const struct wire_frame *frame) {
     struct wire_hello hello;
+    char text[WIRE_REFUSE_MAX + 1];
+    if (frame->header.command == WIRE_REFUSE) {
+        wire_refusal(frame, text);
+        peer_refused(peer, "it refuses us: ", text);
+        return false;
+    }
     if (frame->header.command != WIRE_HELLO)
         return false;
     wire_hello(frame, &hello);
     if (hello.node != peer->node || hello.session == 0 || strcmp(hello.cluster, peer->proxy->cluster) != 0) {
-        log_warning("node %u: its address belongs to node %u of cluster \"%s\"", peer->node, hello.node, hello.cluster);
+        snprintf(text, sizeof text, "its address belongs to node %u of cluster \"%s\"", hello.node, hello.cluster);
+        peer_refused(peer, "", text);
         return false;
     }
     bool resumed = link_meet(&peer->frames, &hello, false, frame->header.flags & WIRE_F_RESUME, peer->frames.session);
@@ -267,6 +301,8 @@ static bool hello_answered(struct peer *peer, const struct wire_frame *frame) {
 }
 
 static bool frame_take(struct peer *peer, const struct wire_frame *frame) {
+    if (!(frame->header.flags & WIRE_F_TLS) == stream_is_encrypted(&peer->stream))
+        return false;
     if (peer->state == PEER_GREETING)
         return hello_answered(peer, frame);
     if (peer->state != PEER_JOINED || frame->header.command == WIRE_HELLO)
@@ -281,39 +317,92 @@ static bool frame_take(struct peer *peer, const struct wire_frame *frame) {
     return traffic_frame(peer, frame);
 }
 
+/* All whole frames in the buffer. false: the connection they came from is no more. */
+static bool frames_take(struct peer *peer) {
+    int fd = peer->stream.fd;
+    size_t at = 0;
+    for (;;) {
+        struct wire_frame frame;
+        long len = wire_parse(peer->buffer + at, peer->buffer_len - at, &frame);
+        if (len == 0)
+            break;
+        if (len < 0 || !frame_take(peer, &frame)) {
+            if (peer->state == PEER_JOINED)
+                log_warning("node %u: bad frame", peer->node);
+            peer_disconnect(peer, "bad frame");
+            return false;
+        }
+        if (peer->stream.fd != fd)
+            return false;
+        at += (size_t)len;
+    }
+    memmove(peer->buffer, peer->buffer + at, peer->buffer_len - at);
+    peer->buffer_len -= at;
+    return true;
+}
+
+static void read_failed(struct peer *peer, ssize_t result) {
+    if (result == -EPROTO && peer->state != PEER_JOINED)
+        peer_refused(peer, "", peer->stream.why);
+    peer_disconnect(peer, result == 0         ? "closed by the peer"
+                          : result == -EPROTO ? peer->stream.why
+                                              : strerror((int)-result));
+}
+
 static void peer_read(struct peer *peer) {
-    int fd = peer->fd;
-    for (int turns = 0; turns < 8; turns++) { /* then others have their turn */
-        ssize_t n = recv(fd, peer->buffer + peer->buffer_len, READ_BUFFER - peer->buffer_len, 0);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN)
+    for (int turns = 0; turns < READ_TURNS; turns++) { /* then others have their turn */
+        ssize_t n = stream_read(&peer->stream, peer->buffer + peer->buffer_len, READ_BUFFER - peer->buffer_len);
+        if (n == -EAGAIN)
             return;
         if (n <= 0) {
-            peer_disconnect(peer, n == 0 ? "closed by the peer" : strerror(errno));
+            read_failed(peer, n);
             return;
         }
         peer->buffer_len += (size_t)n;
         peer->heard_ms = clock_ms();
-        size_t at = 0;
-        for (;;) {
-            struct wire_frame frame;
-            long len = wire_parse(peer->buffer + at, peer->buffer_len - at, &frame);
-            if (len == 0)
-                break;
-            if (len < 0 || !frame_take(peer, &frame)) {
-                log_warning("node %u: bad frame", peer->node);
-                peer_disconnect(peer, "bad frame");
-                return;
-            }
-            if (peer->fd != fd)
-                return; /* disconnected meanwhile */
-            at += (size_t)len;
-        }
-        memmove(peer->buffer, peer->buffer + at, peer->buffer_len - at);
-        peer->buffer_len -= at;
-        if (n < 4096)
-            return; /* most likely all there was */
+        /* few: most likely all there was */
+        if (!frames_take(peer) || n < 4096)
+            return;
+    }
+}
+
+/* ---- getting there ---- */
+
+/* Tell the other side and the log that this connection will not do. */
+static void connection_refuse(struct peer *peer, const char *who, const char *why, const char *why_told) {
+    uint8_t bytes[sizeof(struct wire_header) + WIRE_REFUSE_MAX];
+    struct iovec part = {bytes, refusal_make(bytes, stream_is_encrypted(&peer->stream), why_told)};
+    (void)stream_write(&peer->stream, &part, 1);
+    peer_refused(peer, who, why);
+    peer_disconnect(peer, why);
+}
+
+static void greet(struct peer *peer) {
+    struct pki_identity identity = {0};
+    char why[STREAM_WHY], told[STREAM_WHY];
+    if (stream_is_encrypted(&peer->stream) &&
+        (!stream_identity(&peer->stream, &identity) || identity.node != peer->node)) {
+        snprintf(why, sizeof why, "the certificate at its address is of node %u (%s)", identity.node, identity.name);
+        snprintf(told, sizeof told, "your certificate is of node %u (%s), at the address of node %u", identity.node,
+                 identity.name, peer->node);
+        connection_refuse(peer, "", why, told);
+        return;
+    }
+    peer->state = PEER_GREETING;
+    hello_queue(peer, false);
+    peer_flush(peer);
+}
+
+static void secure(struct peer *peer) {
+    int done = stream_handshake(&peer->stream);
+    if (done == 1) {
+        greet(peer);
+    } else if (done == 0) {
+        if (peer->wants_out != stream_wants_out(&peer->stream))
+            watch(peer, stream_wants_out(&peer->stream));
+    } else {
+        peer_refused(peer, "", peer->stream.why);
+        peer_disconnect(peer, peer->stream.why);
     }
 }
 
@@ -327,14 +416,15 @@ static void peer_ready(struct peer *peer, int fd, uint32_t events) {
         }
         if (!(events & EPOLLOUT))
             return;
-        peer->state = PEER_GREETING;
-        hello_queue(peer, false);
-        peer_flush(peer);
+        peer->state = PEER_SECURING;
+    }
+    if (peer->state == PEER_SECURING) {
+        secure(peer);
         return;
     }
     if (events & EPOLLOUT)
         peer_flush(peer);
-    if (peer->fd == fd && events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+    if (peer->stream.fd == fd && events & (EPOLLIN | EPOLLHUP | EPOLLERR))
         peer_read(peer);
 }
 
@@ -351,85 +441,16 @@ static void on_peer(void *context, int fd, uint32_t events) {
 
 /* ---- accepting ---- */
 
-static void stranger_free(struct stranger *stranger) {
-    if (stranger->fd >= 0) {
-        (void)dvk_watch_fd(stranger->proxy->dvk, stranger->fd, 0, NULL, NULL);
-        close(stranger->fd);
-    }
-    list_remove(&stranger->link);
-    free(stranger);
-}
-
-static void stranger_adopt(struct stranger *stranger, const struct wire_frame *frame) {
-    struct proxy *proxy = stranger->proxy;
-    struct wire_hello hello;
-    wire_hello(frame, &hello);
-    struct peer *peer = peer_find(proxy, hello.node);
-    if (!peer || hello.node <= proxy->node || hello.session == 0 || strcmp(hello.cluster, proxy->cluster) != 0 ||
-        stranger->from.s_addr != peer->address.sin_addr.s_addr) {
-        /* also a node that joined just now and that dvkd has not told us of: it tries again */
-        log_debug("refused a connection that says it is node %u", hello.node);
-        stranger_free(stranger);
-        return;
-    }
-    if (peer->fd >= 0)
+void peer_accepted(struct peer *peer, struct stream *stream, const struct wire_hello *hello) {
+    if (peer->stream.fd >= 0)
         peer_disconnect(peer, "it connects anew");
-    peer->fd = steal_fd(&stranger->fd);
-    (void)dvk_watch_fd(proxy->dvk, peer->fd, 0, NULL, NULL);
-    stranger_free(stranger);
-    bool resumed = link_meet(&peer->frames, &hello, true, false, session_new());
+    peer->stream = stream_steal(stream);
+    bool resumed = link_meet(&peer->frames, hello, true, false, session_new());
     hello_queue(peer, resumed);
     watch(peer, false);
-    if (peer->fd < 0)
+    if (peer->stream.fd < 0)
         return;
     joined(peer, resumed);
-}
-
-static void on_stranger(void *context, int fd, uint32_t events) {
-    struct stranger *stranger = context;
-    (void)events;
-    ssize_t n = recv(fd, stranger->buffer + stranger->len, sizeof stranger->buffer - stranger->len, 0);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    if (n <= 0) {
-        stranger_free(stranger);
-        return;
-    }
-    stranger->len += (size_t)n;
-    struct wire_frame frame;
-    long len = wire_parse(stranger->buffer, stranger->len, &frame);
-    if (len > 0 && frame.header.command == WIRE_HELLO)
-        stranger_adopt(stranger, &frame);
-    else if (len != 0 || stranger->len == sizeof stranger->buffer)
-        stranger_free(stranger);
-}
-
-static void on_listen(void *context, int fd, uint32_t events) {
-    struct proxy *proxy = context;
-    (void)events;
-    struct sockaddr_in from;
-    socklen_t len = sizeof from;
-    int peer_fd = accept4(fd, (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (peer_fd < 0)
-        return;
-    unsigned count = 0;
-    list_each(s, &proxy->strangers, struct stranger, link) {
-        count++;
-    }
-    if (count >= STRANGERS_MAX) {
-        struct stranger *oldest = list_first(&proxy->strangers, struct stranger, link);
-        stranger_free(oldest);
-    }
-    struct stranger *stranger = calloc(1, sizeof *stranger);
-    if (!stranger) {
-        close(peer_fd);
-        return;
-    }
-    socket_prepare(peer_fd);
-    *stranger = (struct stranger){.proxy = proxy, .fd = peer_fd, .from = from.sin_addr, .since_ms = clock_ms()};
-    list_append(&proxy->strangers, &stranger->link);
-    if (dvk_watch_fd(proxy->dvk, peer_fd, EPOLLIN, on_stranger, stranger) < 0)
-        stranger_free(stranger);
 }
 
 int peers_listen(struct proxy *proxy) {
@@ -476,7 +497,7 @@ void peer_up(struct proxy *proxy, uint32_t node, const char *address) {
     peer->proxy = proxy;
     peer->node = node;
     peer->address = parsed;
-    peer->fd = -1;
+    peer->stream = STREAM_NONE;
     peer->buffer = buffer;
     peer->backoff_ms = BACKOFF_MIN_MS;
     list_init(&peer->dirty);
@@ -507,16 +528,14 @@ void peer_down(struct proxy *proxy, uint32_t node) {
 void peers_tick(void *context) {
     struct proxy *proxy = context;
     int64_t now = clock_ms();
-    list_each(stranger, &proxy->strangers, struct stranger, link) {
-        if (now - stranger->since_ms > CONNECT_MS)
-            stranger_free(stranger);
-    }
+    strangers_tick(proxy, now);
     list_each(peer, &proxy->peers, struct peer, link) {
         switch (peer->state) {
         case PEER_APART:
             retry_later(peer);
             break;
         case PEER_CONNECTING:
+        case PEER_SECURING:
         case PEER_GREETING:
             if (now - peer->since_ms > CONNECT_MS)
                 peer_disconnect(peer, "no answer");
@@ -543,9 +562,7 @@ void peers_close(struct proxy *proxy) {
     struct peer *peer;
     while ((peer = list_first(&proxy->peers, struct peer, link)))
         peer_down(proxy, peer->node);
-    struct stranger *stranger;
-    while ((stranger = list_first(&proxy->strangers, struct stranger, link)))
-        stranger_free(stranger);
+    strangers_close(proxy);
     if (proxy->listen_fd >= 0) {
         (void)dvk_watch_fd(proxy->dvk, proxy->listen_fd, 0, NULL, NULL);
         close(proxy->listen_fd);

@@ -2,9 +2,10 @@
 /*
  * dvs-proxy: carries messages between this node and its peers.
  *
- *   main.c     options, loop                    peer.c     connections: connect, accept, hello, read, write
+ *   main.c     options, loop                    peer.c     connections: connect, hello, read, write
+ *   accept.c   connections that others make     tls.c      streams, encrypted or clear
  *   traffic.c  messages: libdvk <-> frames      link.c     sessions, sequence numbers, resend (pure)
- *   wire.c     the frames' parser (pure)
+ *   control.c  what dvkd asks                   wire.c     the frames' parser (pure)
  *
  * A *pending* is a request of this node that waits for its reply from a peer. An *incoming* is a peer's request that a
  * process of this node works on.
@@ -15,6 +16,7 @@
 #include "dvk/list.h"
 #include "dvk/relay.h"
 #include "proxy/link.h"
+#include "proxy/tls.h"
 
 #include <netinet/in.h>
 
@@ -27,6 +29,7 @@
 enum peer_state {
     PEER_APART,      /* no connection; the connector has a timer to try again */
     PEER_CONNECTING, /* TCP is being connected */
+    PEER_SECURING,   /* TLS shakes hands */
     PEER_GREETING,   /* connector: waits for the answer to its hello */
     PEER_JOINED,
 };
@@ -38,8 +41,9 @@ struct peer {
     uint32_t node;
     struct sockaddr_in address;
     enum peer_state state;
-    int fd;
+    struct stream stream;
     bool wants_out;
+    char refusal[STREAM_WHY + 32]; /* what was last said about not being connected: it is said once */
     uint8_t *buffer; /* what was read and is not yet a whole frame */
     size_t buffer_len;
     struct wire_header control; /* a hello or ack that is being written, ahead of the queue */
@@ -56,15 +60,34 @@ struct peer {
     struct link by_tag[64]; /* incomings */
 };
 
+enum stranger_state {
+    STRANGER_SILENT,   /* not a byte yet */
+    STRANGER_SECURING, /* TLS shakes hands */
+    STRANGER_GREETING, /* its hello is awaited */
+    STRANGER_ASKING,   /* it wants to join the cluster: its request is awaited, then dvkd's answer */
+    STRANGER_LEAVING,  /* it was refused, or has its answer: until it has read that and ends */
+};
+
 /* A connection that was accepted and has not said who it is. */
 struct stranger {
     struct link link;
     struct proxy *proxy;
-    int fd;
+    struct stream stream;
+    enum stranger_state state;
     struct in_addr from;
-    int64_t since_ms;
+    int64_t until_ms; /* it is given up then */
+    uint64_t id;      /* of a request to join that dvkd has */
+    char *text;       /* a request to join, or its answer */
+    size_t text_len, text_at;
     size_t len;
-    uint8_t buffer[sizeof(struct wire_header) + sizeof(struct wire_hello)];
+    uint8_t buffer[sizeof(struct wire_header) + WIRE_REFUSE_MAX];
+};
+
+/* The refusals told last: one that tries again and again is told of once a minute. */
+struct refusal {
+    struct in_addr from;
+    int64_t at_ms;
+    char why[STREAM_WHY];
 };
 
 struct pending {
@@ -93,9 +116,13 @@ struct proxy {
     struct dvk *dvk;
     uint32_t node;
     char cluster[64];
+    struct tls *tls; /* NULL: no certificate; links are clear then, and nobody can join */
+    bool clear;      /* links are not encrypted */
     struct sockaddr_in listen_address;
     int listen_fd;
     struct link peers, strangers, dirty;
+    struct refusal refusals[8];
+    uint64_t last_join;
     bool blocking; /* in a dvk_receive that may sleep */
     struct link hints[BUCKETS];
     /* pendings by tag: low 24 bits an index, above them a generation */
@@ -116,6 +143,27 @@ void peer_mark_dirty(struct peer *peer);
 void peers_flush(struct proxy *proxy);
 void peers_tick(void *context); /* each second */
 void peers_close(struct proxy *proxy);
+/* A stream of a peer that has said hello. Takes over the stream. */
+void peer_accepted(struct peer *peer, struct stream *stream, const struct wire_hello *hello);
+/* Say once, and not again while it stays so, why there is no connection. */
+void peer_refused(struct peer *peer, const char *who, const char *why);
+uint64_t session_new(void);
+void socket_prepare(int fd);
+
+/* accept.c */
+void on_listen(void *context, int fd, uint32_t events);
+void strangers_tick(struct proxy *proxy, int64_t now_ms);
+void strangers_close(struct proxy *proxy);
+/* dvkd's answer (one line) to a request to join. Harmless if who asked has gone. */
+void stranger_answer(struct proxy *proxy, uint64_t id, const char *text);
+/* Make a refusal in bytes (with room for WIRE_REFUSE_MAX); its length. */
+size_t refusal_make(uint8_t *bytes, bool encrypted, const char *why);
+
+/* control.c */
+void control_request(struct proxy *proxy, const struct dvk_event *event);
+/* Hand a request to join (text of a JSON object) to dvkd. false: it is no such thing. */
+bool control_join(struct proxy *proxy, uint64_t id, struct in_addr from, const char *text, size_t len);
+
 /* "address:port", IPv4. */
 int address_parse(const char *text, struct sockaddr_in *out);
 

@@ -368,6 +368,9 @@ void traffic_event(void *context, const struct dvk_event *event) {
     case DVK_EVENT_DC_GONE:
         hints_drop(proxy, event->dc, 0);
         break;
+    case DVK_EVENT_CONTROL:
+        control_request(proxy, event);
+        break;
     default:
         break;
     }

@@ -56,6 +56,8 @@ void wire_seal(struct wire_header *header, const void *body, size_t body_len) {
     header->version = WIRE_VERSION;
     header->body_len = (uint32_t)body_len;
     header->crc = 0;
+    if (header->flags & WIRE_F_TLS)
+        return;
     uint32_t crc = wire_crc32c(0, header, sizeof *header);
     header->crc = wire_crc32c(crc, body, body_len);
 }
@@ -66,6 +68,8 @@ static bool lengths_are_right(const struct wire_header *header) {
         return header->body_len == sizeof(struct wire_hello) && header->sequence == 0;
     case WIRE_ACK:
         return header->body_len == 0 && header->sequence == 0;
+    case WIRE_REFUSE:
+        return header->body_len >= 1 && header->body_len <= WIRE_REFUSE_MAX && header->sequence == 0;
     case WIRE_CANCEL:
         return header->body_len == 0 && header->sequence != 0;
     case WIRE_REQUEST:
@@ -75,6 +79,15 @@ static bool lengths_are_right(const struct wire_header *header) {
     default:
         return false;
     }
+}
+
+static bool checksum_is_right(const struct wire_header *header, const uint8_t *body) {
+    if (header->flags & WIRE_F_TLS)
+        return header->crc == 0;
+    struct wire_header zeroed = *header;
+    zeroed.crc = 0;
+    uint32_t crc = wire_crc32c(0, &zeroed, sizeof zeroed);
+    return wire_crc32c(crc, body, header->body_len) == header->crc;
 }
 
 long wire_parse(const uint8_t *bytes, size_t len, struct wire_frame *frame) {
@@ -93,10 +106,7 @@ long wire_parse(const uint8_t *bytes, size_t len, struct wire_frame *frame) {
     if (len < total)
         return 0;
     frame->body = bytes + sizeof *header;
-    struct wire_header zeroed = *header;
-    zeroed.crc = 0;
-    uint32_t crc = wire_crc32c(0, &zeroed, sizeof zeroed);
-    if (wire_crc32c(crc, frame->body, header->body_len) != header->crc)
+    if (!checksum_is_right(header, frame->body))
         return -EPROTO;
     if (header->body_len >= DVK_MESSAGE_SIZE) {
         struct dvk_message message;
@@ -119,4 +129,11 @@ void wire_message(const struct wire_frame *frame, struct dvk_message *message, c
 void wire_hello(const struct wire_frame *frame, struct wire_hello *hello) {
     memcpy(hello, frame->body, sizeof *hello);
     hello->cluster[sizeof hello->cluster - 1] = 0;
+}
+
+void wire_refusal(const struct wire_frame *frame, char text[static WIRE_REFUSE_MAX + 1]) {
+    size_t len = frame->header.body_len;
+    for (size_t i = 0; i < len; i++)
+        text[i] = frame->body[i] >= ' ' && frame->body[i] < 0x7f ? (char)frame->body[i] : '?';
+    text[len] = 0;
 }

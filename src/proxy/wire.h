@@ -6,6 +6,7 @@
  *     HELLO                   struct wire_hello
  *     REQUEST, SEND, REPLY    struct dvk_message, then its data_len bytes
  *     CANCEL, ACK             nothing
+ *     REFUSE                  text: why the sender will not talk to the receiver, instead of a HELLO's answer
  *
  * The node with the higher id connects. It sends HELLO first; the other checks it and answers with its own. Then frames
  * with sequence numbers flow both ways (REQUEST, SEND, REPLY, CANCEL: 1, 2, 3 ... within a session); each frame of any
@@ -33,15 +34,17 @@ enum wire_command {
     WIRE_REPLY = 4,
     WIRE_CANCEL = 5, /* tag: end that request early; its REPLY still comes */
     WIRE_ACK = 6,    /* acknowledges, keeps alive; no sequence number */
+    WIRE_REFUSE = 24, /* before the end of a connection that is not taken; no sequence number */
     WIRE_COMMAND_END
 };
 
 enum wire_flags {
-    WIRE_F_TLS = 1u << 0,    /* reserved: the connection is encrypted, crc is 0 */
+    WIRE_F_TLS = 1u << 0,    /* the connection is encrypted, crc is 0: on all of its frames, or on none */
     WIRE_F_LZ4 = 1u << 1,    /* reserved: the body is compressed */
     WIRE_F_RESUME = 1u << 2, /* HELLO answer: the sessions of both sides go on */
 };
-#define WIRE_F_KNOWN WIRE_F_RESUME
+#define WIRE_F_KNOWN (WIRE_F_TLS | WIRE_F_RESUME)
+#define WIRE_REFUSE_MAX 200u /* bytes of a refusal's text */
 
 struct wire_header {
     uint32_t magic;
@@ -85,10 +88,12 @@ long wire_parse(const uint8_t *bytes, size_t len, struct wire_frame *frame);
 
 /* The message of a REQUEST, SEND or REPLY frame, copied out; data follows it in body. */
 void wire_message(const struct wire_frame *frame, struct dvk_message *message, const uint8_t **data);
+/* The text of a REFUSE frame, NUL-terminated, what cannot be printed replaced. */
+void wire_refusal(const struct wire_frame *frame, char text[static WIRE_REFUSE_MAX + 1]);
 /* The hello of a HELLO frame; cluster is NUL-terminated in the copy. */
 void wire_hello(const struct wire_frame *frame, struct wire_hello *hello);
 
-/* Write magic, version, body_len and crc into header, for a frame of header and body. */
+/* Write magic, version, body_len and crc (0 where flags say TLS) into header, for a frame of header and body. */
 void wire_seal(struct wire_header *header, const void *body, size_t body_len);
 
 /* CRC-32C (Castagnoli); crc: of what came before, 0 at the start. */

@@ -105,6 +105,8 @@ void dvk_timer_cancel(struct dvk *dvk, uint64_t id) {
 }
 
 void dvk_wake(struct dvk *dvk) {}
+int dvk_control_reply(struct dvk *dvk, uint64_t id, const char *text) { return 0; }
+int dvk_control_send(struct dvk *dvk, const char *text) { return 0; }
 bool dvk_relay_is_send(const struct dvk_request *req) { return ((const struct local *)req)->is_send; }
 
 static void answered(struct dvk_request *req) {
@@ -262,7 +264,7 @@ static void frame_write(struct input *in, struct end *end) {
     uint8_t kind = input_byte(in), how = input_byte(in);
     struct wire_header *header = &frame.header;
     size_t len = 0;
-    header->command = kind % 7;
+    header->command = kind % 8 < 7 ? kind % 8 : WIRE_REFUSE;
     header->acknowledged = how & 1 ? input_u64(in) : input_byte(in);
     header->tag = how & 2 ? end->tag : input_byte(in);
     header->dc = how & 4 ? input_u16(in) : 1;
@@ -275,6 +277,8 @@ static void frame_write(struct input *in, struct end *end) {
         strcpy(hello.cluster, "c");
         memcpy(frame.body, &hello, len = sizeof hello);
         end->sequence = how & 0x80 ? input_byte(in) : 0;
+    } else if (header->command == WIRE_REFUSE) {
+        memset(frame.body, input_byte(in), len = input_byte(in));
     } else if (header->command != WIRE_ACK && header->command != WIRE_CANCEL) {
         struct dvk_message message = {.type = 5};
         message.source = how & 0x10 ? input_u64(in) : dvk_endpoint_make(1, 100);
@@ -284,7 +288,7 @@ static void frame_write(struct input *in, struct end *end) {
         memcpy(frame.body, &message, sizeof message);
         len = sizeof message + message.data_len;
     }
-    if (header->command != WIRE_HELLO && header->command != WIRE_ACK)
+    if (header->command != WIRE_HELLO && header->command != WIRE_ACK && header->command != WIRE_REFUSE)
         header->sequence = how & 0x40 ? input_u64(in) : ++end->sequence;
     wire_seal(header, frame.body, len);
     put(end, &frame, sizeof *header + len);
@@ -376,7 +380,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     memset(timers, 0, sizeof timers);
     memset(locals, 0, sizeof locals);
     memset(calls, 0, sizeof calls);
-    proxy = (struct proxy){.dvk = &the_dvk, .node = SELF, .cluster = "c", .listen_fd = -1};
+    proxy = (struct proxy){.dvk = &the_dvk, .node = SELF, .cluster = "c", .clear = true, .listen_fd = -1};
     MUST(address_parse("127.0.0.1:0", &proxy.listen_address) == 0);
     list_init(&proxy.peers);
     list_init(&proxy.strangers);

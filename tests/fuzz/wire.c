@@ -23,6 +23,10 @@ static void parse(const uint8_t *bytes, size_t len) {
         struct wire_hello hello;
         wire_hello(&frame, &hello);
         MUST(memchr(hello.cluster, 0, sizeof hello.cluster));
+    } else if (total > 0 && frame.header.command == WIRE_REFUSE) {
+        char text[WIRE_REFUSE_MAX + 1];
+        wire_refusal(&frame, text);
+        MUST(strlen(text) == frame.header.body_len);
     } else if (total > 0 && frame.header.body_len) {
         struct dvk_message message;
         const uint8_t *data;
@@ -34,7 +38,7 @@ static void parse(const uint8_t *bytes, size_t len) {
 
 static void parse_sealed(struct input *in) {
     uint8_t bytes[4096];
-    struct wire_header header = {.command = input_byte(in) % 8};
+    struct wire_header header = {.command = input_byte(in) % 32};
     header.flags = input_byte(in);
     header.sequence = input_byte(in);
     header.acknowledged = input_byte(in);

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "cluster/pki.h"
 #include "common/cleanup.h"
 #include "fake_dvkd.h"
 
@@ -20,6 +21,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -30,6 +32,7 @@ enum { ECHO = 1, HOLD, STATE };
 enum { IDS = 100000 };
 
 static const char *proxy_path;
+static char certificates[64]; /* directory; empty: links are clear */
 static struct fake_dvkd *fakes[3];
 static pid_t proxies[3];
 static int proxy_numbers[3];
@@ -168,7 +171,12 @@ static void proxy_start(uint32_t node) {
         }
         fcntl(3, F_SETFD, 0);
         setenv("DVS_LOG", "error", 0);
-        execl(proxy_path, "dvs-proxy", "--node", number, "--listen", listen_on, "--name", number, (char *)NULL);
+        char directory[96];
+        snprintf(directory, sizeof directory, "%s/%s", certificates, number);
+        if (*certificates)
+            execl(proxy_path, "dvs-proxy", "--node", number, "--listen", listen_on, "--name", number, "--tls", directory,
+                  (char *)NULL);
+        execl(proxy_path, "dvs-proxy", "--node", number, "--listen", listen_on, "--name", number, "--clear", (char *)NULL);
         _exit(127);
     }
     close(fd);
@@ -483,8 +491,32 @@ static void test_garbage(void **state) {
     }
 }
 
+/* The nodes of one cluster. */
+static void certificates_make(void) {
+    char directory[96];
+    strcpy(certificates, "/tmp/dvs-test-proxy-XXXXXX");
+    assert_non_null(mkdtemp(certificates));
+    assert_int_equal(pki_ca_create(certificates, "test", NULL), 0);
+    for (uint32_t node = 1; node <= 2; node++) {
+        struct pki_identity identity = {.cluster = "test", .node = node};
+        snprintf(identity.name, sizeof identity.name, "n%u", node);
+        snprintf(directory, sizeof directory, "%s/%u", certificates, node);
+        assert_int_equal(mkdir(directory, 0700), 0);
+        assert_int_equal(pki_node_create(directory, certificates, &identity, NULL), 0);
+    }
+}
+
+static void certificates_remove(void) {
+    static const char *const files[] = {"ca.crt", "ca.key", "1/ca.crt", "1/node.crt", "1/node.key", "1",
+                                        "2/ca.crt", "2/node.crt", "2/node.key", "2", ""};
+    char path[96];
+    for (size_t i = 0; *certificates && i < ARRAY_LENGTH(files); i++) {
+        snprintf(path, sizeof path, "%s/%s", certificates, files[i]);
+        (void)remove(path);
+    }
+}
+
 int main(int argc, char **argv) {
-    (void)argc;
     proxy_path = argv[1];
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
@@ -496,5 +528,9 @@ int main(int argc, char **argv) {
     };
     if (!proxy_path)
         return 77;
-    return cmocka_run_group_tests_name("proxy", tests, NULL, NULL);
+    if (argc > 2 && strcmp(argv[2], "tls") == 0)
+        certificates_make();
+    int failed = cmocka_run_group_tests_name("proxy", tests, NULL, NULL);
+    certificates_remove();
+    return failed;
 }

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What dvkd asks of the proxy (src/dvkd/README.md, "dvkd and the proxy"), and what it is told:
+ *
+ *   dvkd -> proxy   {"op": "join-answer", "id", "answer": {...}}         {}
+ *   proxy -> dvkd   {"event": "join", "id", "from": "1.2.3.4", "request": {...}}
+ */
+#include "common/cleanup.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "proxy/proxy.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+
+static json_t *join_answer(struct proxy *proxy, const json_t *request) {
+    cleanup_free char *text = json_dumps(json_object_get(request, "answer"), JSON_COMPACT);
+    json_int_t id;
+    if (text && field_integer(request, "id", &id) && id > 0)
+        stranger_answer(proxy, (uint64_t)id, text);
+    return json_object();
+}
+
+void control_request(struct proxy *proxy, const struct dvk_event *event) {
+    static const struct {
+        const char *op;
+        json_t *(*answer)(struct proxy *proxy, const json_t *request);
+    } table[] = {{"join-answer", join_answer}};
+    cleanup_json json_t *request = json_loads(event->text, 0, NULL);
+    const char *op = field_string(request, "op");
+    cleanup_json json_t *answer = NULL;
+    for (unsigned i = 0; i < event->fd_count; i++)
+        close(event->fds[i]);
+    for (size_t i = 0; op && i < ARRAY_LENGTH(table); i++)
+        if (strcmp(op, table[i].op) == 0)
+            answer = table[i].answer(proxy, request);
+    cleanup_free char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
+    if (dvk_control_reply(proxy->dvk, event->id, text ? text : "{\"error\":\"not known\"}") < 0)
+        log_warning("dvkd's request \"%s\" could not be answered", op ? op : "");
+}
+
+bool control_join(struct proxy *proxy, uint64_t id, struct in_addr from, const char *text, size_t len) {
+    char address[INET_ADDRSTRLEN] = "";
+    inet_ntop(AF_INET, &from, address, sizeof address);
+    json_t *request = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
+    if (!json_is_object(request)) {
+        json_decref(request);
+        return false;
+    }
+    cleanup_json json_t *event = json_pack("{s:s, s:I, s:s, s:o}", "event", "join", "id", (json_int_t)id, "from",
+                                           address, "request", request);
+    cleanup_free char *event_text = event ? json_dumps(event, JSON_COMPACT) : NULL;
+    return event_text && dvk_control_send(proxy->dvk, event_text) == 0;
+}
