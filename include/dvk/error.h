@@ -29,6 +29,12 @@ enum dvk_error {
     DVK_ENOQUORUM = 2014,    /* this node is not in a quorate partition */
     DVK_ENODAEMON = 2015,    /* dvkd is not running or went away */
     DVK_EVERSION = 2016,     /* peer speaks another protocol version */
+    DVK_ECONFLICT = 2031,    /* the key is not in the revision that was expected */
+    DVK_ENOKEY = 2032,       /* there is no such key */
+    DVK_EUNKNOWN = 2033,     /* the change was under way when quorum was lost: it may have taken effect, or may not */
+    DVK_ELOST = 2034,        /* the lock or office is not ours any more */
+    DVK_ENOTMEMBER = 2035,   /* not a member of the group, or not holding that lock */
+    DVK_EGAP = 2036,         /* changes were missed: read the keys anew */
 };
 
 /* A short text for a negative result of a DVK call, e.g. "node unreachable"; also knows errnos.

@@ -40,11 +40,15 @@ enum dvk_broker_type {
     DVK_BROKER_GUEST_UNBIND = 6, /* dc, endpoint, flags MOVED */
     DVK_BROKER_DC_FIND = 96,  /* text: a DC's name, or its id in digits. answer: dc */
     DVK_BROKER_DC_NODES = 97, /* dc. answer: text: the ids of its nodes, uint32_t each, ascending */
+    DVK_BROKER_SERVICE = 70,     /* groups and services: see service_protocol.h */
     /* client -> dvkd, not answered */
+    DVK_BROKER_SERVICE_CANCEL = 71,
+    DVK_BROKER_SERVICE_TAKEN = 72,
     DVK_BROKER_CONTROL_REPLY = 16, /* id of the CONTROL, text */
     DVK_BROKER_CONTROL_SEND = 17,  /* text */
     DVK_BROKER_CHANNEL_CLOSED = 18, /* channel: the peer broke the protocol or we are done with it */
     /* dvkd -> client */
+    DVK_BROKER_SERVICE_EVENT = 80,
     DVK_BROKER_CHANNEL = 32,  /* somebody connected to us: dc, endpoint = ours, peer = theirs, channel, side,
                                  flags PROXY; fds [memfd, socket, peer's doorbell], or none when the channel
                                  is known and only `peer` is new. Sent before the connecting side's answer.

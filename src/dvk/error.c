@@ -19,6 +19,12 @@ static const char *const texts[] = {
     [DVK_ENOQUORUM - DVK_ERROR_BASE] = "no quorum",
     [DVK_ENODAEMON - DVK_ERROR_BASE] = "dvkd is not running",
     [DVK_EVERSION - DVK_ERROR_BASE] = "protocol version differs",
+    [DVK_ECONFLICT - DVK_ERROR_BASE] = "not in the expected revision",
+    [DVK_ENOKEY - DVK_ERROR_BASE] = "no such key",
+    [DVK_EUNKNOWN - DVK_ERROR_BASE] = "outcome unknown: quorum was lost on the way",
+    [DVK_ELOST - DVK_ERROR_BASE] = "lost to others",
+    [DVK_ENOTMEMBER - DVK_ERROR_BASE] = "not a member or holder",
+    [DVK_EGAP - DVK_ERROR_BASE] = "changes were missed",
 };
 
 const char *dvk_strerror(int error) {

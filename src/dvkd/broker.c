@@ -167,8 +167,12 @@ static void handle_unbind(struct client *client, const struct dvk_broker_packet 
     struct registry *registry = &client->broker->registry;
     struct endpoint *endpoint = registry_find_endpoint(registry, packet->dc, packet->endpoint);
     int result = !endpoint || endpoint->context != client->context || endpoint->guest ? -DVK_ENOTBOUND : 0;
-    if (result == 0)
+    if (result == 0) {
+        if (client->broker->host.endpoint_gone)
+            client->broker->host.endpoint_gone(client->broker->host.context, client, packet->dc,
+                                               endpoint_address(endpoint));
         registry_unbind(registry, endpoint);
+    }
     struct dvk_broker_packet answer = client_answer(packet, result);
     client_send(client, &answer, NULL, NULL, 0);
 }
@@ -219,6 +223,14 @@ void broker_packet(struct client *client, const struct dvk_broker_packet *packet
         break;
     case DVK_BROKER_DC_NODES:
         broker_dc_nodes(client, packet);
+        break;
+    case DVK_BROKER_SERVICE:
+    case DVK_BROKER_SERVICE_CANCEL:
+    case DVK_BROKER_SERVICE_TAKEN:
+        if (client->broker->host.service)
+            client->broker->host.service(client->broker->host.context, client, packet, text);
+        else
+            client_violation(client, "there are no services");
         break;
     default:
         client_violation(client, "unknown packet type");

@@ -34,6 +34,10 @@ struct broker_host {
     int (*cell_start)(void *context, uint32_t dc);
     /* An unasked JSON text of a cell's servers. */
     void (*cell_event)(void *context, uint32_t dc, const json_t *event);
+    /* Something for groups and services (dvk/service_protocol.h). NULL: there are none. */
+    void (*service)(void *context, struct client *client, const struct dvk_broker_packet *packet, const char *text);
+    /* A client has unbound an endpoint itself. May be NULL. */
+    void (*endpoint_gone)(void *context, struct client *client, uint32_t dc, dvk_endpoint endpoint);
     /* A client has gone (its endpoints are unbound already). */
     void (*client_gone)(void *context, struct client *client);
     /* The DC with that name or id. 0 or -DVK_ENODC. */

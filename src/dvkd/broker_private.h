@@ -22,6 +22,7 @@ struct client {
     size_t output_bytes;
     struct list controls;     /* struct control */
     unsigned waiting_connects;
+    struct service_client *service; /* services_glue.c's */
 };
 
 struct up_node {

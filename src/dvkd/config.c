@@ -3,6 +3,7 @@
 
 #include "common/cleanup.h"
 
+#include <dvk/error.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +34,13 @@ bool config_name_is_valid(const char *name) {
     return true;
 }
 
-struct config *config_new(void) { return calloc(1, sizeof(struct config)); }
+struct config *config_new(void) {
+    struct config *config = calloc(1, sizeof *config);
+    if (!config || objects_init(&config->objects) == 0)
+        return config;
+    config_free(config);
+    return NULL;
+}
 
 static void dc_free(struct config_dc *dc) {
     if (!dc)
@@ -50,6 +57,7 @@ void config_free(struct config *config) {
         free(config->nodes[i]);
     for (unsigned i = 0; i <= DVK_MAX_DC; i++)
         dc_free(config->dcs[i]);
+    objects_clear(&config->objects);
     free(config);
 }
 
@@ -183,13 +191,16 @@ json_t *config_to_json(const struct config *config) {
     for (unsigned i = 1; i <= DVK_MAX_DC; i++)
         if (config->dcs[i])
             json_array_append_new(dcs, config_dc_to_json(config->dcs[i]));
-    return json_pack("{s:I, s:I, s:I, s:o, s:o}", "view", (json_int_t)config->view, "epoch", (json_int_t)config->epoch,
-                     "last_dc", (json_int_t)config->last_dc, "nodes", nodes, "dcs", dcs);
+    return json_pack("{s:I, s:I, s:I, s:o, s:o, s:O}", "view", (json_int_t)config->view, "epoch",
+                     (json_int_t)config->epoch, "last_dc", (json_int_t)config->last_dc, "nodes", nodes, "dcs", dcs,
+                     "objects", config->objects.rows);
 }
 
 int config_from_json(const json_t *json, struct config **out) {
     json_int_t view, epoch, last_dc = field_integer_or(json, "last_dc", 0, DVK_MAX_DC, -1);
     const json_t *nodes = json_object_get(json, "nodes"), *dcs = json_object_get(json, "dcs"), *item;
+    json_t *objects = json_object_get(json, "objects");
+    const char *key;
     if (!field_integer(json, "view", &view) || !field_integer(json, "epoch", &epoch) || view < 0 || epoch < 0 ||
         last_dc < 0 || !json_is_array(nodes) || !json_is_array(dcs))
         return -EINVAL;
@@ -201,6 +212,7 @@ int config_from_json(const json_t *json, struct config **out) {
     config->last_dc = (uint32_t)last_dc;
     int result = 0;
     size_t i;
+    json_object_foreach(objects, key, item) if (result == 0) result = objects_add_row(&config->objects, key, item);
     json_array_foreach(nodes, i, item) if (result == 0) result = config_add_node_json(config, item);
     json_array_foreach(dcs, i, item) if (result == 0) result = config_add_dc_json(config, item);
     if (result < 0) {
@@ -317,10 +329,20 @@ static int apply_dc_remove(struct config *config, const json_t *change, struct c
     if (config_dc_is_live(dc) && !field_true(change, "force"))
         return failure_set(failure, -EBUSY, "dc-running", "dvs kill ends it; dvs rm --force does both",
                            "container %s is running", dc->name);
-    *effect = (struct config_effect){.dc = dc->id, .removed = true};
+    *effect = (struct config_effect){.dc = dc->id, .removed = true, .objects = true};
+    objects_remove_dc(&config->objects, dc->id);
     config->dcs[dc->id] = NULL;
     dc_free(dc);
     return 0;
+}
+
+static int apply_object(struct config *config, const json_t *change, struct config_effect *effect,
+                        struct failure *failure) {
+    json_int_t dc = field_integer_or(change, "dc", 1, DVK_MAX_DC, 0);
+    if (dc && !config->dcs[dc])
+        return failure_set(failure, -DVK_ENODC, "no-such-dc", "dvs ls lists them", "there is no container %lld", dc);
+    effect->objects = true;
+    return objects_apply(&config->objects, config->epoch + 1, change, failure);
 }
 
 int config_apply(struct config *config, const json_t *change, struct config_effect *effect, struct failure *failure) {
@@ -330,14 +352,15 @@ int config_apply(struct config *config, const json_t *change, struct config_effe
     } table[] = {{"node-set", apply_node_set},
                  {"dc-create", apply_dc_create},
                  {"dc-state", apply_dc_state},
-                 {"dc-remove", apply_dc_remove}};
+                 {"dc-remove", apply_dc_remove},
+                 {"object", apply_object}};
     const char *op = field_string(change, "op");
     *effect = (struct config_effect){0};
     for (unsigned i = 0; op && i < ARRAY_LENGTH(table); i++)
         if (strcmp(op, table[i].op) == 0) {
             int result = table[i].apply(config, change, effect, failure);
             if (result == 0)
-                config->epoch++;
+                effect->epoch = ++config->epoch;
             return result;
         }
     return bad_change(failure, "unknown change");

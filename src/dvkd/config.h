@@ -8,6 +8,7 @@
  *   {"op": "dc-create", "name" ("": choose one), "nodes": [ids], "primary": id, "created": unix time, "spec": {...}}
  *   {"op": "dc-state", "dc", "serial", "state", "reason"?, "exit_status"?}
  *   {"op": "dc-remove", "dc", "serial", "force"?}
+ *   {"op": "object", ...}: see objects.h; its revision is the epoch that it makes
  * It is applied as a whole or refused as a whole; each one that is applied adds 1 to the epoch.
  *
  * (view, epoch) orders states: `view` counts the quorate views of the cluster, so that a state that went on in a
@@ -21,6 +22,7 @@
 
 #include "common/failure.h"
 #include "common/json.h"
+#include "dvkd/objects.h"
 
 #include <dvk/endpoint.h>
 #include <stdbool.h>
@@ -60,12 +62,15 @@ struct config {
     uint32_t last_dc; /* the id given out last: ids are reused as late as possible */
     struct config_node *nodes[DVK_MAX_NODE + 1]; /* by id */
     struct config_dc *dcs[DVK_MAX_DC + 1];       /* by id */
+    struct objects objects;
 };
 
 /* What an applied change touched; 0: nothing of that kind. */
 struct config_effect {
     uint32_t node, dc;
     bool removed; /* the DC is no more */
+    bool objects; /* those in objects.dirty, and there may be events */
+    uint64_t epoch; /* that the change made */
 };
 
 struct config *config_new(void); /* empty; NULL when there is no memory */

@@ -5,6 +5,7 @@
  *   api.c        the command's socket: requests in, answers out      run.c      dc.run and dc.exec, step by step
  *   api_*.c      one function an operation                           console.c  standard descriptors and the log
  *   broker.c...  libdvk's socket                                     cells.c, proxy.c   child processes
+ *   services.c.. groups, keys, locks for libdvk's clients          objects.c  the state of them
  *   replica.c    the configuration and the view                      corosync.c the group behind it
  *   reconcile.c  what has to happen here when either has changed
  */
@@ -30,6 +31,7 @@ struct dvkd {
     struct proxy proxy;
     struct store *store;
     struct replica *replica;
+    struct services *services;
     struct corosync *corosync; /* NULL: a group of one */
     struct api *api;
     struct run *runs[DVK_MAX_DC + 1];   /* DCs that were run here, by id, until they are removed or dvkd ends */
@@ -69,6 +71,16 @@ extern const struct replica_port dvkd_replica_port;
 /* A group of one: its view. */
 void dvkd_start_alone(struct dvkd *dvkd);
 void dvkd_proxy_lost(void *context);
+
+/* services_glue.c: the services, once there is a replica; and what hosts and ports tell them. */
+int dvkd_services_start(struct dvkd *dvkd);
+void dvkd_client_service(void *context, struct client *client, const struct dvk_broker_packet *packet,
+                         const char *text);
+void dvkd_client_service_gone(struct client *client);
+void dvkd_endpoint_gone(void *context, struct client *client, uint32_t dc, dvk_endpoint endpoint);
+void dvkd_cast(void *context, uint32_t node, const json_t *payload);
+void dvkd_confirmed(void *context, uint64_t epoch);
+void dvkd_installed(void *context, bool replaced);
 
 /* stop.c: begin an orderly end of dvkd; a second time: at once. */
 void dvkd_stop(struct dvkd *dvkd);

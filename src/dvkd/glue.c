@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "dvkd/corosync.h"
 #include "dvkd/run.h"
+#include "dvkd/services.h"
 
 #include <dvk/error.h>
 #include <errno.h>
@@ -76,6 +77,7 @@ static void broker_cell_event(void *context, uint32_t dc, const json_t *event) {
 
 static void broker_client_gone(void *context, struct client *client) {
     struct dvkd *dvkd = context;
+    dvkd_client_service_gone(client);
     cells_on_client_gone(&dvkd->cells, client);
     proxy_on_client_gone(&dvkd->proxy, client);
 }
@@ -86,6 +88,8 @@ const struct broker_host dvkd_broker_host = {
     .cell_start = broker_cell_start,
     .cell_event = broker_cell_event,
     .client_gone = broker_client_gone,
+    .service = dvkd_client_service,
+    .endpoint_gone = dvkd_endpoint_gone,
     .dc_find = broker_find_dc,
 };
 
@@ -196,6 +200,9 @@ static void replica_changed(void *context, const struct config_effect *effect) {
     struct dvkd *dvkd = context;
     if (effect && effect->dc && effect->removed)
         dvkd->remove_files[effect->dc] = true;
+    services_changed(dvkd->services, effect);
+    if (effect && !effect->dc && !effect->node)
+        return; /* objects alone: nothing to start or end */
     reconcile_soon(dvkd);
 }
 
@@ -230,6 +237,7 @@ static void replica_quorum_changed(void *context, bool quorate) {
     struct dvkd *dvkd = context;
     dvkd->quorate = quorate;
     log_info(quorate ? "this node has quorum" : "this node has no quorum");
+    services_quorum(dvkd->services, quorate);
     if (!quorate) {
         cut_cells(dvkd);
         cut_programs(dvkd);
@@ -257,4 +265,7 @@ const struct replica_port dvkd_replica_port = {
     .quorum = replica_quorum_changed,
     .excluded = replica_excluded,
     .broken = replica_broken,
+    .cast = dvkd_cast,
+    .confirmed = dvkd_confirmed,
+    .installed = dvkd_installed,
 };

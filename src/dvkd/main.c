@@ -142,6 +142,8 @@ static int start(struct dvkd *dvkd) {
     cells_init(&dvkd->cells, dvkd->loop, &dvkd->broker, &dvkd->options, &cells_host);
     result = replica_create(dvkd->loop, dvkd->store, config, &self, &port, &dvkd->replica);
     if (result == 0)
+        result = dvkd_services_start(dvkd);
+    if (result == 0)
         result = loop_signal_add(dvkd->loop, SIGTERM, on_stop_signal, dvkd);
     if (result == 0)
         result = loop_signal_add(dvkd->loop, SIGINT, on_stop_signal, dvkd);

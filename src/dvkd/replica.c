@@ -20,6 +20,7 @@ struct member {
     bool greeted;  /* its hello of this view came */
     bool excluded; /* it was put out for being silent */
     uint64_t view, epoch, digest;
+    int64_t incarnation;
     uint64_t applied; /* epoch up to which it has told that it applied (and wrote) */
     json_t *node; /* how it announces itself */
 };
@@ -28,6 +29,8 @@ struct proposal {
     struct list link;
     uint64_t sequence;
     json_t *change;
+    bool is_cast;
+    bool sent; /* at least once */
     replica_done *done;
     void *context;
     uint64_t epoch; /* in which it was applied; 0: not yet */
@@ -58,6 +61,7 @@ struct replica {
     uint64_t last_sequence;
     struct list proposals;
     struct loop_timer *fail_timer; /* proposals that cannot be sent are answered from the loop */
+    int64_t incarnation;
     struct loop_timer *confirm_timer; /* runs while one of ours is applied here and not known to be everywhere */
 };
 
@@ -138,9 +142,11 @@ void replica_set_status(struct replica *replica, const struct replica_status *st
                                      status->load));
 }
 
-static void send_proposal(struct replica *replica, const struct proposal *proposal) {
-    send_json(replica, json_pack("{s:s, s:I, s:I, s:O}", "type", "change", "view", (json_int_t)replica->config->view,
-                                 "sequence", (json_int_t)proposal->sequence, "change", proposal->change));
+static void send_proposal(struct replica *replica, struct proposal *proposal) {
+    const char *type = proposal->is_cast ? "cast" : "change";
+    proposal->sent = true;
+    send_json(replica, json_pack("{s:s, s:I, s:I, s:O}", "type", type, "view", (json_int_t)replica->config->view,
+                                 "sequence", (json_int_t)proposal->sequence, type, proposal->change));
 }
 
 static void proposal_end(struct proposal *proposal, int status, const struct failure *failure) {
@@ -168,7 +174,7 @@ static void fail_timer_fn(void *context) {
         list_append(&failed, &proposal->link);
     }
     while ((proposal = list_first(&failed, struct proposal, link)))
-        proposal_end(proposal, -EAGAIN, &failure);
+        proposal_end(proposal, proposal->sent ? -EINPROGRESS : -EAGAIN, &failure);
 }
 
 static void fail_proposals_soon(struct replica *replica) {
@@ -176,7 +182,7 @@ static void fail_proposals_soon(struct replica *replica) {
         log_error("out of memory");
 }
 
-void replica_propose(struct replica *replica, const json_t *change, replica_done *done, void *context) {
+static void propose(struct replica *replica, const json_t *change, bool is_cast, replica_done *done, void *context) {
     struct proposal *proposal = calloc(1, sizeof *proposal);
     json_t *copy = json_deep_copy(change);
     if (!proposal || !copy) {
@@ -184,13 +190,31 @@ void replica_propose(struct replica *replica, const json_t *change, replica_done
         abort();
     }
     *proposal = (struct proposal){
-        .sequence = ++replica->last_sequence, .change = copy, .done = done, .context = context};
+        .sequence = ++replica->last_sequence, .change = copy, .is_cast = is_cast, .done = done, .context = context};
     list_append(&replica->proposals, &proposal->link);
     if (replica->state == REPLICA_SYNCED)
         send_proposal(replica, proposal);
     else if (replica->state == REPLICA_ALONE)
         fail_proposals_soon(replica);
     /* SYNCING: sent when that is done */
+}
+
+void replica_propose(struct replica *replica, const json_t *change, replica_done *done, void *context) {
+    propose(replica, change, false, done, context);
+}
+
+void replica_cast(struct replica *replica, const json_t *payload, replica_done *done, void *context) {
+    propose(replica, payload, true, done, context);
+}
+
+void replica_set_incarnation(struct replica *replica, int64_t incarnation) { replica->incarnation = incarnation; }
+
+size_t replica_view_nodes(const struct replica *replica, uint32_t *nodes, size_t room) {
+    size_t count = 0;
+    for (size_t i = 0; replica->state == REPLICA_SYNCED && i < replica->member_count && count < room; i++)
+        if (!replica->members[i].excluded)
+            nodes[count++] = replica->members[i].id.node;
+    return count;
 }
 
 /* ---- views ---- */
@@ -402,6 +426,8 @@ static void check_confirmed(struct replica *replica) {
     }
     if (!waiting)
         stop_confirming(replica);
+    if (replica->port.confirmed)
+        replica->port.confirmed(replica->port.context, everywhere);
     while ((proposal = list_first(&confirmed, struct proposal, link)))
         proposal_end(proposal, 0, NULL);
 }
@@ -428,6 +454,16 @@ static void tell_applied(struct replica *replica) {
         loop_timer_add(replica->loop, REPLICA_HELLO_MS, confirm_timer_fn, replica, &replica->confirm_timer);
 }
 
+static bool incarnation_is_member(void *context, uint32_t node, int64_t incarnation) {
+    const struct replica *replica = context;
+    for (size_t i = 0; i < replica->member_count; i++) {
+        const struct member *member = &replica->members[i];
+        if (!member->excluded && member->id.node == node && member->incarnation == incarnation)
+            return true;
+    }
+    return false;
+}
+
 /* All have the same state: install the view in it. replaced: ours was another before. */
 static void finish_sync(struct replica *replica, bool replaced) {
     loop_timer_cancel(replica->hello_timer);
@@ -440,6 +476,7 @@ static void finish_sync(struct replica *replica, bool replaced) {
     }
     replica->config->view = replica->round_view;
     replica->config->epoch++;
+    objects_prune(&replica->config->objects, replica->config->epoch, incarnation_is_member, replica);
     save_all(replica);
     replica->state = REPLICA_SYNCED;
     for (size_t i = 0; i < replica->member_count; i++) {
@@ -450,6 +487,8 @@ static void finish_sync(struct replica *replica, bool replaced) {
         replica->port.node(replica->port.context, id->node, true);
     }
     log_info("view %" PRIu64 " with %zu of the nodes", replica->config->view, replica->member_count);
+    if (replica->port.installed)
+        replica->port.installed(replica->port.context, replaced);
     tell_quorum(replica, true);
     replica->port.changed(replica->port.context, NULL);
     /* What we had applied is in the state that all agreed on, if that is ours: it waits until all have told that they
@@ -473,7 +512,26 @@ static void finish_sync(struct replica *replica, bool replaced) {
     }
     tell_applied(replica);
     while ((proposal = list_first(&doubtful, struct proposal, link)))
-        proposal_end(proposal, -EAGAIN, &unknown);
+        proposal_end(proposal, -EINPROGRESS, &unknown);
+}
+
+static void send_snapshot_objects(struct replica *replica, json_t *head, json_t *rows) {
+    json_t *row, *part = json_object();
+    const char *key;
+    size_t bytes = 0;
+    json_object_foreach(rows, key, row) {
+        json_object_set(part, key, row);
+        bytes += strlen(key) + json_dumpb(row, NULL, 0, JSON_COMPACT);
+        if (bytes < SNAPSHOT_PART_BYTES)
+            continue;
+        json_object_set_new(head, "objects", part);
+        send_json(replica, json_incref(head));
+        part = json_object();
+        bytes = 0;
+    }
+    json_object_set_new(head, "objects", part);
+    json_object_set_new(head, "last", json_true());
+    send_json(replica, json_incref(head));
 }
 
 /* The state in parts of bounded size, each an ordered message. */
@@ -493,10 +551,12 @@ static void send_snapshot(struct replica *replica) {
             json_array_append(part, dc);
         }
         json_object_set_new(head, "dcs", part);
-        json_object_set_new(head, "last", json_boolean(next == total));
+        json_object_set_new(head, "last", json_false());
         send_json(replica, json_incref(head));
         json_object_set_new(head, "nodes", json_array()); /* only in the first part */
     } while (next < total);
+    json_object_set_new(head, "dcs", json_array());
+    send_snapshot_objects(replica, head, json_object_get(whole, "objects"));
     json_decref(head);
 }
 
@@ -566,10 +626,11 @@ static void deliver_start(struct replica *replica, const struct member *member, 
     bool accepted = promise(replica, (uint64_t)view);
     char digest[20];
     snprintf(digest, sizeof digest, "%016" PRIx64, config_digest(replica->config));
-    send_json(replica, json_pack("{s:s, s:s, s:I, s:I, s:I, s:b, s:s, s:o}", "type", "hello", "round", round, "view",
+    send_json(replica, json_pack("{s:s, s:s, s:I, s:I, s:I, s:b, s:s, s:o, s:I}", "type", "hello", "round", round, "view",
                                  (json_int_t)replica->config->view, "epoch", (json_int_t)replica->config->epoch,
                                  "promised", (json_int_t)replica->config->promised, "accepted", accepted, "digest",
-                                 digest, "node", config_node_to_json(&replica->self)));
+                                 digest, "node", config_node_to_json(&replica->self), "incarnation",
+                                 (json_int_t)replica->incarnation));
 }
 
 /* A member has promised a higher view: the round is void, for all of us. */
@@ -602,6 +663,9 @@ static void deliver_hello(struct replica *replica, struct member *member, const 
     member->epoch = (uint64_t)epoch;
     member->digest = strtoull(digest, NULL, 16);
     member->greeted = true;
+    json_int_t incarnation = 0;
+    field_integer(message, "incarnation", &incarnation);
+    member->incarnation = incarnation;
     json_decref(member->node);
     member->node = json_incref(node);
     check_sync(replica);
@@ -614,6 +678,11 @@ static void deliver_snapshot(struct replica *replica, struct member *member, con
         replica->snapshot = json_deep_copy(message);
     } else {
         json_array_extend(json_object_get(replica->snapshot, "dcs"), json_object_get(message, "dcs"));
+        json_t *objects = json_object_get(replica->snapshot, "objects"), *more = json_object_get(message, "objects");
+        if (objects && more)
+            json_object_update(objects, more);
+        else if (more)
+            json_object_set(replica->snapshot, "objects", more);
     }
     if (!field_true(message, "last"))
         return;
@@ -664,6 +733,13 @@ static void deliver_exclude(struct replica *replica, const json_t *message) {
     }
 }
 
+static struct proposal *find_proposal(struct replica *replica, const struct member *from, json_int_t sequence) {
+    struct proposal *proposal;
+    list_for_each(proposal, &replica->proposals, link) if (from->id.node == replica->us.node &&
+                                                           proposal->sequence == (uint64_t)sequence) return proposal;
+    return NULL;
+}
+
 static void deliver_change(struct replica *replica, const struct member *member, const json_t *message) {
     json_int_t view, sequence;
     const json_t *change = json_object_get(message, "change");
@@ -680,10 +756,7 @@ static void deliver_change(struct replica *replica, const struct member *member,
     }
     if (result == 0)
         replica->port.changed(replica->port.context, &effect);
-    bool ours = member->id.node == replica->us.node;
-    struct proposal *proposal, *found = NULL;
-    list_for_each(proposal, &replica->proposals, link) if (ours && proposal->sequence == (uint64_t)sequence) found =
-        proposal;
+    struct proposal *found = find_proposal(replica, member, sequence);
     if (result < 0) {
         if (found)
             proposal_end(found, result, &failure);
@@ -694,6 +767,19 @@ static void deliver_change(struct replica *replica, const struct member *member,
         found->effect = effect;
     }
     tell_applied(replica);
+}
+
+static void deliver_cast(struct replica *replica, const struct member *member, const json_t *message) {
+    json_int_t view, sequence;
+    const json_t *payload = json_object_get(message, "cast");
+    if (!field_integer(message, "view", &view) || !field_integer(message, "sequence", &sequence) || !payload ||
+        replica->state != REPLICA_SYNCED || (uint64_t)view != replica->config->view)
+        return;
+    struct proposal *proposal = find_proposal(replica, member, sequence);
+    if (replica->port.cast)
+        replica->port.cast(replica->port.context, member->id.node, payload);
+    if (proposal)
+        proposal_end(proposal, 0, NULL);
 }
 
 static void deliver_applied(struct replica *replica, struct member *member, const json_t *message) {
@@ -735,6 +821,8 @@ void replica_deliver(struct replica *replica, const struct replica_member *from,
     }
     if (strcmp(type, "change") == 0)
         deliver_change(replica, member, message);
+    else if (strcmp(type, "cast") == 0)
+        deliver_cast(replica, member, message);
     else if (strcmp(type, "status") == 0)
         deliver_status(replica, member, message);
     else if (strcmp(type, "applied") == 0)

@@ -60,10 +60,16 @@ struct replica_port {
     void (*excluded)(void *context);
     /* The configuration could not be written: dvkd cannot go on. */
     void (*broken)(void *context);
+    /* The following may be NULL. A cast of a member, at its place in the order of changes. */
+    void (*cast)(void *context, uint32_t node, const json_t *payload);
+    /* Every member has written what was applied up to this epoch. */
+    void (*confirmed)(void *context, uint64_t epoch);
+    /* A quorate view is agreed on; `changed` follows. replaced: our state was not that of the others. */
+    void (*installed)(void *context, bool replaced);
 };
 
-/* status 0: applied everywhere; later changes may have been applied as well. Negative: refused, or not known (quorum was
- * lost or the view changed on the way); *failure says which. */
+/* status 0: applied everywhere; later changes may have been applied as well. Negative: refused; -EAGAIN: not even tried,
+ * there is no quorum; -EINPROGRESS: not known, quorum was lost or the view changed on the way. *failure says which. */
 typedef void replica_done(void *context, int status, const struct config_effect *effect, const struct failure *failure);
 
 enum replica_state { REPLICA_ALONE, REPLICA_SYNCING, REPLICA_SYNCED };
@@ -98,6 +104,17 @@ void replica_set_status(struct replica *replica, const struct replica_status *st
  * from within this call; NULL allowed.
  */
 void replica_propose(struct replica *replica, const json_t *change, replica_done *done, void *context);
+
+/*
+ * Multicast something that changes no state, in the same order as the changes for all members of the view (a cast).
+ * done is called when it was delivered here, after port.cast, or with the error, as for a change; NULL allowed.
+ */
+void replica_cast(struct replica *replica, const json_t *payload, replica_done *done, void *context);
+
+/* Which of this node's lives it is (see objects.h): told to the others when the next view is made. */
+void replica_set_incarnation(struct replica *replica, int64_t incarnation);
+/* The nodes of the view that all have agreed on last, in order of their ids. Returns how many; 0: not SYNCED. */
+size_t replica_view_nodes(const struct replica *replica, uint32_t *nodes, size_t room);
 
 /* The group's members changed. quorate: they and the nodes around them are a quorum. */
 void replica_view(struct replica *replica, const struct replica_member *members, size_t count, bool quorate);

@@ -22,6 +22,7 @@ static const char schema[] = "BEGIN;"
                              "CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);"
                              "CREATE TABLE node (id INTEGER PRIMARY KEY, json TEXT NOT NULL);"
                              "CREATE TABLE dc (id INTEGER PRIMARY KEY, json TEXT NOT NULL);"
+                             "CREATE TABLE object (key TEXT PRIMARY KEY, json TEXT NOT NULL);"
                              "INSERT INTO meta VALUES ('format', 1), ('view', 0), ('epoch', 0), ('promised', 0), ('last_dc', 0);"
                              "COMMIT";
 
@@ -102,6 +103,13 @@ static int read_dc(void *context, sqlite3_stmt *row) {
     return config_add_dc_json(context, json) < 0 ? -EUCLEAN : 0;
 }
 
+static int read_object(void *context, sqlite3_stmt *row) {
+    struct config *config = context;
+    const char *key = (const char *)sqlite3_column_text(row, 1);
+    cleanup_json json_t *json = row_json(row);
+    return key && objects_add_row(&config->objects, key, json) == 0 ? 0 : -EUCLEAN;
+}
+
 static const char *explain(int result) {
     return result == -EUCLEAN ? "its contents make no sense" : sqlite3_errstr(result);
 }
@@ -121,6 +129,12 @@ static int load(struct store *store, struct config *config, const char *path, st
         return failure_set(failure, -EUCLEAN, "damaged", "use the version of dvkd that wrote it",
                            "the configuration database %s has format %lld; this dvkd knows format %d", path,
                            meta.format, STORE_FORMAT);
+    /* one that was made before there were objects has no table of them */
+    if (run(store, "CREATE TABLE IF NOT EXISTS object (key TEXT PRIMARY KEY, json TEXT NOT NULL)") < 0)
+        return failure_set(failure, -EIO, "unavailable", NULL, "cannot write the configuration database %s", path);
+    result = query(store, "SELECT json, key FROM object", read_object, config);
+    if (result != SQLITE_OK)
+        return damaged(failure, path, explain(result));
     if (meta.view < 0 || meta.epoch < 0 || meta.promised < 0 || meta.last_dc < 0 || meta.last_dc > DVK_MAX_DC)
         return damaged(failure, path, "its contents make no sense");
     config->view = (uint64_t)meta.view;
@@ -242,6 +256,34 @@ static int write_dc(struct store *store, const struct config_dc *dc) {
     return write_row(store, "INSERT OR REPLACE INTO dc VALUES (?1, ?2)", dc->id, config_dc_to_json(dc));
 }
 
+static int write_object(struct store *store, const char *key, const json_t *json) {
+    cleanup_free char *text = json ? json_dumps(json, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    sqlite3_stmt *statement;
+    if (json && !text)
+        return -ENOMEM;
+    const char *sql = json ? "INSERT OR REPLACE INTO object VALUES (?1, ?2)" : "DELETE FROM object WHERE key = ?1";
+    if (sqlite3_prepare_v2(store->db, sql, -1, &statement, NULL) != SQLITE_OK)
+        return -EIO;
+    sqlite3_bind_text(statement, 1, key, -1, SQLITE_STATIC);
+    if (text)
+        sqlite3_bind_text(statement, 2, text, -1, SQLITE_STATIC);
+    int result = sqlite3_step(statement);
+    sqlite3_finalize(statement);
+    if (result == SQLITE_DONE)
+        return 0;
+    log_error("configuration database: %s", sqlite3_errmsg(store->db));
+    return result == SQLITE_FULL ? -ENOSPC : -EIO;
+}
+
+static int write_objects(struct store *store, const struct config *config, json_t *keys) {
+    const char *key;
+    json_t *value;
+    int result = 0;
+    json_object_foreach(keys, key, value) if (result == 0) result =
+        write_object(store, key, json_object_get(config->objects.rows, key));
+    return result;
+}
+
 /* End a transaction according to how its parts went. */
 static int finish(struct store *store, int result) {
     if (result == 0)
@@ -261,8 +303,13 @@ int store_write_effect(struct store *store, const struct config *config, const s
         result = effect->removed ? write_row(store, "DELETE FROM dc WHERE id = ?1", effect->dc, NULL)
                                  : write_dc(store, config->dcs[effect->dc]);
     if (result == 0)
+        result = write_objects(store, config, config->objects.dirty);
+    if (result == 0)
         result = write_meta(store, config);
-    return finish(store, result);
+    result = finish(store, result);
+    if (result == 0)
+        json_object_clear(config->objects.dirty);
+    return result;
 }
 
 int store_write_promise(struct store *store, const struct config *config) {
@@ -273,7 +320,7 @@ int store_write_all(struct store *store, const struct config *config) {
     int result = run(store, "BEGIN IMMEDIATE");
     if (result < 0)
         return result;
-    result = run(store, "DELETE FROM node; DELETE FROM dc");
+    result = run(store, "DELETE FROM node; DELETE FROM dc; DELETE FROM object");
     for (unsigned i = 1; result == 0 && i <= DVK_MAX_NODE; i++)
         if (config->nodes[i])
             result = write_node(store, config->nodes[i]);
@@ -281,6 +328,11 @@ int store_write_all(struct store *store, const struct config *config) {
         if (config->dcs[i])
             result = write_dc(store, config->dcs[i]);
     if (result == 0)
+        result = write_objects(store, config, config->objects.rows);
+    if (result == 0)
         result = write_meta(store, config);
-    return finish(store, result);
+    result = finish(store, result);
+    if (result == 0)
+        json_object_clear(config->objects.dirty);
+    return result;
 }

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How the broker, the replica and the services come together: who may ask for what, and who is told. */
+#include "common/cleanup.h"
+#include "common/log.h"
+#include "dvkd/broker_private.h"
+#include "dvkd/dvkd.h"
+#include "dvkd/services.h"
+
+#include <dvk/error.h>
+#include <dvk/message.h>
+#include <string.h>
+
+/* An endpoint of one's own, in its own DC, or none of its groups and keys: so they are as apart as messages are. */
+static bool is_own(struct client *client, const struct dvk_broker_packet *packet) {
+    const struct endpoint *endpoint =
+        registry_find_endpoint(&client->broker->registry, packet->dc, packet->endpoint);
+    return endpoint && endpoint->context == client->context && !endpoint->guest;
+}
+
+static void refuse(struct client *client, const struct dvk_broker_packet *packet, int status) {
+    struct dvk_broker_packet answer = client_answer(packet, status);
+    answer.endpoint = packet->endpoint;
+    client_send(client, &answer, NULL, NULL, 0);
+}
+
+void dvkd_client_service(void *context, struct client *client, const struct dvk_broker_packet *packet,
+                         const char *text) {
+    struct dvkd *dvkd = context;
+    if (packet->type == DVK_BROKER_SERVICE && !is_own(client, packet)) {
+        refuse(client, packet, -DVK_ENOTALLOWED);
+        return;
+    }
+    if (!client->service && !(client->service = services_client_add(dvkd->services, client))) {
+        client_violation(client, "there is no memory for it");
+        return;
+    }
+    const char *wrong = services_packet(client->service, packet, text);
+    if (wrong)
+        client_violation(client, wrong);
+}
+
+void dvkd_client_service_gone(struct client *client) {
+    if (client->service)
+        services_client_gone(client->service);
+    client->service = NULL;
+}
+
+void dvkd_endpoint_gone(void *context, struct client *client, uint32_t dc, dvk_endpoint endpoint) {
+    if (client->service)
+        services_endpoint_gone(client->service, dc, endpoint);
+}
+
+static void port_send(void *context, void *user, const struct dvk_broker_packet *packet, const char *text) {
+    client_send(user, packet, text, NULL, 0);
+}
+
+static json_t *port_endpoints(void *context, uint32_t dc) {
+    struct dvkd *dvkd = context;
+    cleanup_json json_t *all = broker_list_endpoints(&dvkd->broker);
+    json_t *list = json_array(), *item;
+    size_t i;
+    json_array_foreach(all, i, item) {
+        if (field_integer_or(item, "dc", 0, DVK_MAX_DC, -1) != (json_int_t)dc)
+            continue;
+        json_object_del(item, "dc");
+        json_array_append(list, item);
+    }
+    return list;
+}
+
+int dvkd_services_start(struct dvkd *dvkd) {
+    const struct services_port port = {.context = dvkd, .send = port_send, .endpoints = port_endpoints};
+    int result = services_create(dvkd->loop, dvkd->options.id, &port, &dvkd->services);
+    if (result == 0)
+        services_set_replica(dvkd->services, dvkd->replica);
+    return result;
+}
+
+void dvkd_cast(void *context, uint32_t node, const json_t *payload) {
+    services_cast(((struct dvkd *)context)->services, node, payload);
+}
+void dvkd_confirmed(void *context, uint64_t epoch) { services_confirmed(((struct dvkd *)context)->services, epoch); }
+void dvkd_installed(void *context, bool replaced) { services_installed(((struct dvkd *)context)->services, replaced); }
