@@ -65,11 +65,16 @@ int cluster_key_make(uint8_t key[static CLUSTER_KEY_BYTES], struct failure *fail
  * authkey too; NULL: it is there. */
 int cluster_corosync_write(const struct cluster_node *node, const struct cluster_member *members, unsigned count,
                            const uint8_t *key, struct failure *failure);
-/* corosync.conf with its nodelist replaced, all else as it was; to be freed. NULL: it has none, or no memory. */
-char *cluster_corosync_edit(const char *text, const struct cluster_member *members, unsigned count);
-/* Do that to the file. 1: it has changed; 0: it was so; negative with *failure. */
-int cluster_corosync_update(const char *directory, const struct cluster_member *members, unsigned count,
-                            struct failure *failure);
+/* The nodelist of a corosync.conf's text. How many there are (at most max are stored), or -EBADMSG. */
+int cluster_corosync_members(const char *text, struct cluster_member *members, unsigned max);
+/* The text with a node added, or (address empty) the one with its id taken out; all else as it was. To be freed. NULL: it has
+ * no nodelist, or no memory. */
+char *cluster_corosync_edit(const char *text, const struct cluster_member *change);
+/* Do that to DIRECTORY/corosync.conf. 1: it has changed; 0: it was so already; negative with *failure. */
+int cluster_corosync_update(const char *directory, const struct cluster_member *change, struct failure *failure);
+/* The nodelist of DIRECTORY/corosync.conf; as cluster_corosync_members, with *failure. */
+int cluster_corosync_load(const char *directory, struct cluster_member *members, unsigned max, struct failure *failure);
+int cluster_key_load(const char *directory, uint8_t key[static CLUSTER_KEY_BYTES], struct failure *failure);
 
 /* ---- token.c: what a new node is given to join by ---- */
 
@@ -87,6 +92,24 @@ struct cluster_token {
 void cluster_token_encode(const struct cluster_token *token, char text[static CLUSTER_TOKEN_MAX]);
 /* false: it is no token. */
 bool cluster_token_decode(const char *text, struct cluster_token *out);
+
+/* Bytes as hexadecimal digits and back; text has room for 2 * len + 1. false: not exactly len bytes. */
+void cluster_hex_encode(const uint8_t *bytes, size_t len, char *text);
+bool cluster_hex_decode(const char *text, uint8_t *bytes, size_t len);
+
+/* ---- join.c ---- */
+
+/* Make this the first node of a new cluster: authority, certificate, corosync's configuration and key, cluster.json.
+ * -EEXIST when it is in one already. */
+int cluster_init(const char *state, const struct cluster_node *node, struct failure *failure);
+
+/*
+ * Enter a running cluster. node: name, listen and corosync are given, and the id if it matters (else 0); what the cluster
+ * decides is filled in. address: whom to ask, NULL: as the token says. The node's key is made here and stays here. Blocks
+ * at most 40 s. Errors: -EEXIST (in a cluster already, or used alone before), those of cluster_ask.
+ */
+int cluster_join(const char *state, const struct cluster_token *token, const char *address, struct cluster_node *node,
+                 struct failure *failure);
 
 /* ---- ask.c ---- */
 

@@ -10,6 +10,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -22,12 +23,9 @@ int cluster_key_make(uint8_t key[static CLUSTER_KEY_BYTES], struct failure *fail
     return failure_set(failure, -EIO, "internal", NULL, "there are no random numbers: %s", strerror(errno));
 }
 
-static void nodelist_print(FILE *file, const struct cluster_member *members, unsigned count) {
-    fputs("nodelist {\n", file);
-    for (unsigned i = 0; i < count; i++)
-        fprintf(file, "  node {\n    ring0_addr: %s\n    name: %s\n    nodeid: %u\n  }\n", members[i].address,
-                members[i].name, members[i].id);
-    fputs("}\n", file);
+static void node_print(FILE *file, const struct cluster_member *member) {
+    fprintf(file, "  node {\n    ring0_addr: %s\n    name: %s\n    nodeid: %u\n  }\n", member->address, member->name,
+            member->id);
 }
 
 static char *conf_make(const struct cluster_node *node, const struct cluster_member *members, unsigned count) {
@@ -68,7 +66,10 @@ static char *conf_make(const struct cluster_node *node, const struct cluster_mem
     else
         fputs("  to_syslog: yes\n", file);
     fputs("  timestamp: hires\n}\n", file);
-    nodelist_print(file, members, count);
+    fputs("nodelist {\n", file);
+    for (unsigned i = 0; i < count; i++)
+        node_print(file, &members[i]);
+    fputs("}\n", file);
     if (fclose(file) == 0)
         return text;
     free(text);
@@ -101,72 +102,162 @@ int cluster_corosync_write(const struct cluster_node *node, const struct cluster
 
 /* ---- the nodelist of a file that others may have edited ---- */
 
-/* The first word of a line; returns its length. */
-static size_t word(const char *line, const char **begin) {
-    while (*line == ' ' || *line == '\t')
-        line++;
-    *begin = line;
-    return strcspn(line, " \t\r\n{:");
+#define BLOCKS_MAX 512
+
+/* A "node { ... }" of the nodelist: its text, and what it says. */
+struct block {
+    const char *begin, *end;
+    struct cluster_member member;
+};
+struct nodelist {
+    const char *end; /* of the last line before its closing brace */
+    unsigned count;
+    struct block blocks[BLOCKS_MAX];
+};
+
+/* The first word of a line, and what follows the colon after it. */
+struct line {
+    const char *word, *value;
+    size_t word_len, value_len;
+    bool opens, closes;
+};
+
+static const char *line_read(const char *text, struct line *line) {
+    size_t len = strcspn(text, "\n");
+    const char *end = text + len, *next = *end ? end + 1 : end;
+    *line = (struct line){0};
+    while (text < end && isspace((unsigned char)*text))
+        text++;
+    if (text < end && *text == '#')
+        return next;
+    while (end > text && isspace((unsigned char)end[-1]))
+        end--;
+    line->word = text;
+    line->word_len = strcspn(text, " \t\r\n{}:");
+    line->opens = memchr(text, '{', (size_t)(end - text)) != NULL;
+    line->closes = memchr(text, '}', (size_t)(end - text)) != NULL;
+    const char *colon = memchr(text, ':', (size_t)(end - text));
+    if (colon) {
+        for (colon++; colon < end && isspace((unsigned char)*colon);)
+            colon++;
+        line->value = colon;
+        line->value_len = (size_t)(end - colon);
+    }
+    return next;
 }
 
-static bool line_has(const char *line, char c) {
-    for (; *line && *line != '\n'; line++)
-        if (*line == c)
-            return true;
-    return false;
+static bool word_is(const struct line *line, const char *word) {
+    return line->word_len == strlen(word) && memcmp(line->word, word, line->word_len) == 0;
 }
 
-/* Finds the top-level section nodelist: *begin its first character, *end the one after its last line. */
-static bool nodelist_find(const char *text, const char **begin, const char **end) {
+static void value_copy(const struct line *line, char *to, size_t cap) {
+    snprintf(to, cap, "%.*s", (int)line->value_len, line->value);
+}
+
+static void member_take(struct cluster_member *member, const struct line *line) {
+    if (!line->value)
+        return;
+    if (word_is(line, "nodeid"))
+        member->id = (uint32_t)strtoul(line->value, NULL, 10);
+    else if (word_is(line, "name"))
+        value_copy(line, member->name, sizeof member->name);
+    else if (word_is(line, "ring0_addr"))
+        value_copy(line, member->address, sizeof member->address);
+}
+
+/* Find the top-level section nodelist and its nodes. false: there is none, or it is not as corosync.conf(5) says. */
+static bool nodelist_read(const char *text, struct nodelist *list) {
     int depth = 0;
-    *begin = NULL;
-    for (const char *line = text, *next; *line; line = next) {
-        const char *first, *newline = strchr(line, '\n');
-        next = newline ? newline + 1 : line + strlen(line);
-        size_t len = word(line, &first);
-        if (*first == '#')
-            continue;
-        bool opens = line_has(line, '{'), closes = line_has(line, '}');
-        if (opens && depth == 0 && len == strlen("nodelist") && memcmp(first, "nodelist", len) == 0)
-            *begin = line;
-        depth += opens - closes;
-        if (depth < 0)
-            return false;
-        if (closes && depth == 0 && *begin) {
-            *end = next;
+    bool inside = false;
+    list->count = 0;
+    for (const char *at = text, *next; *at; at = next) {
+        struct line line;
+        next = line_read(at, &line);
+        if (line.opens && line.closes)
+            return false; /* a section in one line: corosync refuses it too */
+        if (depth == 0 && line.opens && word_is(&line, "nodelist"))
+            inside = true;
+        if (inside && depth == 1 && line.opens && word_is(&line, "node")) {
+            if (list->count == BLOCKS_MAX)
+                return false;
+            list->blocks[list->count] = (struct block){.begin = at};
+        }
+        if (inside && depth == 2)
+            member_take(&list->blocks[list->count].member, &line);
+        depth += line.opens - line.closes;
+        if (inside && depth == 1 && line.closes && list->blocks[list->count].begin)
+            list->blocks[list->count++].end = next;
+        if (inside && depth == 0) {
+            list->end = at;
             return true;
         }
+        if (depth < 0)
+            return false;
     }
     return false;
 }
 
-char *cluster_corosync_edit(const char *text, const struct cluster_member *members, unsigned count) {
-    const char *begin, *end;
+int cluster_corosync_members(const char *text, struct cluster_member *members, unsigned max) {
+    cleanup_free struct nodelist *list = calloc(1, sizeof *list);
+    if (!list)
+        return -ENOMEM;
+    if (!nodelist_read(text, list))
+        return -EBADMSG;
+    for (unsigned i = 0; i < list->count && i < max; i++)
+        members[i] = list->blocks[i].member;
+    return (int)list->count;
+}
+
+char *cluster_corosync_edit(const char *text, const struct cluster_member *change) {
+    cleanup_free struct nodelist *list = calloc(1, sizeof *list);
     char *edited = NULL;
     size_t size;
-    if (!nodelist_find(text, &begin, &end))
+    if (!list || !nodelist_read(text, list))
         return NULL;
+    const struct block *found = NULL;
+    for (unsigned i = 0; i < list->count; i++)
+        if (list->blocks[i].member.id == change->id)
+            found = &list->blocks[i];
+    bool adds = change->address[0] != '\0';
+    if (adds == (found != NULL))
+        return strdup(text);
     FILE *file = open_memstream(&edited, &size);
     if (!file)
         return NULL;
-    fwrite(text, 1, (size_t)(begin - text), file);
-    nodelist_print(file, members, count);
-    fputs(end, file);
+    const char *cut = adds ? list->end : found->begin;
+    fwrite(text, 1, (size_t)(cut - text), file);
+    if (adds)
+        node_print(file, change);
+    fputs(adds ? cut : found->end, file);
     if (fclose(file) == 0)
         return edited;
     free(edited);
     return NULL;
 }
 
-int cluster_corosync_update(const char *directory, const struct cluster_member *members, unsigned count,
-                            struct failure *failure) {
+static int conf_load(const char *directory, char path[static PATH_MAX], char **text, struct failure *failure) {
+    snprintf(path, PATH_MAX, "%s/corosync.conf", directory);
+    int result = pki_file_read(path, CONF_MAX, text);
+    return result < 0 ? failure_set(failure, result, "internal", NULL, "cannot read %s: %s", path, strerror(-result)) : 0;
+}
+
+int cluster_corosync_load(const char *directory, struct cluster_member *members, unsigned max, struct failure *failure) {
     char path[PATH_MAX];
     cleanup_free char *text = NULL;
-    snprintf(path, sizeof path, "%s/corosync.conf", directory);
-    int result = pki_file_read(path, CONF_MAX, &text);
+    int result = conf_load(directory, path, &text, failure);
     if (result < 0)
-        return failure_set(failure, result, "internal", NULL, "cannot read %s: %s", path, strerror(-result));
-    cleanup_free char *edited = cluster_corosync_edit(text, members, count);
+        return result;
+    result = cluster_corosync_members(text, members, max);
+    return result < 0 ? failure_set(failure, result, "damaged", NULL, "%s has no section nodelist", path) : result;
+}
+
+int cluster_corosync_update(const char *directory, const struct cluster_member *change, struct failure *failure) {
+    char path[PATH_MAX];
+    cleanup_free char *text = NULL;
+    int result = conf_load(directory, path, &text, failure);
+    if (result < 0)
+        return result;
+    cleanup_free char *edited = cluster_corosync_edit(text, change);
     if (!edited)
         return failure_set(failure, -EBADMSG, "damaged", NULL, "%s has no section nodelist", path);
     if (strcmp(edited, text) == 0)
@@ -175,4 +266,13 @@ int cluster_corosync_update(const char *directory, const struct cluster_member *
     if (result < 0)
         return failure_set(failure, result, "internal", NULL, "cannot write %s: %s", path, strerror(-result));
     return 1;
+}
+
+int cluster_key_load(const char *directory, uint8_t key[static CLUSTER_KEY_BYTES], struct failure *failure) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/authkey", directory);
+    cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0 && read(fd, key, CLUSTER_KEY_BYTES) == CLUSTER_KEY_BYTES)
+        return 0;
+    return failure_set(failure, -EIO, "internal", NULL, "cannot read corosync's key %s", path);
 }

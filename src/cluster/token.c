@@ -9,16 +9,17 @@
 
 #define PREFIX "dvs1/"
 
-static char *hex_put(char *to, const uint8_t *bytes, size_t len) {
+void cluster_hex_encode(const uint8_t *bytes, size_t len, char *text) {
     for (size_t i = 0; i < len; i++)
-        to += sprintf(to, "%02x", bytes[i]);
-    return to;
+        sprintf(text + 2 * i, "%02x", bytes[i]);
 }
 
-static bool hex_get(const char *text, uint8_t *bytes, size_t len) {
+bool cluster_hex_decode(const char *text, uint8_t *bytes, size_t len) {
     static const char digits[] = "0123456789abcdef";
+    if (strlen(text) != 2 * len)
+        return false;
     for (size_t i = 0; i < 2 * len; i++) {
-        const char *digit = text[i] ? strchr(digits, text[i]) : NULL;
+        const char *digit = strchr(digits, text[i]);
         if (!digit)
             return false;
         uint8_t value = (uint8_t)(digit - digits);
@@ -28,11 +29,10 @@ static bool hex_get(const char *text, uint8_t *bytes, size_t len) {
 }
 
 void cluster_token_encode(const struct cluster_token *token, char text[static CLUSTER_TOKEN_MAX]) {
-    char *at = text + sprintf(text, PREFIX "%.63s/%" PRId64 "/", token->address, token->expires);
-    at = hex_put(at, token->fingerprint, sizeof token->fingerprint);
-    *at++ = '/';
-    at = hex_put(at, token->secret, sizeof token->secret);
-    *at = '\0';
+    char fingerprint[2 * PKI_FINGERPRINT + 1], secret[2 * CLUSTER_SECRET_BYTES + 1];
+    cluster_hex_encode(token->fingerprint, PKI_FINGERPRINT, fingerprint);
+    cluster_hex_encode(token->secret, CLUSTER_SECRET_BYTES, secret);
+    snprintf(text, CLUSTER_TOKEN_MAX, PREFIX "%s/%" PRId64 "/%s/%s", token->address, token->expires, fingerprint, secret);
 }
 
 bool cluster_token_decode(const char *text, struct cluster_token *out) {
@@ -44,14 +44,13 @@ bool cluster_token_decode(const char *text, struct cluster_token *out) {
     for (int i = 0; i < 4; i++)
         if (!(parts[i] = strsep(&rest, "/")))
             return false;
-    if (rest || !cluster_listen_valid(parts[0]) || *parts[1] < '0' || *parts[1] > '9' ||
-        strlen(parts[2]) != 2 * PKI_FINGERPRINT || strlen(parts[3]) != 2 * CLUSTER_SECRET_BYTES)
+    if (rest || !cluster_listen_valid(parts[0]) || *parts[1] < '0' || *parts[1] > '9')
         return false;
     errno = 0;
     out->expires = strtoll(parts[1], &end, 10);
     if (*end || errno)
         return false;
     strcpy(out->address, parts[0]);
-    return hex_get(parts[2], out->fingerprint, sizeof out->fingerprint) &&
-           hex_get(parts[3], out->secret, sizeof out->secret);
+    return cluster_hex_decode(parts[2], out->fingerprint, sizeof out->fingerprint) &&
+           cluster_hex_decode(parts[3], out->secret, sizeof out->secret);
 }

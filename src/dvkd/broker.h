@@ -50,6 +50,8 @@ struct broker {
     uint32_t node;
     struct broker_host host;
     struct list clients;   /* struct client.link */
+    /* The proxy says something unasked. May be NULL. */
+    void (*proxy_event)(void *context, const json_t *event);
     struct client *proxy;  /* the proxy that has said HELLO; NULL: none */
     bool expects_proxy;    /* one is being started: who needs it waits */
     struct list waiting;   /* struct connect: CONNECTs that wait for a cell or the proxy */

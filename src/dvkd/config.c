@@ -2,6 +2,7 @@
 #include "dvkd/config.h"
 
 #include "common/cleanup.h"
+#include "dvkd/config_nodes.h"
 
 #include <dvk/error.h>
 #include <errno.h>
@@ -365,3 +366,5 @@ int config_apply(struct config *config, const json_t *change, struct config_effe
         }
     return bad_change(failure, "unknown change");
 }
+                 {"node-add", config_node_add},
+                 {"node-remove", config_node_remove},

@@ -5,6 +5,7 @@
  *
  * A change is a JSON object:
  *   {"op": "node-set", "id", "name", "address", "run", "version", "cpus"}
+ *   {"op": "node-add", ...}, {"op": "node-remove", ...}: see config_nodes.h
  *   {"op": "dc-create", "name" ("": choose one), "nodes": [ids], "primary": id, "created": unix time, "spec": {...}}
  *   {"op": "dc-state", "dc", "serial", "state", "reason"?, "exit_status"?}
  *   {"op": "dc-remove", "dc", "serial", "force"?}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Control requests to cells and what cells tell unasked. */
+/* Control requests to cells and the proxy, and what these tell unasked. */
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "dvkd/broker_private.h"
@@ -112,14 +112,17 @@ void broker_control_reply(struct client *client, const struct dvk_broker_packet 
 
 void broker_control_event(struct client *client, const char *text, size_t len) {
     struct broker *broker = client->broker;
-    if (client->context->role != CONTEXT_CELL)
+    enum context_role role = client->context->role;
+    if (role != CONTEXT_CELL && (role != CONTEXT_PROXY || !broker->host.proxy_event))
         return;
     json_error_t error;
     cleanup_json json_t *event = json_loadb(text, len, 0, &error);
-    if (json_is_object(event))
+    if (json_is_object(event) && role == CONTEXT_PROXY)
+        broker->host.proxy_event(broker->host.context, event);
+    else if (json_is_object(event))
         broker->host.cell_event(broker->host.context, client->context->dc, event);
     else
-        log_warning("a cell's event is not JSON: %s", error.text);
+        log_warning("a client's event is not JSON: %s", error.text);
 }
 
 void broker_controls_end(struct client *client) {

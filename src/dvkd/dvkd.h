@@ -20,6 +20,7 @@
 #include "dvkd/replica.h"
 
 struct corosync;
+struct cluster;
 struct run;
 struct api;
 
@@ -36,6 +37,7 @@ struct dvkd {
     struct api *api;
     struct run *runs[DVK_MAX_DC + 1];   /* DCs that were run here, by id, until they are removed or dvkd ends */
     struct list sessions;               /* struct session.link */
+    struct cluster *members; /* cluster.h; NULL: in no cluster */
     bool was_live[DVK_MAX_DC + 1];      /* as of the last reconcile */
     uint64_t was_serial[DVK_MAX_DC + 1];
     bool remove_files[DVK_MAX_DC + 1];  /* removed: its directory goes when the cell has */

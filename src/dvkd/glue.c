@@ -4,6 +4,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "dvkd/cluster.h"
 #include "dvkd/corosync.h"
 #include "dvkd/run.h"
 #include "dvkd/services.h"
@@ -76,6 +77,10 @@ static void broker_cell_event(void *context, uint32_t dc, const json_t *event) {
 }
 
 static void broker_client_gone(void *context, struct client *client) {
+static void broker_proxy_event(void *context, const json_t *event) {
+    cluster_proxy_event(((struct dvkd *)context)->members, event);
+}
+
     struct dvkd *dvkd = context;
     dvkd_client_service_gone(client);
     cells_on_client_gone(&dvkd->cells, client);
@@ -89,6 +94,7 @@ const struct broker_host dvkd_broker_host = {
     .cell_event = broker_cell_event,
     .client_gone = broker_client_gone,
     .service = dvkd_client_service,
+    .proxy_event = broker_proxy_event,
     .endpoint_gone = dvkd_endpoint_gone,
     .dc_find = broker_find_dc,
 };
@@ -199,6 +205,7 @@ void dvkd_start_alone(struct dvkd *dvkd) {
 static void replica_changed(void *context, const struct config_effect *effect) {
     struct dvkd *dvkd = context;
     if (effect && effect->dc && effect->removed)
+    cluster_changed(dvkd->members, effect);
         dvkd->remove_files[effect->dc] = true;
     services_changed(dvkd->services, effect);
     if (effect && !effect->dc && !effect->node)

@@ -5,6 +5,7 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "dvkd/api.h"
+#include "dvkd/cluster.h"
 #include "dvkd/corosync.h"
 #include "dvkd/run.h"
 
@@ -152,6 +153,8 @@ static int start(struct dvkd *dvkd) {
     files_clean(dvkd);
     if (dvkd->options.cluster) {
         proxy_start(&dvkd->proxy, dvkd->loop, &dvkd->broker, &dvkd->options, dvkd_proxy_lost, dvkd);
+    if ((result = cluster_start(dvkd, &dvkd->members, &failure)) < 0)
+        return complain(EXIT_FAILED, "%s%s", failure.message, "");
         result = corosync_create(dvkd->loop, dvkd->replica, dvkd->options.id, &dvkd->corosync);
     } else {
         dvkd_start_alone(dvkd);
@@ -175,6 +178,7 @@ static void finish(struct dvkd *dvkd) {
     cells_destroy(&dvkd->cells);
     proxy_stop(&dvkd->proxy);
     corosync_destroy(dvkd->corosync);
+    cluster_stop(dvkd->members);
     const char *const names[] = {"dvkd.sock", "dvs.sock", "dvkd.pid"};
     for (unsigned i = 0; i < ARRAY_LENGTH(names); i++) {
         snprintf(path, sizeof path, "%s/%s", dvkd->options.run, names[i]);

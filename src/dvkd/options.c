@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dvkd/options.h"
 
+#include "cluster/cluster.h"
 #include "dvkd/config.h"
 
 #include <ctype.h>
@@ -71,6 +72,25 @@ static void default_libexec(char dir[512]) {
     snprintf(dir, 512, "%s", DVS_LIBEXEC);
 }
 
+/* A node of a cluster knows who it is; what the options say must agree. */
+static int take_cluster(struct options *out, bool named, bool numbered) {
+    struct cluster_node node;
+    struct failure failure;
+    int result = cluster_node_load(out->state, &node, &failure);
+    if (result == -ENOENT)
+        return 0;
+    if (result < 0)
+        return wrong("%s", failure.message);
+    if ((named && strcmp(out->node, node.identity.name) != 0) || (numbered && out->id != node.identity.node))
+        return wrong("--node and --id differ from %s/cluster.json", out->state);
+    strcpy(out->node, node.identity.name);
+    out->id = node.identity.node;
+    out->cluster = true;
+    if (!*out->listen)
+        strcpy(out->listen, node.listen);
+    return 0;
+}
+
 int options_parse(int argc, char **argv, struct options *out) {
     enum { NODE = 1, ID, RUN, STATE, CLUSTER, CLEAR, LISTEN, LIBEXEC, VERSION, HELP };
     static const struct option table[] = {
@@ -84,12 +104,14 @@ int options_parse(int argc, char **argv, struct options *out) {
     default_node(out->node);
     default_libexec(out->libexec);
     int result = 0;
+    bool named = false, numbered = false;
     for (int option; result == 0 && (option = getopt_long(argc, argv, "", table, NULL)) != -1;) {
         switch (option) {
         case NODE:
             if (!config_name_is_valid(optarg))
                 return wrong("%s is no valid name for a node: a-z 0-9 _ . -, at most 63", optarg);
             strcpy(out->node, optarg);
+            named = true;
             break;
         case ID: {
             char *end;
@@ -97,6 +119,7 @@ int options_parse(int argc, char **argv, struct options *out) {
             if (*end || end == optarg || id < 1 || id > DVK_MAX_NODE)
                 return wrong("%s is no valid id: 1 to 384", optarg);
             out->id = (uint32_t)id;
+            numbered = true;
             break;
         }
         case RUN:
@@ -131,6 +154,8 @@ int options_parse(int argc, char **argv, struct options *out) {
     }
     if (result == 0 && optind < argc)
         return wrong("unexpected argument %s", argv[optind]);
+    if (result == 0)
+        result = take_cluster(out, named, numbered);
     if (result == 0 && out->cluster && !*out->listen)
         return wrong("%s needs --listen ADDRESS:PORT", "--cluster");
     if (result == 0 && (out->run[0] != '/' || out->state[0] != '/'))

@@ -298,7 +298,8 @@ int store_write_effect(struct store *store, const struct config *config, const s
     if (result < 0)
         return result;
     if (effect->node)
-        result = write_node(store, config->nodes[effect->node]);
+        result = config->nodes[effect->node] ? write_node(store, config->nodes[effect->node])
+                                             : write_row(store, "DELETE FROM node WHERE id = ?1", effect->node, NULL);
     if (result == 0 && effect->dc)
         result = effect->removed ? write_row(store, "DELETE FROM dc WHERE id = ?1", effect->dc, NULL)
                                  : write_dc(store, config->dcs[effect->dc]);

@@ -81,7 +81,7 @@ bool parse_size(const char *text, long long *bytes);
 int parse_signal(const char *text);
 
 /* ---- the verbs ---- */
-verb_function verb_run, verb_exec, verb_ls, verb_ps, verb_logs, verb_kill, verb_rm, verb_inspect, verb_dc, verb_node, verb_lab,
+verb_function verb_cluster, verb_run, verb_exec, verb_ls, verb_ps, verb_logs, verb_kill, verb_rm, verb_inspect, verb_dc, verb_node, verb_lab,
     verb_version;
 
 #endif

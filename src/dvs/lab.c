@@ -208,6 +208,8 @@ static const struct verb verbs[] = {
     {"ls", lab_ls, "list labs", "usage: dvs lab ls [--format table|json]\n"},
     {"kill", lab_kill, "end a node at once, as by loss of power", "usage: dvs lab kill [options] NODE\n" LAB_HELP},
     {"start", lab_start, "start a node that is down", "usage: dvs lab start [options] NODE\n" LAB_HELP},
+    {"add", verb_lab_add, "add a node to a running lab, as one joins any cluster",
+     "usage: dvs lab add [options] NODE\n" LAB_HELP},
     {"cut", lab_cut, "cut a node off the network", "usage: dvs lab cut [options] NODE\n" LAB_HELP},
     {"heal", lab_heal, "connect it again", "usage: dvs lab heal [options] NODE\n" LAB_HELP},
     {"exec", verb_lab_exec, "run a program of this machine on a node",
@@ -228,6 +230,6 @@ int verb_lab(struct command *command, int argc, char **argv) {
         return exit_code;
     }
     if (optind == argc)
-        return usage_error(command, "say what to do: up, status, kill, start, cut, heal, exec, ls or down");
+        return usage_error(command, "say what to do: up, status, kill, start, add, cut, heal, exec, ls or down");
     return verb_dispatch(command, verbs, "lab ", argc - optind, argv + optind);
 }

@@ -83,6 +83,10 @@ void lab_netns_path(const char *lab, const char *node, char path[static PATH_MAX
 
 /* Make all network namespaces and links of the lab. */
 int lab_network_up(const struct lab *lab, struct failure *failure);
+/* Make a new node's namespace and its link to the switch, of a lab that is up. */
+int lab_network_add(const struct lab *lab, const struct lab_node *node, struct failure *failure);
+/* Undo that. */
+void lab_network_remove(const struct lab *lab, const struct lab_node *node);
 /* Take a node's link at the switch down or up. */
 int lab_network_link(const struct lab *lab, const struct lab_node *node, bool up, struct failure *failure);
 /* Is a node's link at the switch up? 1, 0 or negative errno. */
@@ -115,6 +119,9 @@ int lab_node_main(int argc, char **argv);
 
 /* ---- lab_cluster.c ---- */
 
+struct cluster_node;
+/* What a node's cluster.json says; its state directory is corosync's as well. */
+void lab_node_describe(const struct lab *lab, const struct lab_node *node, struct cluster_node *out);
 /* Give each node what `dvs cluster init` gives the first node of a cluster, and `dvs cluster join` the others: certificates,
  * corosync's configuration and key. The first node has the authority. */
 int lab_cluster_configure(const struct lab *lab, struct failure *failure);

@@ -7,8 +7,7 @@
 #include <fcntl.h>
 #include <string.h>
 
-/* What node i's cluster.json says. Its state directory is corosync's as well. */
-static void node_describe(const struct lab *lab, const struct lab_node *node, struct cluster_node *out) {
+void lab_node_describe(const struct lab *lab, const struct lab_node *node, struct cluster_node *out) {
     char state[PATH_MAX], address[32];
     lab_state_path(lab->name, state);
     lab_node_address(lab, node, address);
@@ -23,8 +22,8 @@ static int node_configure(const struct lab *lab, const struct lab_node *node, co
                           const uint8_t *key, struct failure *failure) {
     struct cluster_node self, first;
     char directory[560], authority[560];
-    node_describe(lab, node, &self);
-    node_describe(lab, &lab->nodes[0], &first);
+    lab_node_describe(lab, node, &self);
+    lab_node_describe(lab, &lab->nodes[0], &first);
     cluster_tls_path(self.corosync, directory);
     cluster_tls_path(first.corosync, authority);
     int result = cluster_tls_make(self.corosync, failure);

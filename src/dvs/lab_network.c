@@ -114,6 +114,23 @@ static int ip_batch(const char *netns, const char *batch, struct failure *failur
 
 /* ---- up ---- */
 
+/* The switch's end of a node's link. */
+static void port_print(FILE *text, const struct lab *lab, const struct lab_node *node) {
+    char netns[PATH_MAX];
+    lab_netns_path(lab->name, node->name, netns);
+    fprintf(text, "link add v%u type veth peer name eth0 netns %s\nlink set v%u master br0 up\n", node->id, netns,
+            node->id);
+}
+
+/* The node's end. */
+static int node_connect(const struct lab *lab, const struct lab_node *node, struct failure *failure) {
+    char path[PATH_MAX], address[32], batch[256];
+    lab_netns_path(lab->name, node->name, path);
+    lab_node_address(lab, node, address);
+    snprintf(batch, sizeof batch, "link set lo up\naddr add %s/24 dev eth0\nlink set eth0 up\n", address);
+    return ip_batch(path, batch, failure);
+}
+
 static int switch_create(const struct lab *lab, const char *path, struct failure *failure) {
     cleanup_free char *batch = NULL;
     size_t size;
@@ -121,12 +138,8 @@ static int switch_create(const struct lab *lab, const char *path, struct failure
     if (!text)
         return failure_set(failure, -ENOMEM, "internal", NULL, "out of memory");
     fputs("link set lo up\nlink add br0 type bridge forward_delay 0 stp_state 0\nlink set br0 up\n", text);
-    for (unsigned i = 0; i < lab->node_count; i++) {
-        char netns[PATH_MAX];
-        lab_netns_path(lab->name, lab->nodes[i].name, netns);
-        uint32_t id = lab->nodes[i].id;
-        fprintf(text, "link add v%u type veth peer name eth0 netns %s\nlink set v%u master br0 up\n", id, netns, id);
-    }
+    for (unsigned i = 0; i < lab->node_count; i++)
+        port_print(text, lab, &lab->nodes[i]);
     if (fclose(text) != 0)
         return failure_set(failure, -ENOMEM, "internal", NULL, "out of memory");
     return ip_batch(path, batch, failure);
@@ -144,14 +157,27 @@ int lab_network_up(const struct lab *lab, struct failure *failure) {
         result = netns_create(path, failure);
     if (result == 0)
         result = switch_create(lab, path, failure);
-    for (unsigned i = 0; i < lab->node_count && result == 0; i++) {
-        char address[32], batch[256];
-        lab_netns_path(lab->name, lab->nodes[i].name, path);
-        lab_node_address(lab, &lab->nodes[i], address);
-        snprintf(batch, sizeof batch, "link set lo up\naddr add %s/24 dev eth0\nlink set eth0 up\n", address);
-        result = ip_batch(path, batch, failure);
-    }
+    for (unsigned i = 0; i < lab->node_count && result == 0; i++)
+        result = node_connect(lab, &lab->nodes[i], failure);
     return result;
+}
+
+int lab_network_add(const struct lab *lab, const struct lab_node *node, struct failure *failure) {
+    char path[PATH_MAX], sw[PATH_MAX];
+    cleanup_free char *batch = NULL;
+    size_t size;
+    lab_netns_path(lab->name, node->name, path);
+    lab_netns_path(lab->name, SWITCH, sw);
+    FILE *text = open_memstream(&batch, &size);
+    if (!text)
+        return failure_set(failure, -ENOMEM, "internal", NULL, "out of memory");
+    port_print(text, lab, node);
+    if (fclose(text) != 0)
+        return failure_set(failure, -ENOMEM, "internal", NULL, "out of memory");
+    int result = netns_create(path, failure);
+    if (result == 0)
+        result = ip_batch(sw, batch, failure);
+    return result == 0 ? node_connect(lab, node, failure) : result;
 }
 
 /* ---- links ---- */
@@ -222,6 +248,18 @@ static int name_remove_covered(const char *path) {
     return code > 0 ? -code : code;
 }
 
+/* The link goes with the namespace. */
+static int netns_remove(const char *path) {
+    int error = name_unmount(path);
+    return error == -EBUSY ? name_remove_covered(path) : error;
+}
+
+void lab_network_remove(const struct lab *lab, const struct lab_node *node) {
+    char path[PATH_MAX];
+    lab_netns_path(lab->name, node->name, path);
+    netns_remove(path); /* dvs lab down finds what is left */
+}
+
 int lab_network_down(const char *lab, struct failure *failure) {
     cleanup_dir DIR *dir = opendir(NETNS_ROOT);
     if (!dir)
@@ -236,9 +274,7 @@ int lab_network_down(const char *lab, struct failure *failure) {
             continue;
         char path[PATH_MAX];
         snprintf(path, sizeof path, NETNS_ROOT "/%s", entry->d_name);
-        int error = name_unmount(path);
-        if (error == -EBUSY)
-            error = name_remove_covered(path);
+        int error = netns_remove(path);
         if (error < 0)
             result = failure_set(failure, error, "internal", NULL, "cannot remove %s: %s", path, strerror(-error));
     }

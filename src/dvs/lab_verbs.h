@@ -8,7 +8,7 @@
 
 #include <signal.h>
 
-verb_function verb_lab_exec, verb_lab_up, verb_lab_down, verb_lab_status;
+verb_function verb_lab_add, verb_lab_exec, verb_lab_up, verb_lab_down, verb_lab_status;
 
 /* What a node's daemon says of the cluster. */
 struct lab_view {
