@@ -42,6 +42,8 @@ struct broker_host {
     void (*client_gone)(void *context, struct client *client);
     /* The DC with that name or id. 0 or -DVK_ENODC. */
     int (*dc_find)(void *context, const char *name, uint32_t *dc);
+    /* The proxy says something unasked. May be NULL. */
+    void (*proxy_event)(void *context, const json_t *event);
 };
 
 struct broker {
@@ -50,8 +52,6 @@ struct broker {
     uint32_t node;
     struct broker_host host;
     struct list clients;   /* struct client.link */
-    /* The proxy says something unasked. May be NULL. */
-    void (*proxy_event)(void *context, const json_t *event);
     struct client *proxy;  /* the proxy that has said HELLO; NULL: none */
     bool expects_proxy;    /* one is being started: who needs it waits */
     struct list waiting;   /* struct connect: CONNECTs that wait for a cell or the proxy */

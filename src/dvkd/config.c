@@ -351,6 +351,8 @@ int config_apply(struct config *config, const json_t *change, struct config_effe
         const char *op;
         int (*apply)(struct config *, const json_t *, struct config_effect *, struct failure *);
     } table[] = {{"node-set", apply_node_set},
+                 {"node-add", config_node_add},
+                 {"node-remove", config_node_remove},
                  {"dc-create", apply_dc_create},
                  {"dc-state", apply_dc_state},
                  {"dc-remove", apply_dc_remove},
@@ -366,5 +368,3 @@ int config_apply(struct config *config, const json_t *change, struct config_effe
         }
     return bad_change(failure, "unknown change");
 }
-                 {"node-add", config_node_add},
-                 {"node-remove", config_node_remove},

@@ -19,8 +19,8 @@
 #include "dvkd/proxy.h"
 #include "dvkd/replica.h"
 
-struct corosync;
 struct cluster;
+struct corosync;
 struct run;
 struct api;
 
@@ -35,9 +35,9 @@ struct dvkd {
     struct services *services;
     struct corosync *corosync; /* NULL: a group of one */
     struct api *api;
+    struct cluster *members; /* cluster.h; NULL: in no cluster */
     struct run *runs[DVK_MAX_DC + 1];   /* DCs that were run here, by id, until they are removed or dvkd ends */
     struct list sessions;               /* struct session.link */
-    struct cluster *members; /* cluster.h; NULL: in no cluster */
     bool was_live[DVK_MAX_DC + 1];      /* as of the last reconcile */
     uint64_t was_serial[DVK_MAX_DC + 1];
     bool remove_files[DVK_MAX_DC + 1];  /* removed: its directory goes when the cell has */

@@ -76,11 +76,11 @@ static void broker_cell_event(void *context, uint32_t dc, const json_t *event) {
     cells_on_event(&((struct dvkd *)context)->cells, dc, event);
 }
 
-static void broker_client_gone(void *context, struct client *client) {
 static void broker_proxy_event(void *context, const json_t *event) {
     cluster_proxy_event(((struct dvkd *)context)->members, event);
 }
 
+static void broker_client_gone(void *context, struct client *client) {
     struct dvkd *dvkd = context;
     dvkd_client_service_gone(client);
     cells_on_client_gone(&dvkd->cells, client);
@@ -93,8 +93,8 @@ const struct broker_host dvkd_broker_host = {
     .cell_start = broker_cell_start,
     .cell_event = broker_cell_event,
     .client_gone = broker_client_gone,
-    .service = dvkd_client_service,
     .proxy_event = broker_proxy_event,
+    .service = dvkd_client_service,
     .endpoint_gone = dvkd_endpoint_gone,
     .dc_find = broker_find_dc,
 };
@@ -204,8 +204,8 @@ void dvkd_start_alone(struct dvkd *dvkd) {
 
 static void replica_changed(void *context, const struct config_effect *effect) {
     struct dvkd *dvkd = context;
-    if (effect && effect->dc && effect->removed)
     cluster_changed(dvkd->members, effect);
+    if (effect && effect->dc && effect->removed)
         dvkd->remove_files[effect->dc] = true;
     services_changed(dvkd->services, effect);
     if (effect && !effect->dc && !effect->node)

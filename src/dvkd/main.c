@@ -150,11 +150,11 @@ static int start(struct dvkd *dvkd) {
         result = loop_signal_add(dvkd->loop, SIGINT, on_stop_signal, dvkd);
     if (result < 0)
         return complain(EXIT_FAILED, "cannot start%s: %s", "", strerror(-result));
+    if ((result = cluster_start(dvkd, &dvkd->members, &failure)) < 0)
+        return complain(EXIT_FAILED, "%s%s", failure.message, "");
     files_clean(dvkd);
     if (dvkd->options.cluster) {
         proxy_start(&dvkd->proxy, dvkd->loop, &dvkd->broker, &dvkd->options, dvkd_proxy_lost, dvkd);
-    if ((result = cluster_start(dvkd, &dvkd->members, &failure)) < 0)
-        return complain(EXIT_FAILED, "%s%s", failure.message, "");
         result = corosync_create(dvkd->loop, dvkd->replica, dvkd->options.id, &dvkd->corosync);
     } else {
         dvkd_start_alone(dvkd);
@@ -175,10 +175,10 @@ static void finish(struct dvkd *dvkd) {
     char path[600];
     sessions_destroy(dvkd);
     api_stop(dvkd->api);
+    cluster_stop(dvkd->members);
     cells_destroy(&dvkd->cells);
     proxy_stop(&dvkd->proxy);
     corosync_destroy(dvkd->corosync);
-    cluster_stop(dvkd->members);
     const char *const names[] = {"dvkd.sock", "dvs.sock", "dvkd.pid"};
     for (unsigned i = 0; i < ARRAY_LENGTH(names); i++) {
         snprintf(path, sizeof path, "%s/%s", dvkd->options.run, names[i]);
@@ -206,9 +206,9 @@ int main(int argc, char **argv) {
     if (result == 0)
         result = lock_file(dvkd.options.state, "lock");
     if (result == 0)
-        result = start(&dvkd);
-    if (result == 0)
         result = check_encryption(&dvkd.options);
+    if (result == 0)
+        result = start(&dvkd);
     if (result != 0)
         return result;
     log_info("dvkd %s, node %u%s", DVS_VERSION, dvkd.options.id, dvkd.options.cluster ? "" : ", alone");
