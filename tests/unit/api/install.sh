@@ -28,6 +28,7 @@ done
 "$root/static"
 
 for path in bin/dvs sbin/dvkd libexec/dvs/dvs-proxy libexec/dvs/dvs-cell libexec/dvs/dvs-vos share/man/man1/dvs.1 \
-    share/man/man8/dvkd.8 include/dvk/dvk.h include/dvk/error.h; do
+    share/man/man8/dvkd.8 share/doc/dvs/examples/example.h include/dvk/dvk.h include/dvk/error.h; do
     [ -e "$prefix/$path" ] || [ -e "$prefix/$path.gz" ] || { echo "$path is not installed"; exit 1; }
 done
+[ -n "$(find "$root" -path '*/dist-packages/dvk.py' -o -path '*/site-packages/dvk.py')" ] || { echo "dvk.py is not installed"; exit 1; }
