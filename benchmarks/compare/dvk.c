@@ -8,6 +8,7 @@
 #include "fake_dvkd.h"
 
 #include <dvk/dvk.h>
+#include <dvk/post.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -157,7 +158,7 @@ static void dvk_post_pieces(struct line *line, const uint8_t *data, bool rendezv
         if (rendezvous)
             check("dvk: send", dvk_send(end->dvk, end->self, &message, data + at, len, TIMEOUT_MS));
         else
-            check("dvk: post", dvk_send(end->dvk, end->self, &message, data + at, len, TIMEOUT_MS));
+            check("dvk: post", dvk_post(end->dvk, end->self, &message, data + at, len, TIMEOUT_MS));
     }
 }
 static void dvk_post_one(struct line *line, const uint8_t *data) {

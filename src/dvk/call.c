@@ -74,6 +74,8 @@ void call_free(struct dvk *dvk, struct call *call) {
         call->route->notify = NULL;
     struct channel *channel = call->channel;
     uint32_t slot = call->slot, span = call->span;
+    if (call->posted)
+        channel->posted_bytes -= call->data_len;
     free(call);
     if (channel) {
         channel_run_free(dvk, channel, slot, span);
@@ -161,8 +163,12 @@ static int call_route(struct dvk *dvk, struct call *call, const void *data, size
     int slot = list_is_empty(&channel->queue) ? call_slots_take(dvk, channel, call) : -1;
     if (slot == -EMSGSIZE)
         return slot;
-    if (slot < 0)
-        return call_queue(call, &channel->queue, data);
+    if (slot < 0) {
+        error = call_queue(call, &channel->queue, data);
+        if (error == 0 && channel->post_count)
+            posts_make_room(dvk, channel);
+        return error;
+    }
     return call_send(dvk, channel, call, (uint32_t)slot, data);
 }
 
@@ -224,6 +230,8 @@ void call_complete(struct dvk *dvk, struct call *call, int status) {
     if (call->waited && !call->abandoned)
         return;
     if (call->abandoned || !call->done) {
+        if (status < 0 && !call->abandoned && !call->route) /* a post: nobody else learns of it */
+            post_failed(dvk, call->from, status);
         call_free(dvk, call);
         if (route && route->notify_bits)
             (void)notify_send(dvk, route);

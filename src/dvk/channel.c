@@ -123,6 +123,7 @@ void channel_free(struct channel *channel) {
     free(channel->cancel_at);
     free(channel->calls);
     free(channel->requests);
+    free(channel->posts);
     free(channel);
 }
 

@@ -23,7 +23,7 @@
  *
  * Who writes what:  header: dvkd before anyone maps it; `dead` by dvkd or either party.
  *   ring[s].head, ring[s].entry[]  party s      (release; pairs with the peer's acquire of head)
- *   ring[s].tail                   the peer     (informative)
+ *   ring[s].tail                   the peer     (count of what it took)
  *   slot.request, .sequence, .flags, .cancel, request buffer   the slot's own side
  *   slot.reply, reply buffer       the peer
  *   slot.state  own side: WAITING|seq, FREE;  peer: DONE|seq (release; pairs with the waiter's acquire);
@@ -67,7 +67,8 @@ struct dvk_channel_header {
     uint32_t pad[7];
     uint64_t notify[2];   /* pending notification bits made by party s (atomic or / exchange) */
     uint32_t cpu[2];      /* CPU that party s last ran on + 1, 0: unknown (a hint) */
-    uint32_t pad2[10];
+    uint32_t wants_room[2]; /* not 0: party s waits for the peer to take its posts; the peer clears it and rings */
+    uint32_t pad2[8];
     struct dvk_ring ring[2];
 };
 
@@ -82,6 +83,8 @@ enum dvk_slot_flags {
     DVK_SLOT_KIND_MASK = 3u,
     DVK_SLOT_SENDREC = 0u,  /* wants a reply */
     DVK_SLOT_SEND = 1u,     /* DONE when taken */
+    DVK_SLOT_POST = 2u,     /* a send without data, between hosted processes, that is not answered: its slot is free again
+                               when ring.tail has passed it. DONE, with an error as the reply, before that: refused */
     DVK_SLOT_RING_BACK = 4u, /* requester waits on its doorbell, not on slot.state: ring it */
     DVK_SLOT_SPAN_UNIT = 256u, /* times (span - 1), below DVK_CHANNEL_MAX_SLOTS: length of the run */
 };

@@ -11,6 +11,7 @@
  *   guest.c      guests' channels                  error.c     texts
  *   filter.c     receiving from one source         watch.c     endpoints that come and go
  *   loan.c       runs of slots for long messages, loans
+ *   post.c       one-way messages
  *
  * One thread uses a context, but for dvk_wake and the poller thread, which touch only `wake`, `fds_ready` and the
  * doorbell. Ownership: the context owns channels, routes, calls and requests. A channel stays mapped while a request
@@ -52,6 +53,13 @@ struct aside {
     int fds[DVK_MESSAGE_FDS];
 };
 
+/* A quick post that the peer has not taken: see post.c. */
+struct posted {
+    uint32_t slot, sequence;
+    uint32_t position; /* of ring.tail, once it is taken */
+    dvk_endpoint from, to;
+};
+
 struct channel {
     struct link link;        /* dvk.channels */
     struct link number_link; /* dvk.numbers */
@@ -87,6 +95,11 @@ struct channel {
     uint32_t *cancel_at;             /* its position, by own slot; NULL until there is one */
     struct call **calls;             /* by own slot */
     struct request **requests;       /* by the peer's slot: taken, unanswered */
+    struct posted *posts;            /* our quick posts, a ring of as many as own slots; NULL: there was none */
+    uint32_t post_first, post_count, post_work;
+    size_t posted_bytes; /* data of other posts that are under way */
+    uint32_t posts_ready; /* of the peer's quick posts, those that wait to be handed out */
+    bool posts_stopped;   /* so many that the scan stopped before the next */
 };
 
 /* The way to a destination: made on first use by CONNECT, forgotten when its channel closes. */
@@ -119,6 +132,7 @@ struct call {
     bool waited;    /* by sync.c: not run from the completion list */
     bool abandoned; /* nobody wants the result */
     bool cancelled;
+    bool posted; /* counted in channel.posted_bytes */
     bool lent; /* its data is a loan: it has its channel and slots from the start, and nothing is copied */
     uint32_t dc;
     dvk_endpoint from;
@@ -201,6 +215,7 @@ struct own_endpoint {
     struct link bucket;
     uint32_t dc;
     dvk_endpoint endpoint;
+    int post_error; /* of an earlier post, to be told */
 };
 
 struct guest {
@@ -460,6 +475,8 @@ int call_start(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk
 void receive_scan_channel(struct dvk *dvk, struct channel *channel);
 bool receive_scan(struct dvk *dvk); /* what the doorbell says; true if it said anything */
 void receive_mark_more(struct dvk *dvk, struct channel *channel);
+void receive_post_done(struct dvk *dvk, struct channel *channel); /* one of its waiting quick posts is none any more */
+void receive_sleep(struct dvk *dvk, int64_t deadline);            /* until the doorbell rings; or earlier */
 /* dvk_receive with a filter (NULL: none). */
 int receive_next(struct dvk *dvk, const struct filter *filter, struct dvk_request **out, int timeout_ms);
 
@@ -481,7 +498,15 @@ void request_error(struct dvk *dvk, struct channel *channel, uint32_t slot, uint
 /* A send was taken: tell its sender. */
 void request_taken(struct dvk *dvk, struct request *request);
 
+/* post.c */
+void post_failed(struct dvk *dvk, dvk_endpoint from, int status);
+void posts_reclaim(struct dvk *dvk, struct channel *channel); /* slots of quick posts that the peer has taken */
+/* Calls wait for slots that quick posts have: send what can be sent now, and have the peer ring when it takes more. */
+void posts_make_room(struct dvk *dvk, struct channel *channel);
+
 /* sync.c */
+/* Is the peer, a single thread, itself waiting for us? Then to wait for it would be for ever. */
+bool channel_peer_waits_for_us(const struct channel *channel);
 void cpu_update(struct dvk *dvk);
 /* Spin until *word differs from value, within the budget; true if it does. peer_cpu: CPU + 1 of who will change it. */
 bool spin_until(struct dvk *dvk, struct spin *spin, const uint32_t *word, uint32_t value, uint32_t peer_cpu);

@@ -35,7 +35,9 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
     struct dvk_message *msg = &pub->msg;
     uint32_t kind = flags & DVK_SLOT_KIND_MASK, span = DVK_SLOT_SPAN(flags);
     unsigned fds = msg->flags & DVK_MSG_FDS ? msg->fds : 0;
-    if (kind > DVK_SLOT_SEND || span > (channel->guest ? 1 : view->slots[peer] - i) ||
+    bool post = kind == DVK_SLOT_POST;
+    if (kind > DVK_SLOT_POST || (post && (dvk->relay || channel->guest || msg->data_len || fds)) ||
+        span > (channel->guest ? 1 : view->slots[peer] - i) ||
         msg->data_len > (uint64_t)span * view->data_bytes || fds > DVK_MESSAGE_FDS ||
         (channel->proxy && (fds || msg->source == DVK_NONE)) || (msg->notify && kind != DVK_SLOT_SEND)) {
         request_free(dvk, request);
@@ -93,12 +95,17 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
     request->channel = channel;
     request->slot = i;
     request->sequence = sequence;
+    channel_hold(channel);
+    *out = request;
+    if (post) { /* it is ours now, whatever becomes of the slot */
+        request->finished = true;
+        channel->posts_ready++;
+        return 1;
+    }
     request->sync = !(flags & DVK_SLOT_RING_BACK);
     if (request->sync)
         channel->sync_requests++;
     channel->requests[i] = request;
-    channel_hold(channel);
-    *out = request;
     return 1;
 }
 
@@ -123,18 +130,37 @@ static void header_notify_take(struct dvk *dvk, struct channel *channel) {
         list_append(&dvk->ready_notes, &request->link);
 }
 
+/* We took posts: their sender may wait for that. */
+static void room_tell(struct channel *channel) {
+    uint32_t *wants = &channel->view.header->wants_room[1 - channel->side];
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* P6 */
+    if (__atomic_load_n(wants, __ATOMIC_RELAXED) && __atomic_exchange_n(wants, 0u, __ATOMIC_SEQ_CST))
+        channel_ring_plain(channel);
+}
+
+void receive_post_done(struct dvk *dvk, struct channel *channel) {
+    channel->posts_ready--;
+    if (channel->posts_stopped && channel->posts_ready <= channel->view.slots[1 - channel->side] / 2) {
+        channel->posts_stopped = false;
+        receive_mark_more(dvk, channel);
+    }
+}
+
 void receive_scan_channel(struct dvk *dvk, struct channel *channel) {
     if (channel->closed)
         return;
     channel_hold(channel);
     bool dead = dvk_channel_is_dead(&channel->view);
     call_scan(dvk, channel); /* replies that came before the end still count */
+    if (channel->post_count && !list_is_empty(&channel->queue))
+        posts_make_room(dvk, channel);
     if (dead)
         channel_close(dvk, channel, channel->gone_status, true, true);
     if (!channel->closed)
         header_notify_take(dvk, channel);
     int peer = 1 - channel->side;
     struct dvk_ring *ring = &channel->view.header->ring[peer];
+    bool posts = false;
     for (int n = 0; !channel->closed; n++) {
         uint16_t entry;
         int found = dvk_ring_peek(ring, channel->view.slots[peer], channel->taken, &entry);
@@ -142,6 +168,10 @@ void receive_scan_channel(struct dvk *dvk, struct channel *channel) {
             break;
         if (n == TAKE_AT_ONCE) {
             receive_mark_more(dvk, channel);
+            break;
+        }
+        if (channel->posts_ready >= channel->view.slots[peer]) { /* they hold no slots: the ring must hold the rest */
+            channel->posts_stopped = true;
             break;
         }
         struct request *request = NULL;
@@ -159,11 +189,14 @@ void receive_scan_channel(struct dvk *dvk, struct channel *channel) {
         }
         if (took == 0)
             break; /* the periodic scan tries again */
+        posts |= !request || request->kind == DVK_SLOT_POST;
         if (!channel->closed)
             dvk_ring_advance(ring, &channel->taken);
         if (took == 1)
             list_append(request->public.msg.notify ? &dvk->ready_notes : &dvk->ready, &request->link);
     }
+    if (posts && !channel->closed)
+        room_tell(channel);
     channel_release(channel);
 }
 
@@ -283,6 +316,8 @@ static int ready_pop(struct dvk *dvk, const struct filter *filter, struct reques
     list_remove(&request->link);
     request_unfile(request);
     request->state = REQUEST_TAKEN;
+    if (request->kind == DVK_SLOT_POST && request->channel)
+        receive_post_done(dvk, request->channel);
     if (request->channel) {
         const struct channel *channel = request->channel;
         dvk->last_cpu = __atomic_load_n(&channel->view.header->cpu[1 - channel->side], __ATOMIC_RELAXED);
@@ -313,6 +348,19 @@ static void sleep_until(struct dvk *dvk, int64_t exact, int64_t about) {
     cpu_update(dvk);
 }
 
+void receive_sleep(struct dvk *dvk, int64_t deadline) {
+    /* in slices: if dvkd itself is gone nobody will tell of the peer's death */
+    sleep_until(dvk, deadline, about_now(dvk) + 500 * NS_PER_MS);
+}
+
+/* Nothing has come since the last look, so that a message that is ready may be handed out at once. */
+static bool is_quiet(const struct dvk *dvk) {
+    return __atomic_load_n(&dvk->doorbell->word, __ATOMIC_ACQUIRE) == dvk->seen &&
+           !__atomic_load_n(&dvk->fds_ready, __ATOMIC_ACQUIRE) && !__atomic_load_n(&dvk->wake, __ATOMIC_ACQUIRE) &&
+           list_is_empty(&dvk->events) && list_is_empty(&dvk->completed) && list_is_empty(&dvk->notices) &&
+           dvk->timer_count == 0;
+}
+
 int receive_next(struct dvk *dvk, const struct filter *filter, struct dvk_request **out, int timeout_ms) {
     int64_t deadline = -1;
     *out = NULL;
@@ -321,7 +369,7 @@ int receive_next(struct dvk *dvk, const struct filter *filter, struct dvk_reques
         (void)scan_if_due(dvk, now_ns());
     }
     for (bool last = false;;) {
-        bool any = run_pending(dvk);
+        bool any = (!list_is_empty(&dvk->ready) && is_quiet(dvk)) || run_pending(dvk);
         if (__atomic_load_n(&dvk->wake, __ATOMIC_ACQUIRE) && __atomic_exchange_n(&dvk->wake, 0, __ATOMIC_ACQ_REL))
             return -DVK_EINTERRUPTED;
         struct request *request;

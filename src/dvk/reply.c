@@ -40,6 +40,8 @@ static void request_unslot(struct request *request) {
 void request_free(struct dvk *dvk, struct request *request) {
     list_remove(&request->link);
     request_unfile(request);
+    if (request->kind == DVK_SLOT_POST && request->state == REQUEST_READY && request->channel)
+        receive_post_done(dvk, request->channel);
     list_remove(&request->all);
     request_unslot(request);
     if (request->channel)

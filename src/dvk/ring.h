@@ -14,6 +14,8 @@
  *       against dvk_slot_finish: swaps state, then loads waiters and flags. The same argument.
  *   P5  requester: stores state WAITING, then loads header.dead; against dvk_channel_kill: stores dead, then swaps
  *       the WAITING states to DEAD. The same argument.
+ *   P6  poster: stores header.wants_room (seq_cst), then loads ring.tail; against the receiver: stores ring.tail, fence,
+ *       then loads wants_room. The same argument.
  */
 #ifndef DVK_RING_H
 #define DVK_RING_H

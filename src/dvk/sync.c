@@ -54,8 +54,7 @@ bool spin_until(struct dvk *dvk, struct spin *spin, const uint32_t *word, uint32
     return false;
 }
 
-/* Is the peer, a single thread, itself waiting for us? Then to wait for it would be for ever. */
-static bool peer_waits_for_us(const struct channel *channel) {
+bool channel_peer_waits_for_us(const struct channel *channel) {
     if (channel->guest || channel->proxy)
         return false;
     if (channel->sync_requests)
@@ -67,8 +66,9 @@ static bool peer_waits_for_us(const struct channel *channel) {
         if (entry & DVK_RING_CANCEL || at - channel->taken > 2 * slots)
             continue;
         const struct dvk_slot *slot = &channel->view.slot[peer][entry];
+        uint32_t flags = __atomic_load_n(&slot->flags, __ATOMIC_SEQ_CST);
         if (DVK_STATE_KIND(__atomic_load_n(&slot->state, __ATOMIC_SEQ_CST)) == DVK_SLOT_WAITING &&
-            !(__atomic_load_n(&slot->flags, __ATOMIC_SEQ_CST) & DVK_SLOT_RING_BACK))
+            !(flags & DVK_SLOT_RING_BACK) && (flags & DVK_SLOT_KIND_MASK) != DVK_SLOT_POST)
             return true;
     }
     return false;
@@ -117,7 +117,7 @@ static int wait_slot(struct dvk *dvk, struct call *call, int64_t deadline) {
             channel_close(dvk, channel, channel->gone_status, true, true);
             return 0;
         }
-        if (first && peer_waits_for_us(channel))
+        if (first && channel_peer_waits_for_us(channel))
             return -DVK_EDEADLOCK;
         first = false;
         if (is_past(deadline))

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Posts: one-way messages whose sender goes on.
+ *
+ * A *quick* post (no data, to a process of this node) is a slot of kind DVK_SLOT_POST and nothing else: no struct call, no
+ * answer. The receiver copies it out when it takes it from the ring, and the ring's tail tells that; so slots come back
+ * in the order in which they went. One that the receiver refuses has its slot answered first. All others are calls that
+ * nobody waits for.
+ */
+#include "dvk/internal.h"
+
+#include <dvk/loan.h>
+#include <dvk/post.h>
+#include <stdlib.h>
+
+#define POSTED_BYTES_MAX (256u << 10) /* of a channel: more would only drive each other out of the cache */
+#define RECLAIM_EVERY 16u /* posts: the tail is the other CPU's, and reading it is dear */
+
+void post_failed(struct dvk *dvk, dvk_endpoint from, int status) {
+    struct own_endpoint *own = own_find(dvk, from);
+    if (own && own->post_error == 0)
+        own->post_error = status;
+}
+
+/* The receiver took it. Did it refuse it? */
+static int post_outcome(const struct channel *channel, const struct posted *posted) {
+    const struct dvk_slot *slot = &channel->view.slot[channel->side][posted->slot];
+    if (dvk_slot_look(slot, posted->sequence) != DVK_LOOK_DONE)
+        return 0;
+    int status = __atomic_load_n(&slot->reply.status, __ATOMIC_RELAXED);
+    return status < 0 ? status : -DVK_EBADPEER;
+}
+
+/* Get back the slots of quick posts that the peer has taken. */
+void posts_reclaim(struct dvk *dvk, struct channel *channel) {
+    struct dvk_ring *ring = &channel->view.header->ring[channel->side];
+    uint32_t tail = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE), slots = channel->view.slots[channel->side];
+    while (channel->post_count) {
+        const struct posted *posted = &channel->posts[channel->post_first];
+        if ((int32_t)(tail - posted->position) < 0)
+            return;
+        int status = post_outcome(channel, posted);
+        dvk_slot_free(&channel->view.slot[channel->side][posted->slot]);
+        map_set(channel->free_map, posted->slot);
+        channel->post_first = (channel->post_first + 1) % slots;
+        channel->post_count--;
+        if (status == 0)
+            continue;
+        post_failed(dvk, posted->from, status);
+        struct route *route = route_find(dvk, channel->dc, posted->from, posted->to);
+        if (status == -DVK_ENOTBOUND && route && route->channel == channel)
+            route_drop(dvk, route, status); /* the next call finds the destination's next incarnation */
+    }
+}
+
+void posts_make_room(struct dvk *dvk, struct channel *channel) {
+    __atomic_store_n(&channel->view.header->wants_room[channel->side], 1u, __ATOMIC_SEQ_CST); /* P6 */
+    posts_reclaim(dvk, channel);
+    call_send_queued(dvk, channel);
+}
+
+/* The channel is full: wait until something may have become free. 0: look again. */
+static int room_wait(struct dvk *dvk, struct channel *channel, dvk_endpoint from, int64_t deadline) {
+    if (channel_peer_waits_for_us(channel))
+        return -DVK_EDEADLOCK;
+    if (dvk->broker_gone)
+        return -DVK_ENODAEMON;
+    if (is_past(deadline))
+        return -DVK_ETIMEDOUT;
+    if (channel->peer_bell)
+        dvk->last_cpu = __atomic_load_n(&channel->peer_bell->cpu, __ATOMIC_RELAXED);
+    receive_sleep(dvk, deadline);
+    poller_glance(dvk);
+    (void)receive_scan(dvk);
+    call_completed_unslot(dvk, channel);
+    return channel->closed ? channel->gone_status : own_find(dvk, from) ? 0 : -DVK_ENOTBOUND;
+}
+
+/* A slot for a quick post; waits for one. */
+static int quick_slot(struct dvk *dvk, struct channel *channel, dvk_endpoint from, int timeout_ms) {
+    int64_t deadline = -1;
+    uint32_t *wants = &channel->view.header->wants_room[channel->side];
+    if (++channel->post_work % RECLAIM_EVERY == 0)
+        posts_reclaim(dvk, channel);
+    for (bool told = false;;) {
+        int slot = channel_slot_take(channel);
+        if (slot >= 0)
+            return slot;
+        if (!told)
+            __atomic_store_n(wants, 1u, __ATOMIC_SEQ_CST); /* P6 */
+        posts_reclaim(dvk, channel);
+        slot = channel_slot_take(channel);
+        if (slot >= 0)
+            return slot;
+        if (deadline < 0)
+            deadline = deadline_of(timeout_ms);
+        int error = room_wait(dvk, channel, from, deadline);
+        if (error < 0)
+            return error;
+        told = __atomic_load_n(wants, __ATOMIC_RELAXED) != 0;
+    }
+}
+
+static int post_quick(struct dvk *dvk, dvk_endpoint from, struct route *route, const struct dvk_message *message,
+                      int timeout_ms) {
+    struct channel *channel = route->channel;
+    const struct dvk_channel_view *view = &channel->view;
+    int side = channel->side;
+    if (!channel->posts) {
+        channel->posts = calloc(view->slots[side], sizeof *channel->posts);
+        if (!channel->posts)
+            return -ENOMEM;
+    }
+    dvk_endpoint to = route->to;
+    channel_hold(channel);
+    int slot = quick_slot(dvk, channel, from, timeout_ms);
+    if (slot >= 0) {
+        uint32_t sequence = ++channel->next_sequence & DVK_SEQUENCE_MASK, at = (uint32_t)slot;
+        struct dvk_message *request = &view->slot[side][at].request;
+        *request = *message;
+        request->source = from;
+        request->data_len = 0;
+        request->flags = request->fds = 0;
+        request->notify = request->reserved = 0;
+        dvk_slot_publish(view, side, at, DVK_SLOT_POST, sequence);
+        struct posted *posted = &channel->posts[(channel->post_first + channel->post_count++) % view->slots[side]];
+        posted->slot = at;
+        posted->sequence = sequence;
+        posted->position = __atomic_load_n(&view->header->ring[side].head, __ATOMIC_RELAXED);
+        posted->from = from;
+        posted->to = to;
+        channel_ring(dvk, channel);
+        if (dvk_channel_is_dead(view))
+            receive_mark_more(dvk, channel);
+    }
+    channel_release(channel);
+    return slot < 0 ? slot : 0;
+}
+
+/* With data, or to another node: a call that nobody waits for; but if there is no room for it now, we do. */
+static int post_call(struct dvk *dvk, dvk_endpoint from, struct channel *channel, const struct dvk_message *message,
+                     const void *data, size_t data_len, int timeout_ms) {
+    uint64_t id = 0;
+    int64_t deadline = -1;
+    int error = 0;
+    channel_hold(channel);
+    while (error == 0 && channel->posted_bytes && channel->posted_bytes + data_len > POSTED_BYTES_MAX) {
+        if (deadline < 0)
+            deadline = deadline_of(timeout_ms);
+        error = room_wait(dvk, channel, from, deadline);
+    }
+    if (error < 0) {
+        channel_release(channel);
+        loan_drop(dvk, data);
+        return error;
+    }
+    error = call_start(dvk, channel->dc, from, message, DVK_SLOT_SEND, data, data_len, NULL, 0, NULL, NULL, &id);
+    while (error == 0) {
+        struct call *call = call_by_id(dvk, id);
+        if (!call || call->state != CALL_QUEUED)
+            break;
+        if (deadline < 0)
+            deadline = deadline_of(timeout_ms);
+        error = room_wait(dvk, channel, from, deadline);
+    }
+    struct call *call = error < 0 && id ? call_by_id(dvk, id) : NULL;
+    if (call && call->state == CALL_QUEUED)
+        call_free(dvk, call);
+    else if (call)
+        error = 0; /* it went in just now */
+    call = error == 0 ? call_by_id(dvk, id) : NULL;
+    if (call && call->channel == channel) {
+        call->posted = true;
+        channel->posted_bytes += call->data_len;
+    }
+    channel_release(channel);
+    return error;
+}
+
+int dvk_post(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, const void *data, size_t data_len,
+             int timeout_ms) {
+    struct own_endpoint *own = own_find(dvk, from);
+    if (!own)
+        return -DVK_ENOTBOUND;
+    if (message->destination == DVK_NONE || (data_len && !data))
+        return -EINVAL;
+    poller_glance(dvk);
+    if (own->post_error) {
+        int error = own->post_error;
+        own->post_error = 0;
+        loan_drop(dvk, data);
+        return error;
+    }
+    dvk_endpoint full;
+    if (own_resolve(dvk, own->dc, message->destination, &full))
+        return call_start(dvk, own->dc, from, message, DVK_SLOT_SEND, data, data_len, NULL, 0, NULL, NULL, NULL);
+    struct route *route = route_find(dvk, own->dc, from, message->destination);
+    if (!route || !route->channel || !list_is_empty(&route->channel->queue))
+        return dvk_send(dvk, from, message, data, data_len, timeout_ms); /* finds the way, or keeps the order */
+    if (data_len || route->channel->proxy)
+        return post_call(dvk, from, route->channel, message, data, data_len, timeout_ms);
+    return post_quick(dvk, from, route, message, timeout_ms);
+}
