@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/log.h"
 
+#include "common/record.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -37,11 +39,13 @@ void log_write(enum log_level level, const char *format, ...) {
                      level_names[level]);
     if (n > 0)
         used += (size_t)n;
+    const char *text = line + used;
     va_list args;
     va_start(args, format);
     errno = saved; /* for %m */
     n = vsnprintf(line + used, sizeof line - used - 1, format, args);
     va_end(args);
+    record_text(RECORD_LOG, 0, 0, 0, 0, text);
     if (n > 0)
         used += (size_t)n;
     if (used > sizeof line - 2)

@@ -46,6 +46,7 @@ enum dvk_broker_type {
     DVK_BROKER_SERVICE_TAKEN = 72,
     DVK_BROKER_CONTROL_REPLY = 16, /* id of the CONTROL, text */
     DVK_BROKER_CONTROL_SEND = 17,  /* text */
+    DVK_BROKER_RECORD = 90,        /* of a cell or the proxy, may come before HELLO; fds: [memfd of its flight recorder] */
     DVK_BROKER_CHANNEL_CLOSED = 18, /* channel: the peer broke the protocol or we are done with it */
     /* dvkd -> client */
     DVK_BROKER_SERVICE_EVENT = 80,

@@ -51,6 +51,7 @@ static const struct {
     {"dc.resize", api_dc_resize}, {"dc.ps", api_dc_ps},       {"dc.kill", api_dc_kill},
     {"dc.rm", api_dc_rm},       {"dc.logs", api_dc_logs},     {"debug.channels", api_debug_channels},
     {"debug.endpoints", api_debug_endpoints}, {"debug.memory", api_debug_memory},
+    {"debug.record", api_debug_record},
 };
 
 api_operation *api_find(const char *name) {

@@ -183,10 +183,26 @@ static void handle_channel_closed(struct client *client, const struct dvk_broker
         broker_channel_kill(client->broker, channel, client->context, -DVK_EBADPEER);
 }
 
+static void handle_record(struct client *client, int *fds, unsigned fd_count) {
+    const struct broker_host *host = &client->broker->host;
+    if (client->context->role == CONTEXT_PROGRAM || fd_count != 1) {
+        client_violation(client, "it may not have a record");
+        return;
+    }
+    if (host->client_record) {
+        host->client_record(host->context, client, fds[0]);
+        fds[0] = -1;
+    }
+}
+
 void broker_packet(struct client *client, const struct dvk_broker_packet *packet, const char *text, int *fds,
                    unsigned fd_count) {
     if (packet->type == DVK_BROKER_HELLO) {
         handle_hello(client, packet, fds, fd_count);
+        return;
+    }
+    if (packet->type == DVK_BROKER_RECORD && packet->version == DVK_BROKER_VERSION) {
+        handle_record(client, fds, fd_count);
         return;
     }
     if (!client->greeted || packet->version != DVK_BROKER_VERSION) {

@@ -40,6 +40,8 @@ struct broker_host {
     void (*endpoint_gone)(void *context, struct client *client, uint32_t dc, dvk_endpoint endpoint);
     /* A client has gone (its endpoints are unbound already). */
     void (*client_gone)(void *context, struct client *client);
+    /* A cell's servers or the proxy gave the memfd of its flight recorder (taken over). NULL: it is not kept. */
+    void (*client_record)(void *context, struct client *client, int fd);
     /* The DC with that name or id. 0 or -DVK_ENODC. */
     int (*dc_find)(void *context, const char *name, uint32_t *dc);
     /* The proxy says something unasked. May be NULL. */

@@ -3,6 +3,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "common/record.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -213,6 +214,7 @@ static void on_process_end(void *context, pid_t pid, int status) {
     char text[96], reason[256];
     bool expected = cell->state == CELL_STOPPING;
     cell->pid = 0;
+    record(RECORD_CELL_END, cell->dc, (uint64_t)status, expected);
     spawn_log_close(&cell->log);
     snprintf(reason, sizeof reason, "%s", end_reason(cell, status, text, sizeof text));
     if (!expected)
@@ -282,6 +284,7 @@ int cells_start(struct cells *cells, const struct config *config, const struct c
     list_append(&cells->list, &cell->link);
     cells->count++;
     loop_timer_add(cells->loop, CELL_START_MS, on_timer, cell, &cell->timer);
+    record(RECORD_CELL_START, cell->dc, (uint64_t)cell->pid);
     log_info("cell of %s starts (pid %d)", cell->dc_name, (int)cell->pid);
     *out = cell;
     return 0;
@@ -312,6 +315,8 @@ void cell_stop(struct cell *cell, bool at_once) {
     bool was_ready = cell->state == CELL_READY;
     if (cell->state == CELL_STOPPING && !at_once)
         return;
+    record(RECORD_CELL_STOP, cell->dc, at_once);
+    cell->asked = true;
     cell->state = CELL_STOPPING;
     loop_timer_cancel(cell->timer);
     cell->timer = NULL;
@@ -330,6 +335,8 @@ void cell_stop(struct cell *cell, bool at_once) {
 
 void cell_cut(struct cell *cell) {
     struct client *client = cell->client;
+    record(RECORD_CELL_CUT, cell->dc, 0);
+    cell->asked = true;
     cell->state = CELL_STOPPING;
     cell->client = NULL;
     client_close(client);
@@ -348,6 +355,7 @@ void cells_on_event(struct cells *cells, uint32_t dc, const json_t *event) {
         if (cell->state != CELL_STARTING)
             return;
         cell->state = CELL_READY;
+        record(RECORD_CELL_READY, cell->dc, (uint64_t)cell->pid);
         loop_timer_cancel(cell->timer);
         cell->timer = NULL;
         log_info("cell of %s is ready", cell->dc_name);

@@ -34,6 +34,7 @@ struct cell {
     struct loop_timer *timer;
     struct list waiters; /* struct cell_waiter */
     bool terminated;     /* SIGTERM was sent */
+    bool asked;          /* to end, by cell_stop or cell_cut */
     char reason[256];    /* the "failed" event's; empty: none */
 };
 

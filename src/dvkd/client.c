@@ -2,6 +2,7 @@
 /* How packets travel between the broker and its clients. */
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "common/record.h"
 #include "dvkd/broker_private.h"
 
 #include <dvk/error.h>
@@ -47,6 +48,7 @@ static void close_soon(struct client *client) {
 }
 
 void client_violation(struct client *client, const char *what) {
+    record_text(RECORD_CLIENT_VIOLATION, client->context->dc, 1, (uint64_t)client->pid, 0, what);
     log_warning("client (pid %d) broke the protocol: %s; it is dropped", (int)client->pid, what);
     close_soon(client);
 }
@@ -233,6 +235,7 @@ int broker_adopt(struct broker *broker, int fd, enum context_role role, uint32_t
     }
     steal_fd(&socket_fd);
     list_append(&broker->clients, &client->link);
+    record(RECORD_CLIENT_OPEN, dc, client->context->id, (uint64_t)client->pid, role);
     if (out)
         *out = client;
     return 0;
@@ -244,6 +247,7 @@ void client_close(struct client *client) {
     struct broker *broker = client->broker;
     struct context *context = client->context;
     client->closing = true;
+    record(RECORD_CLIENT_CLOSE, context->dc, context->id, (uint64_t)client->pid, context->role);
     loop_timer_cancel(client->close_timer);
     loop_watch_remove(client->watch);
     list_remove(&client->link);

@@ -8,6 +8,7 @@
  */
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "common/record.h"
 #include "dvk/channel_create.h"
 #include "dvkd/broker_private.h"
 
@@ -126,6 +127,7 @@ static void tell_ends(struct client *client, const struct dvk_broker_packet *pac
                                       .endpoint = route->endpoint ? endpoint_address(route->endpoint) : packet->peer,
                                       .node = route->endpoint ? 0 : route->node,
                                       .flags = client->context->role == CONTEXT_PROXY ? DVK_BROKER_F_PROXY : 0};
+    record(RECORD_CONNECT, packet->dc, packet->endpoint, event.endpoint, channel->id, route->node);
     struct dvk_broker_packet answer = client_answer(packet, 0);
     answer.channel = channel->id;
     answer.side = side;
@@ -167,6 +169,7 @@ static int try_connect(struct client *client, const struct dvk_broker_packet *pa
 }
 
 static void answer_failure(struct client *client, const struct dvk_broker_packet *packet, int result) {
+    record(RECORD_CONNECT_FAIL, packet->dc, packet->endpoint, packet->peer, (uint64_t)result);
     struct dvk_broker_packet answer = client_answer(packet, result);
     answer.endpoint = packet->endpoint;
     answer.peer = packet->peer;
@@ -295,6 +298,7 @@ void broker_guest_unbind(struct client *client, const struct dvk_broker_packet *
 }
 
 void broker_channel_kill(struct broker *broker, struct channel *channel, const struct context *except, int status) {
+    record(RECORD_CHANNEL_DEAD, channel->dc, channel->id, (uint64_t)status);
     dvk_channel_mark_dead(channel->memfd);
     for (int side = 0; side < 2; side++) {
         struct context *context = channel->party[side];

@@ -3,6 +3,7 @@
 
 #include "common/list.h"
 #include "common/log.h"
+#include "common/record.h"
 
 #include <corosync/corotypes.h>
 #include <corosync/cpg.h>
@@ -168,6 +169,7 @@ static void on_cpg(void *context, int fd, uint32_t events) {
             flush_queue(corosync);
         return;
     }
+    record(RECORD_GROUP_LOST, 0, (uint64_t)result);
     log_warning("corosync is gone (error %d): this node has no quorum until it is back", (int)result);
     disconnect(corosync);
     replica_disconnected(corosync->replica);
@@ -223,6 +225,7 @@ static void connect_fn(void *context) {
             votequorum_finalize(corosync->votequorum);
     }
     if (result == CS_OK) {
+        record(RECORD_GROUP_JOIN, 0, 0);
         log_info("joined the cluster");
         corosync->connected = true;
         corosync->told_trouble = false;
@@ -241,6 +244,7 @@ static void connect_soon(struct corosync *corosync) {
 
 void corosync_rejoin(struct corosync *corosync) {
     corosync->lost = true;
+    record(RECORD_GROUP_REJOIN, 0, 0);
     connect_soon(corosync);
 }
 

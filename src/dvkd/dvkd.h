@@ -17,6 +17,7 @@
 #include "dvkd/cells.h"
 #include "dvkd/options.h"
 #include "dvkd/proxy.h"
+#include "dvkd/records.h"
 #include "dvkd/replica.h"
 
 struct cluster;
@@ -30,6 +31,7 @@ struct dvkd {
     struct broker broker;
     struct cells cells;
     struct proxy proxy;
+    struct records records;
     struct store *store;
     struct replica *replica;
     struct services *services;

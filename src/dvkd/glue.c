@@ -4,6 +4,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "common/record.h"
 #include "dvkd/cluster.h"
 #include "dvkd/corosync.h"
 #include "dvkd/run.h"
@@ -83,8 +84,20 @@ static void broker_proxy_event(void *context, const json_t *event) {
 static void broker_client_gone(void *context, struct client *client) {
     struct dvkd *dvkd = context;
     dvkd_client_service_gone(client);
+    const struct context *gone = client_context(client);
+    const struct cell *cell = gone->role == CONTEXT_CELL ? cells_find(&dvkd->cells, gone->dc) : NULL;
+    records_client_gone(&dvkd->records, client, !dvkd->stopping && !(cell && cell->asked));
     cells_on_client_gone(&dvkd->cells, client);
     proxy_on_client_gone(&dvkd->proxy, client);
+}
+
+static void broker_client_record(void *context, struct client *client, int fd) {
+    struct dvkd *dvkd = context;
+    const struct context *giver = client_context(client);
+    char name[24] = "proxy";
+    if (giver->role == CONTEXT_CELL)
+        snprintf(name, sizeof name, "vos-%u", giver->dc);
+    records_take(&dvkd->records, client, name, fd);
 }
 
 const struct broker_host dvkd_broker_host = {
@@ -97,6 +110,7 @@ const struct broker_host dvkd_broker_host = {
     .service = dvkd_client_service,
     .endpoint_gone = dvkd_endpoint_gone,
     .dc_find = broker_find_dc,
+    .client_record = broker_client_record,
 };
 
 /* ---- cells ---- */
@@ -216,6 +230,7 @@ static void replica_changed(void *context, const struct config_effect *effect) {
 static void replica_node(void *context, uint32_t node, bool up) {
     struct dvkd *dvkd = context;
     const struct config_node *known = dvkd_config(dvkd)->nodes[node];
+    record(up ? RECORD_NODE_UP : RECORD_NODE_DOWN, 0, node);
     log_info("node %s is %s", dvkd_node_name(dvkd, node), up ? "up" : "down");
     broker_node_change(&dvkd->broker, node, up, known ? known->address : "");
     reconcile_soon(dvkd);
@@ -243,6 +258,7 @@ static void cut_programs(struct dvkd *dvkd) {
 static void replica_quorum_changed(void *context, bool quorate) {
     struct dvkd *dvkd = context;
     dvkd->quorate = quorate;
+    record(RECORD_QUORUM, 0, quorate);
     log_info(quorate ? "this node has quorum" : "this node has no quorum");
     services_quorum(dvkd->services, quorate);
     if (!quorate) {

@@ -4,6 +4,7 @@
 #include "cluster/cluster.h"
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "common/record.h"
 #include "dvkd/api.h"
 #include "dvkd/cluster.h"
 #include "dvkd/corosync.h"
@@ -185,6 +186,7 @@ static void finish(struct dvkd *dvkd) {
         unlink(path);
     }
     store_close(dvkd->store);
+    records_stop(&dvkd->records);
 }
 
 int main(int argc, char **argv) {
@@ -207,12 +209,15 @@ int main(int argc, char **argv) {
         result = lock_file(dvkd.options.state, "lock");
     if (result == 0)
         result = check_encryption(&dvkd.options);
-    if (result == 0)
+    if (result == 0) {
+        records_start(&dvkd.records, dvkd.options.run, dvkd.options.id);
         result = start(&dvkd);
+    }
     if (result != 0)
         return result;
     log_info("dvkd %s, node %u%s", DVS_VERSION, dvkd.options.id, dvkd.options.cluster ? "" : ", alone");
     result = loop_run(dvkd.loop);
+    record(RECORD_STOP, 0, (uint64_t)result);
     finish(&dvkd);
     log_info("ended");
     return result < 0 ? EXIT_FAILED : result;

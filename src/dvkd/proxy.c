@@ -4,6 +4,7 @@
 #include "cluster/cluster.h"
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "common/record.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -36,6 +37,7 @@ static void on_end(void *context, pid_t pid, int status) {
     if (!proxy->broker) /* stopped */
         return;
     proxy->pid = 0;
+    record(RECORD_PROXY_END, 0, (uint64_t)status);
     spawn_log_close(&proxy->log);
     log_warning("the proxy ended (%s %d); it is started again", WIFSIGNALED(status) ? "signal" : "code",
                 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
@@ -76,6 +78,7 @@ static int try_start(struct proxy *proxy) {
     result = pid < 0 ? (int)pid : loop_child_add(proxy->loop, pid, on_end, proxy, NULL);
     if (result == 0) {
         proxy->pid = pid;
+        record(RECORD_PROXY_START, 0, (uint64_t)pid);
         proxy->started_ms = loop_now_ms();
         return 0;
     }

@@ -110,6 +110,7 @@ static void reconcile_dc(struct dvkd *dvkd, uint32_t id) {
         check_end(dvkd, dc);
     if (!dc && dvkd->remove_files[id] && !cells_find(&dvkd->cells, id)) {
         files_remove(dvkd, id);
+        records_forget_dc(&dvkd->records, id);
         dvkd->remove_files[id] = false;
     }
     struct run *run = dvkd->runs[id];

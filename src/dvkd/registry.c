@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dvkd/registry.h"
 
+#include "common/record.h"
+
 #include <dvk/error.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -136,11 +138,13 @@ int registry_bind(struct registry *registry, struct context *context, uint32_t d
     slots->bound++;
     slots->forgotten = false;
     list_append(&context->endpoints, &endpoint->context_link);
+    record(RECORD_BIND, dc, endpoint_address(endpoint), context->id, guest);
     *out = endpoint;
     return 0;
 }
 
 void registry_unbind(struct registry *registry, struct endpoint *endpoint) {
+    record(RECORD_UNBIND, endpoint->dc, endpoint_address(endpoint), endpoint->context->id);
     if (endpoint->channel)
         registry_channel_remove(registry, endpoint->channel);
     struct dc_slots *dc = dc_slots_get(registry, endpoint->dc);

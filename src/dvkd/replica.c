@@ -4,6 +4,7 @@
 #include "common/cleanup.h"
 #include "common/list.h"
 #include "common/log.h"
+#include "common/record.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -153,6 +154,7 @@ static void proposal_end(struct proposal *proposal, int status, const struct fai
     replica_done *done = proposal->done;
     void *context = proposal->context;
     struct config_effect effect = proposal->effect;
+    record(RECORD_CONFIRM, 0, proposal->sequence, proposal->epoch, (uint64_t)status);
     proposal_free(proposal);
     if (done)
         done(context, status, &effect, failure);
@@ -192,6 +194,7 @@ static void propose(struct replica *replica, const json_t *change, bool is_cast,
     *proposal = (struct proposal){
         .sequence = ++replica->last_sequence, .change = copy, .is_cast = is_cast, .done = done, .context = context};
     list_append(&replica->proposals, &proposal->link);
+    record(RECORD_PROPOSE, 0, proposal->sequence, replica->config->view);
     if (replica->state == REPLICA_SYNCED)
         send_proposal(replica, proposal);
     else if (replica->state == REPLICA_ALONE)
@@ -250,6 +253,7 @@ static void drop_lost_nodes(struct replica *replica, bool all) {
 static void stop_confirming(struct replica *replica);
 
 static void go_alone(struct replica *replica) {
+    record(RECORD_VIEW_ALONE, 0, 0);
     stop_confirming(replica);
     loop_timer_cancel(replica->hello_timer);
     replica->hello_timer = NULL;
@@ -365,6 +369,7 @@ void replica_view(struct replica *replica, const struct replica_member *members,
     }
     /* the list is compared between nodes as it stands */
     qsort(replica->members, replica->member_count, sizeof *replica->members, compare_members);
+    record(RECORD_VIEW_CHANGE, 0, replica->member_count, quorate);
     replica->quorate = quorate;
     drop_lost_nodes(replica, false);
     if (quorate)
@@ -477,6 +482,7 @@ static void finish_sync(struct replica *replica, bool replaced) {
     replica->config->view = replica->round_view;
     replica->config->epoch++;
     objects_prune(&replica->config->objects, replica->config->epoch, incarnation_is_member, replica);
+    record(RECORD_VIEW_INSTALL, 0, replica->config->view, replica->config->epoch, replica->member_count);
     save_all(replica);
     replica->state = REPLICA_SYNCED;
     for (size_t i = 0; i < replica->member_count; i++) {
@@ -623,6 +629,7 @@ static void deliver_start(struct replica *replica, const struct member *member, 
         return;
     strcpy(replica->round, round);
     replica->round_view = (uint64_t)view;
+    record(RECORD_VIEW_ROUND, 0, member->id.node, (uint64_t)view, replica->config->promised);
     bool accepted = promise(replica, (uint64_t)view);
     char digest[20];
     snprintf(digest, sizeof digest, "%016" PRIx64, config_digest(replica->config));
@@ -655,6 +662,7 @@ static void deliver_hello(struct replica *replica, struct member *member, const 
         log_warning("node %u sent a wrong greeting", member->id.node);
         return;
     }
+    record(RECORD_VIEW_HELLO, 0, member->id.node, (uint64_t)view, (uint64_t)epoch);
     if (!field_true(message, "accepted")) {
         deliver_refusal(replica, message);
         return;
@@ -718,6 +726,7 @@ static void deliver_exclude(struct replica *replica, const json_t *message) {
             if (replica->members[k].id.node == (uint32_t)json_integer_value(node) &&
                 is_silent(replica, &replica->members[k])) {
                 log_warning("node %u does not answer; the view goes on without it", replica->members[k].id.node);
+                record(RECORD_NODE_EXCLUDED, 0, replica->members[k].id.node);
                 replica->members[k].excluded = true;
                 us |= replica->members[k].id.node == replica->us.node;
             }
@@ -750,6 +759,7 @@ static void deliver_change(struct replica *replica, const struct member *member,
     struct config_effect effect;
     struct failure failure = {0};
     int result = config_apply(replica->config, change, &effect, &failure);
+    record(RECORD_APPLY, 0, member->id.node, (uint64_t)sequence, replica->config->epoch, (uint64_t)result);
     if (result == 0 && replica->store && store_write_effect(replica->store, replica->config, &effect) < 0) {
         replica->port.broken(replica->port.context);
         return;

@@ -60,6 +60,12 @@ static const struct verb verbs[] = {
      "usage: dvs cluster init|token|join|ls|leave [options]   (dvs cluster VERB --help)\n"},
     {"lab", verb_lab, "a cluster on this machine: lab up, status, kill, start, add, cut, heal, ls, down",
      "usage: dvs lab up|status|kill|start|add|cut|heal|ls|down [options]   (dvs lab VERB --help)\n"},
+    {"debug", verb_debug, "for people who look for what went wrong: debug record",
+     "usage: dvs debug record [NODE] [options]\n"
+     "  --daemon DAEMON    whose events: dvkd (default), proxy or vos:CONTAINER\n"
+     "  --ended            of the last one that ended, not of the one that runs\n"
+     "  --last N           only the last N events\n"
+     "  --file PATH        read this file instead of asking a node\n" FORMAT_HELP TARGET_HELP},
     {"version", verb_version, "versions of dvs and of the daemon",
      "usage: dvs version [options]\n" FORMAT_HELP TARGET_HELP},
     {NULL, NULL, NULL, NULL},

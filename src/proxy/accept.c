@@ -5,6 +5,7 @@
  */
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "common/record.h"
 #include "proxy/proxy.h"
 
 #include <arpa/inet.h>
@@ -112,6 +113,7 @@ static void stranger_adopt(struct stranger *stranger, const struct wire_frame *f
     if (!peer || hello.node <= proxy->node || hello.session == 0 ||
         stranger->from.s_addr != peer->address.sin_addr.s_addr) {
         /* also a node that joined just now and that dvkd has not told us of: it tries again */
+        record(RECORD_LINK_REFUSED, 0, hello.node);
         log_debug("refused a connection that says it is node %u", hello.node);
         stranger_free(stranger);
         return;

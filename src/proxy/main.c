@@ -4,6 +4,7 @@
  * --tls: certificates, see cluster/pki.h; links are encrypted unless --clear is given, and the cluster can be joined here.
  */
 #include "common/log.h"
+#include "dvk/record_share.h"
 #include "proxy/proxy.h"
 
 #include <errno.h>
@@ -115,7 +116,10 @@ int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
     if (directory && tls_load(&proxy, directory) < 0)
         return 1;
-    int error = dvk_open_fd(BROKER_FD, &proxy.dvk);
+    int error = dvk_record_share(BROKER_FD, "proxy", proxy.node);
+    if (error < 0)
+        log_warning("no events are recorded: %s", strerror(-error));
+    error = dvk_open_fd(BROKER_FD, &proxy.dvk);
     if (error < 0) {
         log_error("cannot reach dvkd: %s", dvk_strerror(error));
         return 1;

@@ -2,6 +2,7 @@
 /* Connections to peers: the higher node id connects, the lower accepts (accept.c). */
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "common/record.h"
 #include "proxy/proxy.h"
 
 #include <arpa/inet.h>
@@ -78,6 +79,7 @@ static void retry_later(struct peer *peer) {
 
 void peer_disconnect(struct peer *peer, const char *why) {
     if (peer->stream.fd >= 0) {
+        record_text(RECORD_LINK_DOWN, 0, 2, peer->node, peer->state, why);
         (void)dvk_watch_fd(peer->proxy->dvk, peer->stream.fd, 0, NULL, NULL);
         if (peer->state == PEER_JOINED)
             log_info("node %u: connection lost (%s)", peer->node, why);
@@ -155,6 +157,7 @@ static void peer_connect(struct peer *peer) {
         return;
     }
     (void)steal_fd(&fd);
+    record(RECORD_LINK_CONNECT, 0, peer->node);
     peer->state = PEER_CONNECTING;
     peer->since_ms = clock_ms();
     watch(peer, true);
@@ -166,6 +169,7 @@ static void joined(struct peer *peer, bool resumed) {
     peer->heard_ms = peer->said_ms = clock_ms();
     peer->frames.encrypted = stream_is_encrypted(&peer->stream);
     peer->refusal[0] = 0;
+    record(RECORD_LINK_UP, 0, peer->node, resumed, peer->frames.session);
     log_info("node %u: connected%s (%s)", peer->node, resumed ? " again" : "", stream_cipher(&peer->stream));
     peer_mark_dirty(peer);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Messages: from libdvk to frames and back. */
 #include "common/log.h"
+#include "common/record.h"
 #include "proxy/proxy.h"
 
 #include <errno.h>
@@ -300,10 +301,12 @@ void traffic_reset(void *context) {
     unsigned lost = 0;
     list_each(pending, &peer->pendings, struct pending, link) {
         if (pending->epoch != peer->epoch) {
+            record(RECORD_REQUEST_LOST, 0, peer->node, pending->tag);
             pending_fail(peer->proxy, pending, -DVK_ENODEUNREACH);
             lost++;
         }
     }
+    record(RECORD_LINK_RESET, 0, peer->node, lost);
     if (lost)
         log_warning("node %u: its proxy has started anew: %u requests are lost", peer->node, lost);
     incomings_orphan(peer);
@@ -359,9 +362,11 @@ void traffic_event(void *context, const struct dvk_event *event) {
             hint_set(proxy, event->dc, event->endpoint, event->node);
         break;
     case DVK_EVENT_NODE_UP:
+        record(RECORD_PEER_UP, 0, event->node);
         peer_up(proxy, event->node, event->text);
         break;
     case DVK_EVENT_NODE_DOWN:
+        record(RECORD_PEER_DOWN, 0, event->node);
         peer_down(proxy, event->node);
         hints_drop(proxy, 0, event->node);
         break;

@@ -8,7 +8,7 @@ import struct
 import sys
 
 OUT = sys.argv[1]
-TARGETS = ["wire", "proxy", "broker", "channel", "relay", "image", "descriptors", "elf", "pm", "fs", "config", "spec", "api", "replica"]
+TARGETS = ["wire", "proxy", "broker", "channel", "relay", "image", "descriptors", "elf", "pm", "fs", "config", "spec", "api", "replica", "record"]
 
 
 def seed(target, name, data):
@@ -125,6 +125,11 @@ def binary():
         seed("elf", "true", file.read(4096))
     seed("elf", "script", b"#! /bin/sh -e\nexit")
     seed("elf", "long", b"#!/" + b"x" * 300)
+    def entries(*events):
+        return b"".join(struct.pack("<QQII5Q", i + 1, 1000 + i, event, 1, 64 << 32 | 70, 2, 3, 0x1b1b1b, 5) for i, event in enumerate(events))
+    header = struct.pack("<IIIIIIQq32s", 0x44524344, 1, 4096, 64, 1, 2, 60, 10 ** 18, b"dvkd")
+    seed("record", "all", header + entries(*range(60)))
+    seed("record", "odd", header + entries(1, 3, 4) + b"x")
     # who greets, then asks in ways that fit: see broker.c
     seed("broker", "connect", bytes([0xFF, 0x10, 0, 3, 1, 1, 1, 0, 0, 0, 0, 0x10, 0, 3, 1, 1, 1, 0, 0, 0, 0]))
 

@@ -13,6 +13,16 @@ def pytest_configure(config):
         pytest.exit("system tests need root", 1)
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """What the daemons of the labs did last goes with the report of a test that failed."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.when == "call" and report.failed:
+        for one in Lab.there:
+            report.sections.extend(one.records())
+
+
 @pytest.fixture(scope="module")
 def lab():
     """Three nodes a, b, c, shared by a module's tests: they must leave it as they found it."""

@@ -98,7 +98,10 @@ def host_pids(lab, node, name):
 class Lab:
     """A lab of its own name. `env`: what dvs runs with."""
 
+    there = [] # labs that are not yet taken down
+
     def __init__(self):
+        Lab.there.append(self)
         self.name = unique_name()
         self.env = clean_env(DVS_LAB=self.name)
         self.leftovers_before = set(os.listdir("/dev/shm"))
@@ -168,8 +171,37 @@ class Lab:
             if int(pid) != os.getpid() and words and (f"DVS_LAB={self.name}".encode() in environ or f"/lab/{self.name}/" in words):
                 yield pid, words
 
+    # ---- flight recorders
+
+    def record(self, *args, **options):
+        """dvs debug record: the events, oldest first."""
+        return self.json("debug", "record", *args, **options)["record"]
+
+    def records(self, last=40):
+        """(title, text) of the last events of each daemon of each node, also of those that have ended."""
+        base = f"/run/dvs/lab/{self.name}"
+        for node in sorted(os.listdir(base)) if os.path.isdir(base) else ():
+            directory = f"{base}/{node}/record"
+            wanted = [(name, ["--file", f"{directory}/{name}"]) for name in sorted(os.listdir(directory))] if os.path.isdir(directory) else []
+            for daemon in ["proxy", *(f"vos:{name}" for name in self.names_known())]:
+                wanted.append((daemon, ["--node", node, "--daemon", daemon]))
+            for title, args in wanted:
+                try:
+                    result = self.dvs("debug", "record", "--last", str(last), *args, timeout=5)
+                except AssertionError: # its dvkd does not answer
+                    continue
+                if result.code == 0:
+                    yield f"record of {title} on {node}", result.out
+
+    def names_known(self):
+        try:
+            return list(self.containers())[:4]
+        except (AssertionError, ValueError):
+            return []
+
     def end(self):
         """Take it down whatever state it is in, and check that nothing is left."""
+        Lab.there.remove(self)
         result = self.dvs("lab", "down", "--lab", self.name, timeout=90)
         assert result.code == 0, result
         deadline = time.monotonic() + 3 # what was killed takes a moment to be gone

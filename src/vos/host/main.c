@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dvs-vos: the servers of one cell, in one process. Started by cell init; see options.h. */
 #include "common/log.h"
+#include "dvk/record_share.h"
 #include "vos/host/confine.h"
 #include "vos/host/host.h"
 #include "vos/host/options.h"
@@ -9,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* fs before tty and pm: pm asks both from its first moment. */
@@ -25,6 +27,10 @@ static int run(int argc, char **argv, struct vos *vos, struct failure *failure) 
     error = confine_enter(vos, failure);
     if (error)
         return error;
+    snprintf(name, sizeof name, "vos %.27s", vos->dc_name);
+    error = dvk_record_share(broker_fd, name, vos->node);
+    if (error)
+        log_warning("no events are recorded: %s", strerror(-error));
     flags = fcntl(vos->init_fd, F_GETFL);
     if (flags < 0 || fcntl(vos->init_fd, F_SETFL, flags | O_NONBLOCK))
         return failure_set(failure, -errno, "internal", NULL, "cannot set up the socket to cell init");

@@ -6,6 +6,7 @@
  * From then on it lives here whatever becomes of the node that it left.
  */
 #include "common/log.h"
+#include "common/record.h"
 #include "vos/pm/record.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -85,6 +86,7 @@ static void arrive_accept(struct arrival *arrival) {
     struct process *process = arriving(arrival);
     uint32_t pid = arrival->pid, source = arrival->source;
     uint64_t serial = arrival->serial;
+    record(RECORD_MOVE_ARRIVE, pm->vos->dc, pid, source);
     process->arrival = NULL;
     if (arrival->orphan) {
         process->ppid = PM_INIT_PID;

@@ -9,6 +9,7 @@
  *
  * PM_EXIT is accepted for the sake of the protocol and changes nothing: the status is the host's.
  */
+#include "common/record.h"
 #include "vos/pm/host.h"
 #include "vos/pm/pm.h"
 #include "vos/tty/tty.h"
@@ -189,6 +190,7 @@ static void files_dropped(void *context, int status, const struct dvk_message *r
 }
 
 void exit_process(struct pm *pm, struct process *process, int status, const struct init_rusage *usage) {
+    record(RECORD_PROCESS_EXIT, pm->vos->dc, process->pid, (uint64_t)status);
     process->state = PROCESS_ZOMBIE;
     process->status = status;
     process->stopped = false;

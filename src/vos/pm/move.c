@@ -13,6 +13,7 @@
  * in_transit. No circle: a child waits for its parent, a parent only for children that are in transit already.
  */
 #include "common/log.h"
+#include "common/record.h"
 #include "vos/pm/host.h"
 #include "vos/pm/record.h"
 #include <errno.h>
@@ -110,6 +111,7 @@ static void leave_husk(struct pm *pm, struct process *process) {
 
 static void move_accepted(struct pm *pm, struct process *process, const struct move *move) {
     uint32_t pid = process->pid, moves = process->moves + 1;
+    record(RECORD_MOVE_DONE, pm->vos->dc, pid, move->node);
     struct dvk_request *req = process->exec_req;
     process->exec_req = NULL;
     settle_parent(pm, process, move);
@@ -136,6 +138,7 @@ static void move_accepted(struct pm *pm, struct process *process, const struct m
 }
 
 static void move_refused(struct pm *pm, struct process *process, const struct move *move, bool maybe_there) {
+    record(RECORD_MOVE_REFUSED, pm->vos->dc, process->pid, move->node);
     log_debug("process %u stays: node %u did not take it", process->pid, move->node);
     process->in_transit = false;
     process->moves += 2; /* our news of its place outrank those that the other may have spread */
@@ -255,6 +258,7 @@ static void move_begin(struct pm *pm, struct process *process) {
         return;
     }
     process->in_transit = true;
+    record(RECORD_MOVE_START, pm->vos->dc, process->pid, process->place_node);
     /* What is known of the parent's place may be old news; that it is here must be certain. */
     if (process->ppid != PM_INIT_PID && process->parent_node == pm->vos->node && !process_here(pm, process->ppid))
         process->parent_node = peer_route(pm, process->ppid);

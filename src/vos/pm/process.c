@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table: what is known of each pid, and the records of the processes that run here. */
 #include "common/cleanup.h"
+#include "common/record.h"
 #include "vos/pm/host.h"
 #include "vos/pm/pm.h"
 #include <errno.h>
@@ -54,6 +55,7 @@ struct process *process_create(struct pm *pm, uint32_t pid) {
         entry->reserved = false;
         entry->away_node = 0;
     }
+    record(RECORD_PROCESS_START, pm->vos->dc, pid);
     process->pid = pid;
     process->serial = ++pm->next_serial;
     process->channel_fd = process->socket_fd = -1;

@@ -7,6 +7,7 @@
  * The pm of the target checks permission and queues a host signal. A process that has no program to take it (between two
  * nodes, or loading) gets it when it runs. Groups and "all" are asked of every active node, and the results added up.
  */
+#include "common/record.h"
 #include "vos/pm/host.h"
 #include "vos/pm/pm.h"
 #include <errno.h>
@@ -48,6 +49,7 @@ static int keep(struct process *process, uint32_t tid, int sig, const struct vos
 int signal_send(struct pm *pm, struct process *process, uint32_t tid, int sig, const struct vos_siginfo_fields *fields) {
     if (sig == 0 || process->state == PROCESS_ZOMBIE)
         return 0;
+    record(RECORD_PROCESS_SIGNAL, pm->vos->dc, process->pid, (uint64_t)sig, process->state);
     int result;
     switch (process->state) {
     case PROCESS_RUNNING:

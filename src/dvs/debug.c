@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* dvs debug record: the last events of a node's daemons. */
+#include "common/cleanup.h"
+#include "common/record_read.h"
+#include "dvs/dvs.h"
+#include "dvs/output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { OPTION_DAEMON = OPTION_OWN, OPTION_ENDED, OPTION_LAST, OPTION_FILE };
+
+struct wanted {
+    const char *daemon, *file;
+    bool ended;
+    long long last;
+};
+
+static json_t *record_of_file(struct command *command, const struct wanted *wanted) {
+    cleanup_close int fd = open(wanted->file, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        failure_set(&command->failure, -errno, "internal", NULL, "cannot open %s: %s", wanted->file, strerror(errno));
+        return NULL;
+    }
+    return record_read(fd, (size_t)wanted->last, &command->failure);
+}
+
+static json_t *record_of_node(struct command *command, const struct wanted *wanted) {
+    json_t *answer = NULL;
+    json_t *request = json_pack("{s:s, s:b, s:I, s:s*}", "op", "debug.record", "ended", wanted->ended, "last",
+                                (json_int_t)wanted->last, "daemon", wanted->daemon);
+    return client_ask(&command->target, request, CLIENT_LOOK_MS, &answer, &command->failure) < 0 ? NULL : answer;
+}
+
+static int record_show(struct command *command, const struct wanted *wanted) {
+    cleanup_json json_t *record = wanted->file ? record_of_file(command, wanted) : record_of_node(command, wanted);
+    if (!record)
+        return failure_report(command);
+    json_object_del(record, "ok");
+    return (command->json ? json_print(record) : record_print(record, stdout)) < 0;
+}
+
+static int debug_record(struct command *command, int argc, char **argv) {
+    static const struct option options[] = {COMMON_OPTIONS,
+                                            {"daemon", required_argument, NULL, OPTION_DAEMON},
+                                            {"ended", no_argument, NULL, OPTION_ENDED},
+                                            {"last", required_argument, NULL, OPTION_LAST},
+                                            {"file", required_argument, NULL, OPTION_FILE},
+                                            {0}};
+    struct wanted wanted = {.last = RECORDER_CAPACITY};
+    int exit_code = EXIT_OK, option;
+    while ((option = option_next(command, argc, argv, ":h", options, &exit_code)) != OPTIONS_END) {
+        if (option == OPTION_DAEMON)
+            wanted.daemon = optarg;
+        else if (option == OPTION_ENDED)
+            wanted.ended = true;
+        else if (option == OPTION_FILE)
+            wanted.file = optarg;
+        else if (option != OPTION_LAST)
+            return exit_code;
+        else if (!parse_number(optarg, 1, RECORDER_CAPACITY, &wanted.last))
+            return usage_error(command, "%s: --last wants a number from 1 to %u", optarg, RECORDER_CAPACITY);
+    }
+    if (argc - optind > 1)
+        return usage_error(command, "%s: one node at a time", argv[optind + 1]);
+    if (optind < argc)
+        command->target.node = argv[optind];
+    return record_show(command, &wanted);
+}
+
+int verb_debug(struct command *command, int argc, char **argv) {
+    const char *usage = command->usage;
+    const struct verb verbs[] = {{"record", debug_record, "the last events of a daemon", usage}, {NULL, NULL, NULL, NULL}};
+    static const struct option options[] = {COMMON_OPTIONS, {0}};
+    int exit_code = EXIT_OK;
+    if (option_next(command, argc, argv, "+:h", options, &exit_code) == OPTIONS_STOP)
+        return exit_code;
+    if (optind == argc)
+        return usage_error(command, "say what to do: debug record");
+    return verb_dispatch(command, verbs, "debug ", argc - optind, argv + optind);
+}
