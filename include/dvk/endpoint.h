@@ -10,7 +10,7 @@
  *   1 .. DVK_USER_SLOTS-1     user slots. In a DC that runs a VOS, slot == pid == host pid in the cell.
  *                             Slots 1..63 belong to the cells themselves and are never bound but for each
  *                             cell's zygote (DVK_ZYGOTE_SLOT, by a guest bind, not unique in the DC); the rest
- *                             are owned by nodes in sets of DVK_SLOT_SET (see dvk_slot_owner_index).
+ *                             are owned by nodes in sets of DVK_SLOT_SET, which change hands (dvk/slots.h).
  *   DVK_SYSTEM_SLOT(n, s)     service s on node n (pm, fs, tty, ...). These are well known: a generation
  *                             of 0 in a destination means "whichever incarnation is bound now".
  */
@@ -67,14 +67,6 @@ static inline uint32_t dvk_system_slot_service(uint32_t slot) {
 /* The well-known address of a service on a node. */
 static inline dvk_endpoint dvk_service_endpoint(uint32_t node, uint32_t service) {
     return dvk_endpoint_make(0, dvk_system_slot(node, service));
-}
-
-/*
- * Which of the DC's nodes (an index into the DC's sorted node list, 0..node_count-1) owns a user
- * slot. Shares are fixed and equal: set k belongs to node k mod node_count.
- */
-static inline uint32_t dvk_slot_owner_index(uint32_t slot, uint32_t node_count) {
-    return (slot / DVK_SLOT_SET) % node_count;
 }
 
 #endif

@@ -264,6 +264,10 @@ static bool packet_handle(struct dvk *dvk, struct packet *packet) {
         return true;
     case DVK_BROKER_NODE:
     case DVK_BROKER_CONTROL:
+    case DVK_BROKER_SLOTS_TABLE:
+    case DVK_BROKER_SLOTS_WANTED:
+    case DVK_BROKER_SLOTS_SETTLED:
+    case DVK_BROKER_SLOTS_ENDED:
         list_append(&dvk->events, &packet->link);
         return true;
     default: /* of a later version */
@@ -401,6 +405,12 @@ bool broker_run_events(struct dvk *dvk) {
             break;
         case DVK_BROKER_DC_GONE:
             event.type = DVK_EVENT_DC_GONE;
+            break;
+        case DVK_BROKER_SLOTS_TABLE:
+        case DVK_BROKER_SLOTS_WANTED:
+        case DVK_BROKER_SLOTS_SETTLED:
+        case DVK_BROKER_SLOTS_ENDED:
+            slots_event(dvk, packet);
             break;
         case DVK_BROKER_CONTROL:
             event.type = DVK_EVENT_CONTROL;

@@ -42,6 +42,7 @@ enum dvk_broker_type {
     DVK_BROKER_DC_NODES = 97, /* dc. answer: text: the ids of its nodes, uint32_t each, ascending */
     DVK_BROKER_SERVICE = 70,     /* groups and services: see service_protocol.h */
     /* client -> dvkd, not answered */
+    DVK_BROKER_SLOTS = 13,         /* a cell's: dc, side = enum dvk_broker_slots (dvk/slots.h) */
     DVK_BROKER_SERVICE_CANCEL = 71,
     DVK_BROKER_SERVICE_TAKEN = 72,
     DVK_BROKER_CONTROL_REPLY = 16, /* id of the CONTROL, text */
@@ -49,6 +50,10 @@ enum dvk_broker_type {
     DVK_BROKER_RECORD = 90,        /* of a cell or the proxy, may come before HELLO; fds: [memfd of its flight recorder] */
     DVK_BROKER_CHANNEL_CLOSED = 18, /* channel: the peer broke the protocol or we are done with it */
     /* dvkd -> client */
+    DVK_BROKER_SLOTS_TABLE = 60,   /* dc, id = version, node = sets, text = struct dvk_slots_run[] */
+    DVK_BROKER_SLOTS_WANTED = 61,  /* dc, node = want, flags = below */
+    DVK_BROKER_SLOTS_SETTLED = 62, /* dc */
+    DVK_BROKER_SLOTS_ENDED = 63,   /* dc, status */
     DVK_BROKER_SERVICE_EVENT = 80,
     DVK_BROKER_CHANNEL = 32,  /* somebody connected to us: dc, endpoint = ours, peer = theirs, channel, side,
                                  flags PROXY; fds [memfd, socket, peer's doorbell], or none when the channel
@@ -67,6 +72,12 @@ enum dvk_broker_flags {
     DVK_BROKER_F_MOVED = 1u << 2,
     DVK_BROKER_F_UP = 1u << 3,
     DVK_BROKER_F_MORE = 1u << 4, /* CONTROL_REPLY: the text goes on in the next one with the same id */
+};
+
+enum dvk_broker_slots {
+    DVK_BROKER_SLOTS_WATCH = 1, /* SLOTS_TABLE follows */
+    DVK_BROKER_SLOTS_TAKE,      /* node = want, flags = below. SLOTS_ENDED follows */
+    DVK_BROKER_SLOTS_GIVE,      /* answers SLOTS_WANTED. text: "FIRST+COUNT ...". SLOTS_SETTLED follows unless it is empty */
 };
 
 struct dvk_broker_packet {

@@ -225,6 +225,8 @@ struct guest {
     struct channel *channel;
 };
 
+struct dvk_slots_event;
+
 /* A packet to or from dvkd that waits. */
 struct packet {
     struct link link;
@@ -234,6 +236,9 @@ struct packet {
     unsigned fd_count;
     void *fn, *context; /* an answer that is told from dvk_receive: the user's function */
 };
+
+/* slots.c: an event of slots, from broker_run_events. */
+void slots_event(struct dvk *dvk, const struct packet *packet);
 
 /* An answer that is awaited. answered(): takes packet->fds over; the packet is its caller's. */
 struct awaited {
@@ -322,6 +327,8 @@ struct dvk {
     void *on_cancel_context;
     void (*on_event)(void *context, const struct dvk_event *event);
     void *on_event_context;
+    void (*slots_fn)(void *context, const struct dvk_slots_event *event);
+    void *slots_context;
 
     /* fds, timers, wake */
     int epoll_fd, stop_fd;

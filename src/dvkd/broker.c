@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 void broker_init(struct broker *broker, struct loop *loop, uint32_t node, uint32_t first_generation,
@@ -19,6 +20,7 @@ void broker_init(struct broker *broker, struct loop *loop, uint32_t node, uint32
     registry_init(&broker->registry, first_generation);
     list_init(&broker->clients);
     list_init(&broker->waiting);
+    list_init(&broker->bind_waits);
     list_init(&broker->up_nodes);
 }
 
@@ -127,6 +129,25 @@ static int check_slot(struct broker *broker, const struct context *context, uint
     return service != DVK_SERVICE_KERNEL && vos == (context->role == CONTEXT_CELL) ? 0 : -DVK_ENOTALLOWED;
 }
 
+bool broker_set_is_ours(const struct broker *broker, uint32_t dc, uint32_t set) {
+    return dc == 0 || broker->host.slots_is_ours(broker->host.context, dc, set);
+}
+
+struct own_sets {
+    const struct broker *broker;
+    uint32_t dc;
+};
+
+static bool own_set(const void *context, uint32_t set) {
+    const struct own_sets *own = context;
+    return broker_set_is_ours(own->broker, own->dc, set);
+}
+
+uint32_t broker_free_slot(struct broker *broker, uint32_t dc) {
+    const struct own_sets own = {broker, dc};
+    return registry_free_slot(&broker->registry, dc, own_set, &own);
+}
+
 static int bind_slot(struct client *client, uint32_t dc, uint32_t slot, struct endpoint **out) {
     struct broker *broker = client->broker;
     struct context *context = client->context;
@@ -142,24 +163,32 @@ static int bind_slot(struct client *client, uint32_t dc, uint32_t slot, struct e
     if (index == count)
         return -DVK_ENOTALLOWED;
     if (slot == DVK_SLOT_ANY) {
-        slot = registry_free_slot(&broker->registry, dc, index, count);
+        slot = broker_free_slot(broker, dc);
         if (!slot)
             return -DVK_ENOSLOT;
     }
     result = check_slot(broker, context, slot);
     if (result < 0)
         return result;
-    if (dvk_slot_is_user(slot) && dvk_slot_owner_index(slot, count) != index)
+    if (dvk_slot_is_user(slot) && !broker_set_is_ours(broker, dc, slot / DVK_SLOT_SET))
         return -DVK_ENOTALLOWED;
+    registry_note_time(&broker->registry, (uint64_t)time(NULL));
     return registry_bind(&broker->registry, context, dc, slot, false, out);
 }
 
-static void handle_bind(struct client *client, const struct dvk_broker_packet *packet) {
+int broker_bind_now(struct client *client, const struct dvk_broker_packet *packet, struct dvk_broker_packet *answer) {
     struct endpoint *endpoint = NULL;
     int result = bind_slot(client, packet->dc, dvk_endpoint_slot(packet->endpoint), &endpoint);
-    struct dvk_broker_packet answer = client_answer(packet, result);
+    *answer = client_answer(packet, result);
     if (endpoint)
-        answer.endpoint = endpoint_address(endpoint);
+        answer->endpoint = endpoint_address(endpoint);
+    return result;
+}
+
+static void handle_bind(struct client *client, const struct dvk_broker_packet *packet) {
+    struct dvk_broker_packet answer;
+    if (broker_bind_now(client, packet, &answer) == -DVK_ENOSLOT && packet->dc != 0 && broker_bind_wait(client, packet))
+        return;
     client_send(client, &answer, NULL, NULL, 0);
 }
 
@@ -218,6 +247,9 @@ void broker_packet(struct client *client, const struct dvk_broker_packet *packet
         break;
     case DVK_BROKER_CONNECT:
         broker_connect(client, packet);
+        break;
+    case DVK_BROKER_SLOTS:
+        broker_slots_packet(client, packet, text);
         break;
     case DVK_BROKER_GUEST_BIND:
         broker_guest_bind(client, packet);

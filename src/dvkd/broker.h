@@ -13,6 +13,7 @@
 #include "common/loop.h"
 #include "dvk/broker.h"
 #include "dvkd/registry.h"
+#include "dvkd/slot_table.h"
 
 #include <sys/types.h>
 
@@ -32,6 +33,13 @@ struct broker_host {
     /* Something addresses a VOS service of this node that is not bound. 0: a cell is being started (or is starting);
      * broker_retry(dc) follows, later. Else a negative error. */
     int (*cell_start)(void *context, uint32_t dc);
+    /* User slots (slots.h): which node owns a slot, 0: none; is a set ours to bind in; ask for more (false: there is no use in that);
+     * what a cell can spare; a cell wants to be told. Never asked for DC 0. */
+    uint32_t (*slot_owner)(void *context, uint32_t dc, uint32_t slot);
+    bool (*slots_is_ours)(void *context, uint32_t dc, uint32_t set);
+    bool (*slots_take)(void *context, uint32_t dc, uint32_t want, uint32_t below);
+    void (*slots_offered)(void *context, uint32_t dc, const uint16_t *sets, uint32_t count);
+    void (*slots_watched)(void *context, uint32_t dc);
     /* An unasked JSON text of a cell's servers. */
     void (*cell_event)(void *context, uint32_t dc, const json_t *event);
     /* Something for groups and services (dvk/service_protocol.h). NULL: there are none. */
@@ -57,6 +65,8 @@ struct broker {
     struct client *proxy;  /* the proxy that has said HELLO; NULL: none */
     bool expects_proxy;    /* one is being started: who needs it waits */
     struct list waiting;   /* struct connect: CONNECTs that wait for a cell or the proxy */
+    struct list bind_waits; /* struct bind_wait: BINDs that wait for a slot */
+    unsigned bind_wait_count;
     uint64_t last_control;
     int listen_fd;
     struct loop_watch *listen_watch;
@@ -81,6 +91,13 @@ void broker_node_change(struct broker *broker, uint32_t node, bool up, const cha
 void broker_dc_cut(struct broker *broker, uint32_t dc);
 /* The same for good. */
 void broker_dc_gone(struct broker *broker, uint32_t dc);
+/* broker_slots.c: to the cell of a DC, if it watches (slots.h of dvk says what they mean). */
+bool broker_slots_watched(const struct broker *broker, uint32_t dc);
+void broker_slots_table(struct broker *broker, uint32_t dc, const struct slot_table *table, uint64_t version);
+bool broker_slots_wanted(struct broker *broker, uint32_t dc, uint32_t want, uint32_t below);
+void broker_slots_settled(struct broker *broker, uint32_t dc);
+/* slots_take has ended; BINDs that wait are answered, too. */
+void broker_slots_ended(struct broker *broker, uint32_t dc, int status);
 /* Try again the CONNECTs that wait for a DC's cell (dc 0: for the proxy). status: not 0: they fail with it instead.
  * Not to be called from within a function of the host. */
 void broker_retry(struct broker *broker, uint32_t dc, int status);

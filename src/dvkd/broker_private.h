@@ -22,6 +22,8 @@ struct client {
     size_t output_bytes;
     struct list controls;     /* struct control */
     unsigned waiting_connects;
+    bool watches_slots;
+    uint64_t slots_told; /* version of the table that it was told, + 1 */
     struct service_client *service; /* services_glue.c's */
 };
 
@@ -65,6 +67,17 @@ void connect_drop(struct connect *connect);
 /* broker_dc.c */
 void broker_dc_find(struct client *client, const struct dvk_broker_packet *packet, const char *text);
 void broker_dc_nodes(struct client *client, const struct dvk_broker_packet *packet);
+
+/* broker_slots.c */
+void broker_slots_packet(struct client *client, const struct dvk_broker_packet *packet, const char *text);
+/* No slot is free now: have the BIND wait. False: it would be for nothing. */
+bool broker_bind_wait(struct client *client, const struct dvk_broker_packet *packet);
+void broker_slots_client_gone(struct client *client);
+/* broker.c: may we bind in that set? A free user slot of such a set, 0: there is none. */
+bool broker_set_is_ours(const struct broker *broker, uint32_t dc, uint32_t set);
+uint32_t broker_free_slot(struct broker *broker, uint32_t dc);
+/* broker.c: the status of a BIND tried now; *answer is filled in. */
+int broker_bind_now(struct client *client, const struct dvk_broker_packet *packet, struct dvk_broker_packet *answer);
 
 /* control.c */
 void broker_control_reply(struct client *client, const struct dvk_broker_packet *packet, const char *text);

@@ -255,6 +255,7 @@ void client_close(struct client *client) {
         broker->proxy = NULL;
     struct connect *connect;
     list_for_each(connect, &broker->waiting, link) if (connect->client == client) connect_drop(connect);
+    broker_slots_client_gone(client);
 
     /* the dead take their channels with them: whoever waits on one is woken with the error */
     struct endpoint *endpoint;

@@ -3,6 +3,8 @@
 
 #include "common/cleanup.h"
 #include "dvkd/config_nodes.h"
+#include "common/log.h"
+#include "dvkd/config_slots.h"
 
 #include <dvk/error.h>
 #include <errno.h>
@@ -47,6 +49,7 @@ static void dc_free(struct config_dc *dc) {
     if (!dc)
         return;
     json_decref(dc->spec);
+    slot_table_free(&dc->slots);
     free(dc->nodes);
     free(dc);
 }
@@ -122,10 +125,11 @@ json_t *config_dc_to_json(const struct config_dc *dc) {
     json_t *nodes = json_array();
     for (uint32_t i = 0; i < dc->node_count; i++)
         json_array_append_new(nodes, json_integer(dc->nodes[i]));
-    return json_pack("{s:I, s:I, s:s, s:s, s:i, s:s, s:I, s:o, s:I, s:O}", "id", (json_int_t)dc->id, "serial",
+    cleanup_free char *slots = slot_table_to_text(&dc->slots);
+    return json_pack("{s:I, s:I, s:s, s:s, s:i, s:s, s:I, s:o, s:I, s:O, s:s}", "id", (json_int_t)dc->id, "serial",
                      (json_int_t)dc->serial, "name", dc->name, "state", dc_state_name(dc->state), "exit_status",
                      dc->exit_status, "reason", dc->reason, "primary", (json_int_t)dc->primary, "nodes", nodes,
-                     "created", (json_int_t)dc->created, "spec", dc->spec);
+                     "created", (json_int_t)dc->created, "spec", dc->spec, "slots", slots ? slots : "");
 }
 
 /* Sorted, no doubles, 1..DVK_MAX_NODE, and the primary among them. */
@@ -151,6 +155,13 @@ static int read_nodes(const json_t *array, uint32_t primary, uint32_t **nodes, u
     return 0;
 }
 
+/* The table as it was written; a new one where there is none. */
+static int read_slots(const json_t *json, struct config_dc *dc) {
+    const json_t *text = json_object_get(json, "slots");
+    return text ? slot_table_from_text(&dc->slots, json_string_value(text))
+                : slot_table_init(&dc->slots, dc->nodes, dc->node_count, 0, 0);
+}
+
 int config_add_dc_json(struct config *config, const json_t *json) {
     json_int_t serial, created, exit_status;
     uint32_t id = (uint32_t)field_integer_or(json, "id", 1, DVK_MAX_DC, 0);
@@ -170,7 +181,8 @@ int config_add_dc_json(struct config *config, const json_t *json) {
     if (!copy_text(dc->name, sizeof dc->name, field_string(json, "name")) || !config_name_is_valid(dc->name) ||
         !copy_text(dc->reason, sizeof dc->reason, field_string(json, "reason")) ||
         state_by_name(field_string(json, "state"), &dc->state) < 0 || config_dc_by_name(config, dc->name) ||
-        read_nodes(json_object_get(json, "nodes"), dc->primary, &dc->nodes, &dc->node_count) < 0) {
+        read_nodes(json_object_get(json, "nodes"), dc->primary, &dc->nodes, &dc->node_count) < 0 ||
+        read_slots(json, dc) < 0) {
         dc_free(dc);
         return -EINVAL;
     }
@@ -257,6 +269,20 @@ static uint32_t free_dc_id(const struct config *config) {
     return 0;
 }
 
+/* As the change asks for: {"sets", "share"}, what is missing or out of range as by default. */
+static void split_slots(const struct config *config, struct config_dc *dc, const json_t *wanted) {
+    struct slot_table table;
+    if (slot_table_init(&table, dc->nodes, dc->node_count,
+                        (uint32_t)field_integer_or(wanted, "sets", 2, SLOT_SETS_MAX, 0),
+                        (uint32_t)field_integer_or(wanted, "share", 1, SLOT_SETS_MAX, 0)) < 0) {
+        log_error("out of memory"); /* the other nodes do it */
+        abort();
+    }
+    slot_table_free(&dc->slots);
+    dc->slots = table;
+    dc->slots_version = config_slots_version(config->view, config->epoch + 1);
+}
+
 static int apply_dc_create(struct config *config, const json_t *change, struct config_effect *effect,
                            struct failure *failure) {
     const char *wanted = field_string(change, "name");
@@ -286,6 +312,7 @@ static int apply_dc_create(struct config *config, const json_t *change, struct c
         json_object_get(change, "created"), "spec", json_object_get(change, "spec"));
     if (!row || config_add_dc_json(config, row) < 0)
         return bad_change(failure, "that is no valid description of a container");
+    split_slots(config, config->dcs[id], json_object_get(change, "slots"));
     config->last_dc = id;
     effect->dc = id;
     return 0;
@@ -356,6 +383,8 @@ int config_apply(struct config *config, const json_t *change, struct config_effe
                  {"dc-create", apply_dc_create},
                  {"dc-state", apply_dc_state},
                  {"dc-remove", apply_dc_remove},
+                 {"slots-take", config_slots_take},
+                 {"slots-give", config_slots_give},
                  {"object", apply_object}};
     const char *op = field_string(change, "op");
     *effect = (struct config_effect){0};

@@ -6,9 +6,11 @@
  * A change is a JSON object:
  *   {"op": "node-set", "id", "name", "address", "run", "version", "cpus"}
  *   {"op": "node-add", ...}, {"op": "node-remove", ...}: see config_nodes.h
- *   {"op": "dc-create", "name" ("": choose one), "nodes": [ids], "primary": id, "created": unix time, "spec": {...}}
+ *   {"op": "dc-create", "name" ("": choose one), "nodes": [ids], "primary": id, "created": unix time, "spec": {...},
+ *    "slots"?: {"sets"?, "share"?} (see slot_table_init)}
  *   {"op": "dc-state", "dc", "serial", "state", "reason"?, "exit_status"?}
  *   {"op": "dc-remove", "dc", "serial", "force"?}
+ *   {"op": "slots-take", ...}, {"op": "slots-give", ...}: see config_slots.h
  *   {"op": "object", ...}: see objects.h; its revision is the epoch that it makes
  * It is applied as a whole or refused as a whole; each one that is applied adds 1 to the epoch.
  *
@@ -24,6 +26,7 @@
 #include "common/failure.h"
 #include "common/json.h"
 #include "dvkd/objects.h"
+#include "dvkd/slot_table.h"
 
 #include <dvk/endpoint.h>
 #include <stdbool.h>
@@ -54,6 +57,8 @@ struct config_dc {
     uint32_t node_count;
     uint32_t *nodes;  /* sorted by id */
     int64_t created;  /* unix time, seconds */
+    struct slot_table slots; /* which node owns which user slots */
+    uint64_t slots_version;  /* not written: config_slots_version of its last change, or of the view since */
     json_t *spec;     /* bare: true and nothing else, or: image, place, mounts, memory, cpus, pids, argv, env, cwd, rm, tty, strict, trace */
 };
 
@@ -70,6 +75,8 @@ struct config {
 struct config_effect {
     uint32_t node, dc;
     bool removed; /* the DC is no more */
+    uint32_t slots_from, slots_to; /* nodes between which slots of the DC moved; from 0: they had no owner */
+    uint32_t generation;           /* with slots_from: what that node has used up to */
     bool objects; /* those in objects.dirty, and there may be events */
     uint64_t epoch; /* that the change made */
 };

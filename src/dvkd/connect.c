@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PROXY_WAIT_MS 5000u
@@ -80,7 +81,9 @@ static int resolve(struct client *client, uint32_t dc, dvk_endpoint to, struct r
         if (home == 0 || home > DVK_MAX_NODE || (dc != 0 && !contains(nodes, node_count, home)))
             return -DVK_ENOTBOUND;
     } else if (dvk_slot_is_user(slot) && dc != 0) {
-        home = nodes[dvk_slot_owner_index(slot, node_count)];
+        home = broker->host.slot_owner(broker->host.context, dc, slot);
+        if (!home)
+            return -DVK_ENOTBOUND;
     }
     if (home != broker->node)
         return resolve_remote(broker, client, home, route);
@@ -250,13 +253,14 @@ static int guest_bind(struct client *client, const struct dvk_broker_packet *pac
     while (index < count && nodes[index] != broker->node)
         index++;
     if (slot == DVK_SLOT_ANY)
-        slot = registry_free_slot(&broker->registry, packet->dc, index, count);
+        slot = broker_free_slot(broker, packet->dc);
     if (slot != ZYGOTE_SLOT) {
         if (!dvk_slot_is_user(slot))
             return -DVK_ENOTALLOWED;
-        if (!(packet->flags & DVK_BROKER_F_ADOPTED) && dvk_slot_owner_index(slot, count) != index)
+        if (!(packet->flags & DVK_BROKER_F_ADOPTED) && !broker_set_is_ours(broker, packet->dc, slot / DVK_SLOT_SET))
             return -DVK_ENOTALLOWED;
     }
+    registry_note_time(&broker->registry, (uint64_t)time(NULL));
     struct endpoint *endpoint;
     result = registry_bind(&broker->registry, context, packet->dc, slot, true, &endpoint);
     if (result < 0)

@@ -5,6 +5,7 @@
  *   api.c        the command's socket: requests in, answers out      run.c      dc.run and dc.exec, step by step
  *   api_*.c      one function an operation                           console.c  standard descriptors and the log
  *   broker.c...  libdvk's socket                                     cells.c, proxy.c   child processes
+ *   slots.c... which node owns which user slots
  *   services.c.. groups, keys, locks for libdvk's clients          objects.c  the state of them
  *   replica.c    the configuration and the view                      corosync.c the group behind it
  *   reconcile.c  what has to happen here when either has changed
@@ -35,6 +36,7 @@ struct dvkd {
     struct store *store;
     struct replica *replica;
     struct services *services;
+    struct slots *slots;
     struct corosync *corosync; /* NULL: a group of one */
     struct api *api;
     struct cluster *members; /* cluster.h; NULL: in no cluster */

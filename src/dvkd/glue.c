@@ -9,6 +9,7 @@
 #include "dvkd/corosync.h"
 #include "dvkd/run.h"
 #include "dvkd/services.h"
+#include "dvkd/slots.h"
 
 #include <dvk/error.h>
 #include <errno.h>
@@ -107,6 +108,11 @@ const struct broker_host dvkd_broker_host = {
     .cell_event = broker_cell_event,
     .client_gone = broker_client_gone,
     .proxy_event = broker_proxy_event,
+    .slot_owner = slots_owner,
+    .slots_is_ours = slots_is_ours,
+    .slots_take = slots_take,
+    .slots_offered = slots_offered,
+    .slots_watched = slots_watched,
     .service = dvkd_client_service,
     .endpoint_gone = dvkd_endpoint_gone,
     .dc_find = broker_find_dc,
@@ -221,6 +227,7 @@ static void replica_changed(void *context, const struct config_effect *effect) {
     cluster_changed(dvkd->members, effect);
     if (effect && effect->dc && effect->removed)
         dvkd->remove_files[effect->dc] = true;
+    slots_changed(dvkd->slots, effect);
     services_changed(dvkd->services, effect);
     if (effect && !effect->dc && !effect->node)
         return; /* objects alone: nothing to start or end */
@@ -260,6 +267,7 @@ static void replica_quorum_changed(void *context, bool quorate) {
     dvkd->quorate = quorate;
     record(RECORD_QUORUM, 0, quorate);
     log_info(quorate ? "this node has quorum" : "this node has no quorum");
+    slots_quorum(dvkd->slots, quorate);
     services_quorum(dvkd->services, quorate);
     if (!quorate) {
         cut_cells(dvkd);
@@ -281,6 +289,12 @@ static void replica_broken(void *context) {
     loop_quit(dvkd->loop, 1);
 }
 
+static void replica_cast_came(void *context, uint32_t node, const json_t *payload) {
+    struct dvkd *dvkd = context;
+    if (!slots_cast(dvkd->slots, node, payload))
+        dvkd_cast(context, node, payload);
+}
+
 const struct replica_port dvkd_replica_port = {
     .send = replica_send,
     .changed = replica_changed,
@@ -288,7 +302,7 @@ const struct replica_port dvkd_replica_port = {
     .quorum = replica_quorum_changed,
     .excluded = replica_excluded,
     .broken = replica_broken,
-    .cast = dvkd_cast,
+    .cast = replica_cast_came,
     .confirmed = dvkd_confirmed,
     .installed = dvkd_installed,
 };

@@ -9,6 +9,7 @@
 #include "dvkd/cluster.h"
 #include "dvkd/corosync.h"
 #include "dvkd/run.h"
+#include "dvkd/slots.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -143,6 +144,8 @@ static int start(struct dvkd *dvkd) {
     broker_init(&dvkd->broker, dvkd->loop, dvkd->options.id, (uint32_t)time(NULL), &broker_host);
     cells_init(&dvkd->cells, dvkd->loop, &dvkd->broker, &dvkd->options, &cells_host);
     result = replica_create(dvkd->loop, dvkd->store, config, &self, &port, &dvkd->replica);
+    if (result == 0)
+        result = slots_start(dvkd);
     if (result == 0)
         result = dvkd_services_start(dvkd);
     if (result == 0)

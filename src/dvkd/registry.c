@@ -16,7 +16,8 @@ struct slot_record {
 
 struct dc_slots {
     uint32_t dc;
-    uint32_t cursor;     /* where registry_free_slot goes on */
+    uint32_t cursor;     /* registry_free_slot goes on below it */
+    uint32_t floor;      /* generations of new slots are above */
     uint32_t bound;      /* endpoints bound now */
     uint32_t newest;     /* greatest generation given out */
     bool forgotten;      /* free it when the last endpoint goes */
@@ -109,7 +110,7 @@ static struct slot_record *slot_make(struct registry *registry, struct dc_slots 
     record = calloc(1, sizeof *record);
     if (!record)
         return NULL;
-    record->generation = registry->first_generation - 1;
+    record->generation = registry->first_generation - 1 > dc->floor ? registry->first_generation - 1 : dc->floor;
     if (table_set(&dc->slots, slot, record) < 0) {
         free(record);
         return NULL;
@@ -169,20 +170,47 @@ struct endpoint *registry_find_endpoint(const struct registry *registry, uint32_
     return endpoint && (generation == 0 || generation == endpoint->generation) ? endpoint : NULL;
 }
 
-uint32_t registry_free_slot(struct registry *registry, uint32_t dc, uint32_t index, uint32_t count) {
-    /* the lower half is left to the DC's pids, which its pm chooses from below */
-    const uint32_t first = DVK_USER_SLOTS / 2, total = DVK_USER_SLOTS - first;
+uint32_t registry_free_slot(struct registry *registry, uint32_t dc, bool (*is_ours)(const void *context, uint32_t set),
+                            const void *context) {
     struct dc_slots *slots = dc_slots_make(registry, dc);
     if (!slots)
         return 0;
-    for (uint32_t tried = 0; tried < total; tried++) {
-        uint32_t slot = first + (slots->cursor + tried) % total;
-        if (dvk_slot_owner_index(slot, count) != index || registry_find(registry, dc, slot))
-            continue;
-        slots->cursor = (slot - first + 1) % total;
-        return slot;
+    uint32_t slot = slots->cursor > DVK_FIRST_USER_SLOT ? slots->cursor - 1 : DVK_USER_SLOTS - 1;
+    for (uint32_t tried = 0; tried < DVK_USER_SLOTS;) {
+        uint32_t above = slot - slot % DVK_SLOT_SET; /* the set's lowest */
+        bool ours = is_ours(context, slot / DVK_SLOT_SET);
+        for (; slot + 1 > above; slot--, tried++)
+            if (ours && !registry_find(registry, dc, slot)) {
+                slots->cursor = slot;
+                return slot;
+            }
+        if (slot < DVK_FIRST_USER_SLOT)
+            slot = DVK_USER_SLOTS - 1;
     }
     return 0;
+}
+
+bool registry_set_is_bound(const struct registry *registry, uint32_t dc, uint32_t set) {
+    for (uint32_t i = 0; i < DVK_SLOT_SET; i++)
+        if (registry_find(registry, dc, set * DVK_SLOT_SET + i))
+            return true;
+    return false;
+}
+
+uint32_t registry_newest(const struct registry *registry, uint32_t dc) {
+    const struct dc_slots *slots = dc_slots_get(registry, dc);
+    return slots ? slots->newest : 0;
+}
+
+void registry_raise(struct registry *registry, uint32_t dc, uint32_t generation) {
+    struct dc_slots *slots = dc_slots_make(registry, dc);
+    if (slots && slots->floor < generation)
+        slots->floor = generation;
+}
+
+void registry_note_time(struct registry *registry, uint64_t seconds) {
+    if (seconds <= UINT32_MAX && registry->first_generation < seconds)
+        registry->first_generation = (uint32_t)seconds;
 }
 
 void registry_forget_dc(struct registry *registry, uint32_t dc) {

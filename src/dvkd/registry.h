@@ -4,8 +4,9 @@
  * which channels join them. Pure bookkeeping: no socket, no event loop; it owns the channel and doorbell descriptors
  * it is given. Single threaded, nothing blocks.
  *
- * Generations: a slot's generation grows by one with each binding. The first one is the time (seconds) at which this
- * dvkd started, so that an address from before a restart never reaches a new process.
+ * Generations: a slot's generation grows by one with each binding. The first one is the time (seconds) of the slot's
+ * first binding by this dvkd, so that an address from before a restart never reaches a new process; a slot that was another
+ * node's before goes on above all that this one gave out, as far as it could still say so (registry_raise).
  */
 #ifndef DVKD_REGISTRY_H
 #define DVKD_REGISTRY_H
@@ -85,8 +86,18 @@ void registry_unbind(struct registry *registry, struct endpoint *endpoint);
 struct endpoint *registry_find(const struct registry *registry, uint32_t dc, uint32_t slot);
 /* The same for a full address; generation 0 fits any. */
 struct endpoint *registry_find_endpoint(const struct registry *registry, uint32_t dc, dvk_endpoint endpoint);
-/* A free user slot of the share of node `index` of `count`, from the upper half of the slots; 0 when there is none. */
-uint32_t registry_free_slot(struct registry *registry, uint32_t dc, uint32_t index, uint32_t count);
+/* A free user slot of the sets that are ours, from the highest down and round again; 0 when there is none. (A DC's pm
+ * chooses its pids from below.) */
+uint32_t registry_free_slot(struct registry *registry, uint32_t dc, bool (*is_ours)(const void *context, uint32_t set),
+                            const void *context);
+/* Is any slot of the set bound here? */
+bool registry_set_is_bound(const struct registry *registry, uint32_t dc, uint32_t set);
+/* The greatest generation that was given out in the DC, 0: none. */
+uint32_t registry_newest(const struct registry *registry, uint32_t dc);
+/* Slots that come from another node had generations up to this one there: give out greater ones in the DC. */
+void registry_raise(struct registry *registry, uint32_t dc, uint32_t generation);
+/* It is so late (unix time): slots bound for the first time from now on get no lower generation. */
+void registry_note_time(struct registry *registry, uint64_t seconds);
 /* The DC is no more: forget its slots' generations (those still bound stay). */
 void registry_forget_dc(struct registry *registry, uint32_t dc);
 

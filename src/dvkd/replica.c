@@ -5,6 +5,7 @@
 #include "common/list.h"
 #include "common/log.h"
 #include "common/record.h"
+#include "dvkd/config_slots.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -469,6 +470,14 @@ static bool incarnation_is_member(void *context, uint32_t node, int64_t incarnat
     return false;
 }
 
+static bool node_is_member(const void *context, uint32_t node) {
+    const struct replica *replica = context;
+    for (size_t i = 0; i < replica->member_count; i++)
+        if (replica->members[i].id.node == node)
+            return !replica->members[i].excluded;
+    return false;
+}
+
 /* All have the same state: install the view in it. replaced: ours was another before. */
 static void finish_sync(struct replica *replica, bool replaced) {
     loop_timer_cancel(replica->hello_timer);
@@ -481,6 +490,7 @@ static void finish_sync(struct replica *replica, bool replaced) {
     }
     replica->config->view = replica->round_view;
     replica->config->epoch++;
+    config_slots_survive(replica->config, node_is_member, replica);
     objects_prune(&replica->config->objects, replica->config->epoch, incarnation_is_member, replica);
     record(RECORD_VIEW_INSTALL, 0, replica->config->view, replica->config->epoch, replica->member_count);
     save_all(replica);

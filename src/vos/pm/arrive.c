@@ -365,6 +365,10 @@ void arrive_handle_spawn(struct pm *pm, struct dvk_request *req) {
     struct pm_s_spawn part;
     memcpy(&part, req->msg.payload.bytes, sizeof(part));
     struct transfer *transfer = transfer_find(pm, req->source_node, part.transfer);
+    if (!peer_is_up(pm, req->source_node)) { /* late: its numbers may be another node's by now */
+        peer_answer(pm, req, -EAGAIN, 0, 0);
+        return;
+    }
     if (part.offset == 0 && transfer) {
         transfer_free(transfer);
         transfer = NULL;

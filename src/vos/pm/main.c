@@ -22,7 +22,7 @@ int pm_create(struct vos *vos, struct pm **out) {
     list_init(&pm->move_waits);
     list_init(&pm->arrival_waits);
     int index = peer_index(pm, vos->node);
-    int result = index < 0 ? -EINVAL : slots_init(&pm->slots, vos->node_count, (uint32_t)index, vos->slot_limit);
+    int result = index < 0 ? -EINVAL : slots_init(&pm->slots, vos->node, vos->node_count, vos->slot_limit);
     if (result == 0) {
         pm->index = (uint32_t)index;
         pm->spread_next = pm->index;
@@ -41,7 +41,7 @@ int pm_create(struct vos *vos, struct pm **out) {
     return 0;
 }
 
-void pm_start(struct pm *pm) { peers_start(pm); }
+int pm_start(struct pm *pm) { return dvk_slots_watch(pm->vos->dvk, pm->vos->dc, share_event, pm); }
 
 void pm_destroy(struct pm *pm) {
     if (!pm)
@@ -100,6 +100,7 @@ bool pm_park(struct pm *pm, struct list *list, struct dvk_request *req) {
         return false;
     }
     parked->req = req;
+    parked->since_ms = host_time_ms();
     list_init(&parked->link);
     list_append(list, &parked->link);
     return true;
@@ -158,8 +159,7 @@ static int module_start(struct vos *vos) {
         return result;
     }
     the_pm = pm;
-    pm_start(pm);
-    return 0;
+    return pm_start(pm);
 }
 
 static void module_request(struct vos *vos, struct dvk_request *req) { pm_request(the_pm, req); }

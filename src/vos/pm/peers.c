@@ -55,7 +55,9 @@ unsigned peers_active(const struct pm *pm, uint32_t *nodes) {
 
 /* Index of the home if the node with index `assumed` (or -1) were active too. */
 static uint32_t home_index(const struct pm *pm, uint32_t pid, int assumed) {
-    uint32_t index = dvk_slot_owner_index(pid, pm->vos->node_count);
+    uint32_t owner = slots_owner(&pm->slots, pid);
+    int at = owner ? peer_index(pm, owner) : -1;
+    uint32_t index = at >= 0 ? (uint32_t)at : pid / DVK_SLOT_SET % pm->vos->node_count;
     while (!index_is_active(pm, index) && (int)index != assumed)
         index = (index + 1) % pm->vos->node_count;
     return index;
@@ -345,7 +347,7 @@ void peers_sweep(struct pm *pm) {
         return;
     }
     *sweep = (struct sweep){.pm = pm, .set = set, .busy = sweep_here(pm, set), .pending = 1};
-    struct pm_s_relate ask = {.op = PM_RELATE_SWEEP, .set = set};
+    struct pm_s_relate ask = {.op = PM_RELATE_SWEEP, .set = set, .version = pm->slots.version};
     for (uint32_t i = 0; i < pm->vos->node_count; i++) {
         if (i == pm->index || !index_is_active(pm, i))
             continue;
@@ -364,6 +366,8 @@ void peer_handle_relate(struct pm *pm, struct dvk_request *req) {
     memcpy(&ask, req->msg.payload.bytes, sizeof(ask));
     if (ask.op == PM_RELATE_GROUP)
         peer_answer(pm, req, 0, group_look_here(pm, ask.pgid, ask.sid), 0);
+    else if (ask.op == PM_RELATE_SWEEP && pm->slots.version < ask.version)
+        peer_answer(pm, req, -EAGAIN, 0, 0); /* we may still take processes over from a node that owned the set and is lost */
     else if (ask.op == PM_RELATE_SWEEP && ask.set < DVK_USER_SLOTS / DVK_SLOT_SET)
         peer_answer(pm, req, 0, sweep_here(pm, ask.set), 0);
     else

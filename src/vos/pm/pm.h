@@ -5,6 +5,7 @@
  * Files:  main.c   the module            process.c  the table of records           exec.c    place, image, STARTED
  *         table.c  type -> handler       slots.c    which pids are free            move.c    leaving for another node
  *         peers.c  the other pms         spare.c    endpoints made ready           arrive.c  coming from another node
+ *         share.c  which sets of pids are ours
  *         fork.c exit.c wait.c signal.c group.c creds.c ids.c limits.c place.c list.c control.c ps.c: a topic each
  *         spawn.c  the zygote            host.c     system calls
  *
@@ -33,6 +34,7 @@
 #define PM_KEPT_SIGNALS 64u
 #define PM_INIT_PID 1u
 #define PM_RECENT 1024u
+#define PM_SLOT_WAIT_MS 2000 /* who needs a pid or thread id waits that long for one at most (EAGAIN) */
 
 enum process_state {
     PROCESS_FORKING = 1, /* its parent may clone it now */
@@ -86,6 +88,7 @@ struct kept_signal {
 struct parked {
     struct list link;
     struct dvk_request *req;
+    int64_t since_ms;
 };
 
 /* An exec image: arriving from a guest, then waiting for the new host process. */
@@ -184,6 +187,8 @@ struct pm {
     struct vos *vos;
     uint32_t index; /* of this node in vos->nodes */
     struct slots slots;
+    bool taking;           /* we have asked for more slots */
+    int64_t take_after_ms; /* do not ask again before */
     struct table entries; /* pid -> struct slot_entry */
     struct list processes;
     unsigned process_count;
@@ -253,7 +258,8 @@ void pm_request_again(struct pm *pm, struct list *parked);
 
 /* ---- main.c ---- */
 int pm_create(struct vos *vos, struct pm **out);
-void pm_start(struct pm *pm);
+/* It goes on when dvkd has told which slots are ours. 0 or negative error. */
+int pm_start(struct pm *pm);
 void pm_destroy(struct pm *pm);
 /* Answer with up to three words; a message that wants no answer is released. */
 void pm_answer(struct pm *pm, struct dvk_request *req, int status, uint64_t w0, uint64_t w1, uint64_t w2);
@@ -277,6 +283,10 @@ struct pending *pending_new(struct pm *pm, struct dvk_request *req, const struct
 void fd_close(int *fd);
 void pm_close_fds(const int *fds, unsigned count);
 dvk_done pm_ignore_done; /* for calls whose answer does not matter */
+
+/* ---- share.c ---- */
+dvk_slots_fn share_event;
+void share_want(struct pm *pm); /* ask for more slots, if there are few */
 
 /* ---- peers.c ---- */
 void peers_start(struct pm *pm);

@@ -23,7 +23,7 @@
 #include "vos/pm/info.h"
 #include "vos/protocol.h"
 
-#define PM_REMOTE_VERSION 1u
+#define PM_REMOTE_VERSION 2u
 #define PM_MAX_HOPS 8u
 
 struct pm_head {
@@ -124,13 +124,15 @@ struct pm_s_signal {
 /* PM_S_RELATE: not handed on. */
 enum pm_relate_op {
     PM_RELATE_GROUP = 1, /* pgid, sid: words[0]: 1 a member is here and all are of sid, 2 a member is here in another session, 0 none */
-    PM_RELATE_SWEEP = 2  /* set: words[0]: which of its 64 slots are known here in any way */
+    PM_RELATE_SWEEP = 2  /* set, version: words[0]: which of its 64 slots are known here in any way; -EAGAIN: the table of who owns
+                            which slots is older here than that version */
 };
 struct pm_s_relate {
     struct pm_head head;
     uint32_t op; /* enum pm_relate_op */
     uint32_t pgid, sid;
     uint32_t set;
+    uint64_t version;
 };
 
 /* PM_S_INFO and PM_S_LIST between pms: the words of pm/info.h, in this frame. */

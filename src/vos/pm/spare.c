@@ -4,6 +4,7 @@
  * ids, which need no endpoint.
  */
 #include "common/log.h"
+#include "vos/pm/host.h"
 #include "vos/pm/pm.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@ struct spare_wait {
     struct list link;
     spare_done *done;
     void *context;
+    int64_t since_ms;
 };
 
 struct spare_bind {
@@ -52,9 +54,10 @@ void spare_return(struct pm *pm, struct spare *spare) {
     free(wait);
 }
 
-static void fail_waits(struct pm *pm, int status) {
+/* Those that began to wait before that time; they are in order. */
+static void fail_waits(struct pm *pm, int status, int64_t before_ms) {
     struct spare_wait *wait;
-    while ((wait = list_first(&pm->spare_waits, struct spare_wait, link))) {
+    while ((wait = list_first(&pm->spare_waits, struct spare_wait, link)) && wait->since_ms < before_ms) {
         list_remove(&wait->link);
         wait->done(pm, wait->context, status, NULL);
         free(wait);
@@ -65,6 +68,12 @@ static void fill_again(void *context) {
     struct pm *pm = context;
     pm->spare_timer = 0;
     spare_fill(pm);
+    tids_serve(pm);
+}
+
+static void again_soon(struct pm *pm) {
+    if (!pm->spare_timer)
+        dvk_timer(pm->vos->dvk, RETRY_MS, fill_again, pm, &pm->spare_timer);
 }
 
 static void spare_bound(void *context, int status, dvk_endpoint endpoint, int channel_fd, int socket_fd) {
@@ -87,10 +96,7 @@ static void spare_bound(void *context, int status, dvk_endpoint endpoint, int ch
     } else if (status < 0) {
         log_warning("cannot bind slot %u: %s", slot, dvk_strerror(status));
         release_slot(pm, slot);
-        if (!pm->spare_count && !pm->spare_pending)
-            fail_waits(pm, -EAGAIN);
-        if (!pm->spare_timer)
-            dvk_timer(pm->vos->dvk, RETRY_MS, fill_again, pm, &pm->spare_timer);
+        again_soon(pm);
         return;
     } else {
         struct spare spare = {endpoint, channel_fd, socket_fd};
@@ -135,6 +141,11 @@ static bool bind_one(struct pm *pm) {
     return true;
 }
 
+/* Who has waited since before then need not hope any more. A DC of one node owns all its slots: there is nothing to wait for. */
+static int64_t wait_limit(const struct pm *pm) {
+    return pm->vos->node_count == 1 ? INT64_MAX : host_time_ms() - PM_SLOT_WAIT_MS;
+}
+
 void spare_fill(struct pm *pm) {
     if (!pm->ready)
         return;
@@ -142,8 +153,13 @@ void spare_fill(struct pm *pm) {
     while (pm->spare_count + pm->spare_pending < wanted && bind_one(pm))
         ;
     peers_sweep(pm);
-    if (!pm->spare_count && !pm->spare_pending && slots_exhausted(&pm->slots))
-        fail_waits(pm, -EAGAIN);
+    share_want(pm);
+    if (pm->spare_count || pm->spare_pending || list_empty(&pm->spare_waits))
+        return;
+    if (slots_exhausted(&pm->slots))
+        fail_waits(pm, -EAGAIN, wait_limit(pm));
+    if (!list_empty(&pm->spare_waits))
+        again_soon(pm);
 }
 
 void spare_take(struct pm *pm, spare_done *done, void *context) {
@@ -161,6 +177,7 @@ void spare_take(struct pm *pm, spare_done *done, void *context) {
         }
         wait->done = done;
         wait->context = context;
+        wait->since_ms = host_time_ms();
         list_init(&wait->link);
         list_append(&pm->spare_waits, &wait->link);
     }
@@ -184,7 +201,7 @@ void spare_discard(struct pm *pm, uint32_t slot) {
 }
 
 void spare_stop(struct pm *pm) {
-    fail_waits(pm, -EAGAIN);
+    fail_waits(pm, -EAGAIN, INT64_MAX);
     while (pm->spare_count) {
         struct spare *spare = &pm->spares[--pm->spare_count];
         release_slot(pm, dvk_endpoint_slot(spare->endpoint));
@@ -199,8 +216,8 @@ void spare_stop(struct pm *pm) {
 
 #define TIDS_MOST 16u
 
-/* True when the request was answered. */
-static bool tids_give(struct pm *pm, struct process *process, struct dvk_request *req) {
+/* True when the request, which has waited since then, was answered. */
+static bool tids_give(struct pm *pm, struct process *process, struct dvk_request *req, int64_t since_ms) {
     struct dvk_message reply = {0};
     uint64_t wanted = req->msg.payload.words[0];
     uint32_t count = 0;
@@ -218,8 +235,11 @@ static bool tids_give(struct pm *pm, struct process *process, struct dvk_request
         reply.payload.words[++count] = tid;
     }
     peers_sweep(pm);
-    if (!count && !slots_exhausted(&pm->slots))
+    share_want(pm);
+    if (!count && !(slots_exhausted(&pm->slots) && since_ms < wait_limit(pm))) {
+        again_soon(pm);
         return false;
+    }
     reply.payload.words[0] = count;
     reply.status = count ? 0 : -EAGAIN;
     pm_answer_message(pm, req, &reply, NULL, 0);
@@ -229,7 +249,7 @@ static bool tids_give(struct pm *pm, struct process *process, struct dvk_request
 void tids_handle(struct pm *pm, struct process *process, struct dvk_request *req) {
     if (req->msg.payload.words[0] == 0)
         pm_answer(pm, req, -EINVAL, 0, 0, 0);
-    else if (!tids_give(pm, process, req))
+    else if (!tids_give(pm, process, req, host_time_ms()))
         pm_park(pm, &pm->tid_waits, req);
 }
 
@@ -242,7 +262,7 @@ void tids_serve(struct pm *pm) {
         struct dvk_request *req = first->req;
         if (!process || process->endpoint != req->msg.source)
             pm_answer(pm, req, -ESRCH, 0, 0, 0);
-        else if (!tids_give(pm, process, req))
+        else if (!tids_give(pm, process, req, first->since_ms))
             return;
         list_remove(&first->link);
         free(first);

@@ -48,13 +48,40 @@ static int host_dc_find(void *context, const char *name, uint32_t *dc) {
 }
 static void host_client_gone(void *context, struct client *client) { clients_gone++; }
 
+/* even sets are ours, odd ones the other node's; or none is ours */
+static bool none_is_ours, more_may_come;
+static unsigned takes, watches;
+static uint32_t offered[8], offered_count;
+
+static uint32_t host_slot_owner(void *context, uint32_t dc, uint32_t slot) {
+    return slot / DVK_SLOT_SET % 2 ? OTHER_NODE : NODE;
+}
+static bool host_slots_is_ours(void *context, uint32_t dc, uint32_t set) { return !none_is_ours && set % 2 == 0; }
+static bool host_slots_take(void *context, uint32_t dc, uint32_t want, uint32_t below) {
+    takes++;
+    return more_may_come;
+}
+static void host_slots_offered(void *context, uint32_t dc, const uint16_t *sets, uint32_t count) {
+    offered_count = count;
+    for (uint32_t i = 0; i < count && i < 8; i++)
+        offered[i] = sets[i];
+}
+static void host_slots_watched(void *context, uint32_t dc) { watches++; }
+
 static int setup(void **state) {
     const struct broker_host host = {.dc_nodes = host_dc_nodes,
                                      .node_is_up = host_node_is_up,
                                      .cell_start = host_cell_start,
                                      .cell_event = host_cell_event,
                                      .client_gone = host_client_gone,
-                                     .dc_find = host_dc_find};
+                                     .dc_find = host_dc_find,
+                                     .slot_owner = host_slot_owner,
+                                     .slots_is_ours = host_slots_is_ours,
+                                     .slots_take = host_slots_take,
+                                     .slots_offered = host_slots_offered,
+                                     .slots_watched = host_slots_watched};
+    none_is_ours = more_may_come = false;
+    takes = watches = offered_count = 0;
     cells_started = clients_gone = 0;
     cell_result = 0;
     dc_live = other_up = true;
@@ -275,7 +302,6 @@ static void a_client_that_breaks_the_protocol_is_dropped(void **state) {
 
 static void slots_are_given_by_the_rules(void **state) {
     struct player program = greeted(CONTEXT_PROGRAM, 0), cell = greeted(CONTEXT_CELL, DC);
-    /* sets of 64 in turn: node 2 is index 0 of the DC, node 3 index 1 */
     assert_int_equal(bind_status(&program, DC, 128), 0);
     assert_int_equal(bind_status(&program, DC, 128), -DVK_ESLOTBUSY);
     assert_int_equal(bind_status(&program, DC, 64), -DVK_ENOTALLOWED);
@@ -299,6 +325,112 @@ static void slots_are_given_by_the_rules(void **state) {
     assert_int_equal(ask(&program, unbind).packet.status, -DVK_ENOTBOUND);
     leave(&program);
     leave(&cell);
+}
+
+static void send_bind_any(const struct player *player) {
+    send_packet(player, (struct dvk_broker_packet){.type = DVK_BROKER_BIND, .id = 77, .dc = DC}, NULL);
+}
+
+static void who_finds_no_slot_waits_for_one(void **state) {
+    struct player program = greeted(CONTEXT_PROGRAM, 0), gone = greeted(CONTEXT_PROGRAM, 0);
+    struct reply reply;
+    none_is_ours = true;
+    assert_int_equal(bind_status(&program, DC, DVK_SLOT_ANY), -DVK_ENOSLOT); /* no use to wait */
+    assert_int_equal(takes, 1);
+    more_may_come = true;
+    send_bind_any(&program);
+    send_bind_any(&gone);
+    assert_false(next(&program, &reply));
+    leave(&gone); /* whoever goes meanwhile is forgotten */
+    broker_slots_ended(&broker, DC + 1, 0);
+    assert_false(next(&program, &reply));
+    broker_slots_ended(&broker, DC, -EAGAIN); /* asked again */
+    assert_false(next(&program, &reply));
+    none_is_ours = false;
+    broker_slots_ended(&broker, DC, 0);
+    assert_true(next(&program, &reply));
+    assert_int_equal(reply.packet.type, DVK_BROKER_BIND | DVK_BROKER_ANSWER);
+    assert_int_equal(reply.packet.id, 77);
+    assert_int_equal(reply.packet.status, 0);
+    none_is_ours = true;
+    send_bind_any(&program);
+    assert_false(next(&program, &reply));
+    broker_slots_ended(&broker, DC, -DVK_ENOSLOT);
+    assert_true(next(&program, &reply));
+    assert_int_equal(reply.packet.status, -DVK_ENOSLOT);
+    send_bind_any(&program);
+    assert_false(next(&program, &reply));
+    for (int i = 0; i < 100 && broker.bind_wait_count; i++)
+        assert_int_equal(loop_step(loop, 50), 0); /* nobody ever says anything */
+    assert_true(next(&program, &reply));
+    assert_int_equal(reply.packet.status, -DVK_ENOSLOT);
+    leave(&program);
+    assert_int_equal(broker.bind_wait_count, 0);
+}
+
+static void send_slots(const struct player *player, uint32_t op, uint32_t dc, const char *text) {
+    send_packet(player, (struct dvk_broker_packet){.type = DVK_BROKER_SLOTS, .side = op, .dc = dc, .node = 3, .flags = 99}, text);
+    run_loop();
+}
+
+static void a_cell_is_told_of_slots(void **state) {
+    struct player cell = greeted(CONTEXT_CELL, DC), program = greeted(CONTEXT_PROGRAM, 0);
+    struct slot_table table;
+    struct reply reply;
+    assert_int_equal(slot_table_from_text(&table, "9 1+2=2 4+1=3"), 0);
+    broker_slots_table(&broker, DC, &table, 5); /* nobody listens yet */
+    assert_false(broker_slots_wanted(&broker, DC, 1, 9));
+    send_slots(&cell, DVK_BROKER_SLOTS_WATCH, DC, NULL);
+    assert_int_equal(watches, 1);
+    assert_true(broker_slots_watched(&broker, DC));
+    broker_slots_table(&broker, DC, &table, 5);
+    broker_slots_table(&broker, DC, &table, 5); /* it knows that one */
+    assert_true(next(&cell, &reply));
+    assert_int_equal(reply.packet.type, DVK_BROKER_SLOTS_TABLE);
+    assert_int_equal(reply.packet.id, 5);
+    assert_int_equal(reply.packet.node, 9);
+    const uint16_t runs[] = {1, 2, 2, 0, 4, 1, 3, 0};
+    assert_int_equal(reply.packet.text_len, sizeof runs);
+    assert_memory_equal(reply.text, runs, sizeof runs);
+    assert_false(next(&cell, &reply));
+    assert_true(broker_slots_wanted(&broker, DC, 4, 9));
+    assert_true(next(&cell, &reply));
+    assert_int_equal(reply.packet.type, DVK_BROKER_SLOTS_WANTED);
+    assert_int_equal(reply.packet.node, 4);
+    assert_int_equal(reply.packet.flags, 9);
+    send_slots(&cell, DVK_BROKER_SLOTS_GIVE, DC, "2+2 7+1");
+    assert_int_equal(offered_count, 3);
+    assert_int_equal(offered[2], 7);
+    broker_slots_settled(&broker, DC);
+    assert_true(next(&cell, &reply));
+    assert_int_equal(reply.packet.type, DVK_BROKER_SLOTS_SETTLED);
+    send_slots(&cell, DVK_BROKER_SLOTS_TAKE, DC, NULL); /* there is no use in it */
+    assert_true(next(&cell, &reply));
+    assert_int_equal(reply.packet.type, DVK_BROKER_SLOTS_ENDED);
+    assert_int_equal(reply.packet.status, -EAGAIN);
+    leave(&cell);
+    assert_false(broker_slots_watched(&broker, DC));
+    slot_table_free(&table);
+    leave(&program);
+}
+
+static void wrong_words_about_slots_end_a_client(void **state) {
+    static const struct {
+        enum context_role role;
+        uint32_t op, dc;
+        const char *text;
+    } wrong[] = {{CONTEXT_PROGRAM, DVK_BROKER_SLOTS_WATCH, DC, NULL},   {CONTEXT_CELL, DVK_BROKER_SLOTS_WATCH, DC + 1, NULL},
+                 {CONTEXT_CELL, 9, DC, NULL},                           {CONTEXT_CELL, DVK_BROKER_SLOTS_GIVE, DC, "x"},
+                 {CONTEXT_CELL, DVK_BROKER_SLOTS_GIVE, DC, "2+1 1+1"},  {CONTEXT_CELL, DVK_BROKER_SLOTS_GIVE, DC, "1+257"},
+                 {CONTEXT_CELL, DVK_BROKER_SLOTS_GIVE, DC, "1+1 1+1"}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        struct player player = greeted(wrong[i].role, wrong[i].role == CONTEXT_CELL ? DC : 0);
+        send_slots(&player, wrong[i].op, wrong[i].dc, wrong[i].text);
+        assert_true(is_closed(&player));
+        close(player.fd);
+    }
+    assert_int_equal(clients_gone, sizeof wrong / sizeof *wrong);
+    assert_int_equal(watches + takes + offered_count, 0);
 }
 
 static bool memfd_is_dead(int memfd) {
@@ -431,7 +563,7 @@ static void a_service_that_is_not_there_gets_its_cell_started(void **state) {
     assert_true(next(&program, &reply));
     assert_int_equal(reply.packet.status, 0);
     assert_int_equal(reply.fd_count, 3);
-    assert_int_equal(dvk_endpoint_generation(reply.packet.peer), 1000);
+    assert_true(dvk_endpoint_generation(reply.packet.peer) >= 1000);
     close_fds(&reply);
     leave(&cell);
     assert_true(next(&program, &reply)); /* CHANNEL_GONE */
@@ -662,12 +794,12 @@ static void random_packets_do_no_harm(void **state) {
     srandom(5);
     struct player players[3] = {greeted(CONTEXT_PROGRAM, 0), greeted(CONTEXT_CELL, DC), greeted(CONTEXT_PROXY, 0)};
     static const enum context_role roles[] = {CONTEXT_PROGRAM, CONTEXT_CELL, CONTEXT_PROXY};
-    static const uint32_t types[] = {1, 2, 3, 4, 4, 5, 5, 6, 16, 17, 18, 32, 36, 12345};
+    static const uint32_t types[] = {1, 2, 3, 4, 4, 5, 5, 6, 13, 16, 17, 18, 32, 36, 12345};
     for (int i = 0; i < 20000; i++) {
         int who = (int)(random() % 3);
         struct dvk_broker_packet packet = {.magic = DVK_BROKER_MAGIC,
                                            .version = random() % 200 ? DVK_BROKER_VERSION : 9,
-                                           .type = types[(unsigned long)random() % (random() % 50 ? 11 : 14)],
+                                           .type = types[(unsigned long)random() % (random() % 50 ? 12 : 15)],
                                            .id = (uint64_t)random() % 5,
                                            .endpoint = (uint64_t)(random() % 200) | (uint64_t)(random() % 3 * 1000) << 32,
                                            .peer = random() % 2 ? (uint64_t)random() % 200
@@ -731,6 +863,9 @@ int main(void) {
         TEST(a_greeting_is_checked),
         TEST(a_client_that_breaks_the_protocol_is_dropped),
         TEST(slots_are_given_by_the_rules),
+        TEST(who_finds_no_slot_waits_for_one),
+        TEST(a_cell_is_told_of_slots),
+        TEST(wrong_words_about_slots_end_a_client),
         TEST(two_programs_get_a_channel_and_learn_of_its_end),
         TEST(a_client_can_close_its_own_channels_only),
         TEST(guests_are_bound_by_their_cell_alone),

@@ -80,20 +80,65 @@ static void a_forgotten_dc_leaves_nothing(void **state) {
     registry_destroy(&registry);
 }
 
+static bool every_third(const void *context, uint32_t set) { return set % 3 == 1; }
+static bool is_seven(const void *context, uint32_t set) { return set == 7; }
+static bool is_none(const void *context, uint32_t set) { return false; }
+
 static void free_slots_are_those_of_the_nodes_share(void **state) {
     struct registry registry;
     registry_init(&registry, 1);
     struct context *context = registry_context_add(&registry, CONTEXT_PROGRAM, 0, NULL);
     uint32_t last = 0;
     for (int i = 0; i < 1000; i++) {
-        uint32_t slot = registry_free_slot(&registry, 5, 1, 3);
+        uint32_t slot = registry_free_slot(&registry, 5, every_third, NULL);
         struct endpoint *endpoint;
         assert_true(dvk_slot_is_user(slot));
-        assert_int_equal(dvk_slot_owner_index(slot, 3), 1);
+        assert_true(every_third(NULL, slot / DVK_SLOT_SET));
         assert_true(slot != last);
         last = slot;
         assert_int_equal(registry_bind(&registry, context, 5, slot, false, &endpoint), 0);
     }
+    registry_destroy(&registry);
+}
+
+static void free_slots_go_round_and_run_out(void **state) {
+    struct registry registry;
+    registry_init(&registry, 1);
+    struct context *context = registry_context_add(&registry, CONTEXT_PROGRAM, 0, NULL);
+    struct endpoint *endpoint, *some = NULL;
+    for (uint32_t i = DVK_SLOT_SET; i-- > 0;) {
+        assert_int_equal(registry_free_slot(&registry, 5, is_seven, NULL), 7 * DVK_SLOT_SET + i);
+        assert_int_equal(registry_bind(&registry, context, 5, 7 * DVK_SLOT_SET + i, false, &endpoint), 0);
+        some = i == 20 ? endpoint : some;
+    }
+    assert_true(registry_set_is_bound(&registry, 5, 7));
+    assert_false(registry_set_is_bound(&registry, 5, 8));
+    assert_false(registry_set_is_bound(&registry, 6, 7));
+    assert_int_equal(registry_free_slot(&registry, 5, is_seven, NULL), 0);
+    assert_int_equal(registry_free_slot(&registry, 5, is_none, NULL), 0);
+    registry_unbind(&registry, some);
+    assert_int_equal(registry_free_slot(&registry, 5, is_seven, NULL), 7 * DVK_SLOT_SET + 20);
+    registry_destroy(&registry);
+}
+
+static void generations_of_slots_that_came_from_elsewhere_are_greater(void **state) {
+    struct registry registry;
+    registry_init(&registry, 100);
+    struct context *context = registry_context_add(&registry, CONTEXT_PROGRAM, 0, NULL);
+    struct endpoint *endpoint;
+    assert_int_equal(registry_newest(&registry, 5), 0);
+    assert_int_equal(registry_bind(&registry, context, 5, 100, false, &endpoint), 0);
+    assert_int_equal(endpoint->generation, 100);
+    registry_note_time(&registry, 200);
+    registry_note_time(&registry, 150); /* the clock was set back */
+    assert_int_equal(registry_bind(&registry, context, 5, 101, false, &endpoint), 0);
+    assert_int_equal(endpoint->generation, 200);
+    registry_raise(&registry, 5, 5000);
+    assert_int_equal(registry_bind(&registry, context, 5, 102, false, &endpoint), 0);
+    assert_int_equal(endpoint->generation, 5001);
+    assert_int_equal(registry_newest(&registry, 5), 5001);
+    assert_int_equal(registry_bind(&registry, context, 6, 102, false, &endpoint), 0);
+    assert_int_equal(endpoint->generation, 200);
     registry_destroy(&registry);
 }
 
@@ -126,6 +171,8 @@ int main(void) {
         cmocka_unit_test(a_slot_is_bound_once_and_its_generation_grows),
         cmocka_unit_test(a_forgotten_dc_does_not_give_old_generations),
         cmocka_unit_test(a_forgotten_dc_leaves_nothing),
+        cmocka_unit_test(free_slots_go_round_and_run_out),
+        cmocka_unit_test(generations_of_slots_that_came_from_elsewhere_are_greater),
         cmocka_unit_test(free_slots_are_those_of_the_nodes_share),
         cmocka_unit_test(channels_are_found_from_both_sides),
     };

@@ -22,7 +22,7 @@
 #include <cmocka.h>
 
 #define PIDS 4096
-#define SLOT_LIMIT 2048
+#define SLOT_LIMIT 640
 #define MOST_GUESTS 60
 
 enum doing {

@@ -58,6 +58,8 @@ struct node {
     bool host[PIDS]; /* host processes */
     bool files[PIDS]; /* fs knows it */
     int64_t zygote_result;
+    uint16_t owner[PIDS / DVK_SLOT_SET]; /* as its dvkd has it */
+    bool given[PIDS / DVK_SLOT_SET];
 };
 
 static struct world {
@@ -68,7 +70,13 @@ static struct world {
     uint32_t generation;
     int64_t now_ms;
     char control_answer[65536];
+    uint16_t owner[PIDS / DVK_SLOT_SET]; /* node ids */
+    uint64_t slots_version;
+    int donates_to[WORLD_NODES], asking[WORLD_NODES];
+    unsigned donations;
 } world;
+
+static bool set_is_ours(const struct node *node, uint32_t set);
 
 static uint64_t timer_ids;
 
@@ -335,7 +343,7 @@ static void bind_run(struct event *event) {
 
 int dvk_guest_bind(struct dvk *dvk, uint32_t dc, uint32_t slot, bool adopted, dvk_guest_done *done, void *context) {
     assert_in_range(slot, DVK_FIRST_USER_SLOT, world.nodes[dvk->node].vos.slot_limit - 1);
-    assert_int_equal(adopted, dvk_slot_owner_index(slot, WORLD_NODES) != (uint32_t)dvk->node);
+    assert_int_equal(adopted, !set_is_ours(&world.nodes[dvk->node], slot / DVK_SLOT_SET));
     struct bind_event *event = event_add(dvk->node, QUEUE_BINDS, dvk->node, sizeof(*event), bind_run);
     event->slot = slot;
     event->done = done;
@@ -349,6 +357,154 @@ int dvk_guest_unbind(struct dvk *dvk, dvk_endpoint endpoint, bool moved) {
     world.nodes[dvk->node].bound[slot] = DVK_NONE;
     return 0;
 }
+
+/* ---- fake dvkd: who owns which slots ---- */
+
+/*
+ * One table, changed at one place; each node's copy, and what it tells its pm, lags behind by its own queue of node events, in
+ * which the losses of nodes are, too: as with dvkd, a pm hears of a loss before it hears who inherits.
+ */
+struct slots_event {
+    struct event event;
+    enum dvk_slots_event_type type;
+    uint64_t version;
+    uint16_t owner[PIDS / DVK_SLOT_SET];
+    uint32_t want;
+    int status;
+};
+
+static uint32_t set_count(void) { return world.nodes[0].vos.slot_limit / DVK_SLOT_SET; }
+
+/* What dvkd there would let its pm bind in. */
+static bool set_is_ours(const struct node *node, uint32_t set) {
+    return node->owner[set] == world_node_id(node->dvk.node) && !node->given[set];
+}
+
+static void slots_event_run(struct event *event) {
+    struct slots_event *slots = (struct slots_event *)event;
+    struct node *node = &world.nodes[event->node];
+    struct dvk_slots_run runs[PIDS / DVK_SLOT_SET];
+    struct dvk_slots_event told = {.type = slots->type, .dc = DC, .sets = set_count(), .version = slots->version, .runs = runs,
+                                   .want = slots->want, .below = set_count(), .status = slots->status};
+    if (slots->type == DVK_SLOTS_TABLE) {
+        memcpy(node->owner, slots->owner, sizeof(node->owner));
+        for (uint32_t set = 1; set < set_count(); set++)
+            if (node->owner[set])
+                runs[told.run_count++] = (struct dvk_slots_run){(uint16_t)set, 1, node->owner[set], 0};
+    } else if (slots->type == DVK_SLOTS_SETTLED) {
+        memset(node->given, 0, sizeof(node->given));
+    }
+    share_event(node->pm, &told);
+}
+
+static struct slots_event *slots_tell(int node, enum dvk_slots_event_type type) {
+    struct slots_event *event = event_add(node, QUEUE_NODES, node, sizeof(*event), slots_event_run);
+    event->type = type;
+    event->version = world.slots_version;
+    memcpy(event->owner, world.owner, sizeof(world.owner));
+    return event;
+}
+
+/* The table has changed. */
+static void slots_tell_all(void) {
+    world.slots_version++;
+    for (int i = 0; i < WORLD_NODES; i++)
+        if (world.nodes[i].alive)
+            slots_tell(i, DVK_SLOTS_TABLE);
+}
+
+static void slots_end(int node, int status) {
+    if (world.nodes[node].alive)
+        slots_tell(node, DVK_SLOTS_ENDED)->status = status;
+}
+
+/* Somebody else may have some to spare: they are asked one after the other. */
+static void slots_ask(int node, int asked) {
+    int donor = (node + 1 + asked) % WORLD_NODES;
+    world.asking[node] = asked;
+    if (asked == WORLD_NODES - 1)
+        slots_end(node, -DVK_ENOSLOT);
+    else if (!world.nodes[donor].alive || world.donates_to[donor] >= 0)
+        slots_ask(node, asked + 1);
+    else {
+        world.donates_to[donor] = node;
+        slots_tell(donor, DVK_SLOTS_WANTED)->want = 1 + world_random(3);
+    }
+}
+
+int dvk_slots_watch(struct dvk *dvk, uint32_t dc, dvk_slots_fn *fn, void *context) {
+    assert_ptr_equal(fn, share_event);
+    slots_tell(dvk->node, DVK_SLOTS_TABLE);
+    return 0;
+}
+
+int dvk_slots_take(struct dvk *dvk, uint32_t dc, uint32_t want, uint32_t below) {
+    uint32_t taken = 0;
+    assert_in_range(want, 1, DVK_USER_SLOTS / DVK_SLOT_SET);
+    for (uint32_t set = 1; set < below && taken < want && taken < 2; set++)
+        if (!world.owner[set]) {
+            world.owner[set] = (uint16_t)world_node_id(dvk->node);
+            taken++;
+        }
+    if (taken) {
+        slots_tell_all();
+        slots_end(dvk->node, 0);
+    } else {
+        slots_ask(dvk->node, 0);
+    }
+    return 0;
+}
+
+int dvk_slots_give(struct dvk *dvk, uint32_t dc, const uint16_t *sets, uint32_t count) {
+    struct node *node = &world.nodes[dvk->node];
+    int to = world.donates_to[dvk->node];
+    world.donates_to[dvk->node] = -1;
+    for (uint32_t i = 0; i < count; i++) {
+        assert_true(set_is_ours(node, sets[i]));
+        assert_true(i == 0 || sets[i] > sets[i - 1]);
+        for (uint32_t slot = 0; slot < DVK_SLOT_SET; slot++)
+            assert_true(node->bound[sets[i] * DVK_SLOT_SET + slot] == DVK_NONE);
+        node->given[sets[i]] = true;
+    }
+    /* void if a node was lost meanwhile, and at times for no reason */
+    bool given = to >= 0 && world.nodes[to].alive && count && world_random(4);
+    for (uint32_t i = 0; i < count && given; i++)
+        world.owner[sets[i]] = (uint16_t)world_node_id(to);
+    if (given)
+        slots_tell_all();
+    world.donations += given;
+    if (count)
+        slots_tell(dvk->node, DVK_SLOTS_SETTLED);
+    if (given)
+        slots_end(to, 0);
+    else if (to >= 0 && world.nodes[to].alive)
+        slots_ask(to, world.asking[to] + 1);
+    return 0;
+}
+
+/* What the lost node had goes to the others in turn; donations under way are void. */
+static void slots_inherit(int lost) {
+    int heir = lost;
+    for (uint32_t set = 1; set < set_count(); set++) {
+        if (world.owner[set] != world_node_id(lost))
+            continue;
+        do
+            heir = (heir + 1) % WORLD_NODES;
+        while (!world.nodes[heir].alive);
+        world.owner[set] = (uint16_t)world_node_id(heir);
+    }
+    slots_tell_all();
+    for (int donor = 0; donor < WORLD_NODES; donor++) {
+        int to = world.donates_to[donor];
+        if (to < 0 || (donor != lost && to != lost))
+            continue;
+        world.donates_to[donor] = -1;
+        if (to != lost)
+            slots_end(to, -EAGAIN);
+    }
+}
+
+unsigned world_donations(void) { return world.donations; }
 
 struct timer {
     struct list link;
@@ -505,7 +661,9 @@ static void node_boot(int index) {
     for (uint32_t i = 0; i < WORLD_NODES; i++)
         node->vos.nodes[i].up = world.nodes[i].alive || (int)i == index;
     assert_int_equal(pm_create(&node->vos, &node->pm), 0);
-    pm_start(node->pm);
+    memset(node->owner, 0, sizeof(node->owner));
+    memset(node->given, 0, sizeof(node->given));
+    assert_int_equal(pm_start(node->pm), 0);
     node->zygote_result = 0;
     zygote_again(index);
 }
@@ -578,6 +736,7 @@ void world_kill_node(int lost) {
         struct bind_event *down = event_add(i, QUEUE_NODES, i, sizeof(*down), down_run);
         down->slot = (uint32_t)lost;
     }
+    slots_inherit(lost);
 }
 
 void world_revive_node(int index) {
@@ -657,6 +816,11 @@ void world_start(uint32_t seed, uint32_t slot_limit, const char *place, const st
         }
         node->alive = true;
     }
+    /* a small part is split, and a part has no owner: so nodes come to take, and to ask each other */
+    world.slots_version = 1;
+    memset(world.donates_to, -1, sizeof(world.donates_to));
+    for (uint32_t set = 1; set < set_count(); set++)
+        world.owner[set] = set <= 2 * WORLD_NODES ? (uint16_t)world_node_id((int)(set - 1) / 2) : 0;
     for (int i = 0; i < WORLD_NODES; i++)
         node_boot(i);
 }

@@ -58,4 +58,7 @@ void world_kill_node(int node);
 /* It comes back, with a fresh pm. Only after all have learned of its loss. */
 void world_revive_node(int node);
 
+/* How often one node has given slots to another since world_start. */
+unsigned world_donations(void);
+
 #endif
