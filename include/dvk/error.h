@@ -37,8 +37,10 @@ enum dvk_error {
     DVK_EGAP = 2036,         /* changes were missed: read the keys anew */
 };
 
-/* A short text for a negative result of a DVK call, e.g. "node unreachable"; also knows errnos.
- * Never NULL; the string is constant. Thread safe. */
+/*
+ * dvk_strerror: a short text for a negative result of a DVK call, e.g. "node unreachable"; also knows errnos. 0 or more:
+ * "success". Never NULL; the string is constant. Thread safe, never blocks.
+ */
 const char *dvk_strerror(int error);
 
 #ifdef __cplusplus
