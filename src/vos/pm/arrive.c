@@ -72,10 +72,11 @@ static void tell_children(struct pm *pm, struct process *process, uint32_t sourc
     list_for_each(child, &process->children, link) {
         struct process *here = process_here(pm, child->pid);
         if (here && here->ppid == process->pid)
-            here->parent_node = pm->vos->node;
+            move_note_parent(here, pm->vos->node, process->moves);
         if (here || child->node == source || !peer_is_active(pm, child->node))
             continue; /* the node that it left tells its own */
-        struct pm_s_moved moved = {.kind = PM_MOVED_CHILD, .pid = child->pid, .ppid = process->pid, .node = pm->vos->node};
+        struct pm_s_moved moved = {.kind = PM_MOVED_CHILD, .pid = child->pid, .ppid = process->pid, .node = pm->vos->node,
+                                   .moves = process->moves};
         peer_call(pm, child->node, PM_S_MOVED, &moved, sizeof(moved), NULL, 0, NULL, NULL);
     }
 }

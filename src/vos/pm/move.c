@@ -45,6 +45,14 @@ void move_note_child(struct child *child, uint32_t node, uint32_t moves) {
     child->lost = false;
 }
 
+void move_note_parent(struct process *process, uint32_t node, uint32_t moves) {
+    if (moves < process->parent_moves)
+        return;
+    process->parent_node = node;
+    process->parent_moves = moves;
+    process->parent_lost = false;
+}
+
 /* The entry at its parent, if that is here; and what happened to the relation while it was frozen. */
 static void settle_parent(struct pm *pm, struct process *process, const struct move *move) {
     if (process->ppid != move->ppid) {
@@ -67,9 +75,10 @@ static void settle_children(struct pm *pm, struct process *process, const struct
     list_for_each(child, &process->children, link) {
         struct process *here = process_here(pm, child->pid);
         if (here && here->ppid == process->pid)
-            here->parent_node = move->node;
-        if (child->zombie && !here && peer_is_active(pm, child->node)) { /* it says nothing more; the new place may be lost at once */
-            struct pm_s_moved moved = {.kind = PM_MOVED_CHILD, .pid = child->pid, .ppid = process->pid, .node = move->node};
+            move_note_parent(here, move->node, process->moves + 1);
+        if (!here && peer_is_active(pm, child->node)) { /* the new place tells, too, but may be lost at once */
+            struct pm_s_moved moved = {.kind = PM_MOVED_CHILD, .pid = child->pid, .ppid = process->pid, .node = move->node,
+                                       .moves = process->moves + 1};
             peer_call(pm, child->node, PM_S_MOVED, &moved, sizeof(moved), NULL, 0, NULL, NULL);
         }
         if (child->lost) { /* it was not yet when the record was sent */

@@ -243,10 +243,8 @@ static void moved_child(struct pm *pm, struct dvk_request *req, const struct pm_
         return;
     }
     bool ours = process->ppid == moved->ppid;
-    if (ours) {
-        process->parent_node = moved->node;
-        process->parent_lost = false;
-    }
+    if (ours)
+        move_note_parent(process, moved->node, moved->moves);
     peer_answer(pm, req, ours ? 0 : -ECHILD, 0, 0);
     if (ours)
         exit_check_parent(pm, process); /* that node may be lost already */

@@ -117,6 +117,7 @@ struct process {
     uint32_t exit_signal;
     uint32_t chld_flags; /* enum pm_chld_flags */
     uint32_t moves;      /* how often it moved */
+    uint32_t parent_moves; /* of the parent when it came to parent_node: older news of its place are void */
     uint32_t sequence;   /* of its reports to the parent */
     bool execed;         /* has run exec since fork */
     bool placed;         /* placement has chosen for it since fork */
@@ -362,6 +363,8 @@ void arrive_husk_gone(struct pm *pm, struct process *process);
 void arrive_node_lost(struct pm *pm, uint32_t node);
 /* A child has moved to `node`: news for its parent's entry here. */
 void move_note_child(struct child *child, uint32_t node, uint32_t moves);
+/* The same of a process's parent. */
+void move_note_parent(struct process *process, uint32_t node, uint32_t moves);
 /* Some process is not on its way any more: start those that waited for it. */
 void move_go_on(struct pm *pm);
 void move_go_on_soon(struct pm *pm); /* the same, from the event loop */

@@ -31,7 +31,7 @@ struct record_header {
     uint32_t moves; /* counted up for this move already */
     uint32_t sequence;
     uint32_t announce_start;
-    uint32_t pad;
+    uint32_t parent_moves;
     int64_t start_ms;
     char comm[16];
     uint64_t limits[PM_LIMITS][2];
