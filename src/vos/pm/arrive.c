@@ -89,6 +89,7 @@ static void arrive_accept(struct arrival *arrival) {
     process->arrival = NULL;
     if (arrival->orphan) {
         process->ppid = PM_INIT_PID;
+        process->parent_birth = DVK_NONE;
         process->parent_node = 0;
     }
     peer_answer(pm, arrival->req, 0, 0, 0);
@@ -154,7 +155,7 @@ static void tell_parent(struct arrival *arrival, struct process *process) {
     if (!process->parent_node || process->parent_node == arrival->source)
         return;
     struct process *parent = process->ppid == PM_INIT_PID ? (process->parent_node == pm->vos->node ? pm->init : NULL)
-                                                          : process_here(pm, process->ppid);
+                                                          : process_parent(pm, process);
     if (parent) {
         struct child *child = child_find(pm, parent, process->pid);
         if (parent->state == PROCESS_ZOMBIE)
@@ -168,7 +169,8 @@ static void tell_parent(struct arrival *arrival, struct process *process) {
     uint32_t node = process->parent_node;
     if (!peer_is_active(pm, node) || node == pm->vos->node)
         node = process->ppid == PM_INIT_PID ? 0 : peer_route(pm, process->ppid);
-    struct pm_s_moved moved = {.kind = PM_MOVED_PARENT, .pid = process->pid, .ppid = process->ppid, .node = pm->vos->node, .moves = moves};
+    struct pm_s_moved moved = {.kind = PM_MOVED_PARENT, .pid = process->pid, .ppid = process->ppid, .node = pm->vos->node, .moves = moves,
+                               .birth = process->parent_birth};
     arrival->pending++;
     if (!node || peer_call(pm, node, PM_S_MOVED, &moved, sizeof(moved), NULL, 0, parent_told, arrival) < 0)
         arrival->pending--;
@@ -176,7 +178,7 @@ static void tell_parent(struct arrival *arrival, struct process *process) {
 
 /* Its parent is here, but on its way elsewhere or here: what is said to it now might be lost. */
 static bool parent_is_moving(struct pm *pm, const struct process *process) {
-    struct process *parent = process->ppid == PM_INIT_PID ? NULL : process_here(pm, process->ppid);
+    struct process *parent = process->ppid == PM_INIT_PID ? NULL : process_parent(pm, process);
     return parent && process_frozen(parent);
 }
 

@@ -69,7 +69,7 @@ static void report_fill(const struct process *process, uint32_t kind, int status
     *state = (struct pm_s_child_state){.kind = kind, .pid = process->pid, .ppid = process->ppid, .moves = process->moves,
                                        .sequence = process->sequence, .status = status, .pgid = process->pgid,
                                        .sid = process->sid, .uid = process->creds.uid, .exit_signal = process->exit_signal,
-                                       .usage = process->usage};
+                                       .birth = process->parent_birth, .usage = process->usage};
     usage_add(&state->usage, &process->children_usage);
 }
 
@@ -91,7 +91,7 @@ void exit_report(struct pm *pm, struct process *process, uint32_t kind, int stat
     report_fill(process, kind, status, &state);
     struct process *parent = NULL;
     if (process->ppid != PM_INIT_PID)
-        parent = process_here(pm, process->ppid);
+        parent = process_parent(pm, process);
     else if (process->parent_node == pm->vos->node)
         parent = pm->init;
     if (parent && process_frozen(parent)) {
@@ -134,6 +134,7 @@ void exit_reap(struct pm *pm, struct process *process) {
 
 void exit_make_orphan(struct pm *pm, struct process *process) {
     process->ppid = PM_INIT_PID;
+    process->parent_birth = DVK_NONE;
     process->parent_node = 0;
     process->parent_lost = false;
     process->report_parked = false;
@@ -300,7 +301,7 @@ static void told_by_child(struct pm *pm, struct dvk_request *req, const struct p
         if (child && parent == pm->init)
             control_started(pm, child, state->status);
         result = 0;
-    } else if (parent->state != PROCESS_ZOMBIE) {
+    } else if (parent->state != PROCESS_ZOMBIE && process_is(parent, state->birth)) {
         result = wait_child_state(pm, parent, state);
     }
     peer_answer(pm, req, result, 0, 0);
@@ -349,14 +350,13 @@ static void find_parent_later(void *context) {
         free(pending); /* if it stays here after all, exit_check_parent begins anew */
         return;
     }
-    struct process *here = process_here(pm, process->ppid);
-    if (here) {
+    if (process_parent(pm, process)) {
         process->parent_node = pm->vos->node;
         process->parent_lost = false;
         free(pending);
         return;
     }
-    struct pm_s_locate ask = {.op = PM_LOCATE_CHILD, .pid = process->ppid, .a = process->pid};
+    struct pm_s_locate ask = {.op = PM_LOCATE_CHILD, .pid = process->ppid, .a = process->pid, .b = process->parent_birth};
     uint32_t node = peer_route(pm, process->ppid);
     if (!node || peer_call(pm, node, PM_S_LOCATE, &ask, sizeof(ask), NULL, 0, parent_found, pending) < 0) {
         free(pending);
@@ -381,6 +381,7 @@ static void parent_found(void *context, int status, const struct dvk_message *re
         const struct vos_siginfo_fields fields = {.code = SI_KERNEL};
         process->parent_lost = false;
         process->ppid = PM_INIT_PID;
+        process->parent_birth = DVK_NONE;
         process->parent_node = 0;
         if (process->state == PROCESS_ZOMBIE)
             exit_reap(pm, process);

@@ -60,7 +60,7 @@ static void settle_parent(struct pm *pm, struct process *process, const struct m
         peer_call(pm, move->node, PM_S_CHILD_STATE, &orphaned, sizeof(orphaned), NULL, 0, NULL, NULL);
         return;
     }
-    struct process *parent = process->ppid == PM_INIT_PID ? pm->init : process_here(pm, process->ppid);
+    struct process *parent = process->ppid == PM_INIT_PID ? pm->init : process_parent(pm, process);
     struct child *child = parent ? child_find(pm, parent, process->pid) : NULL;
     if (child) {
         move_note_child(child, move->node, process->moves + 1);
@@ -265,7 +265,7 @@ static void move_begin(struct pm *pm, struct process *process) {
     }
     process->in_transit = true;
     /* What is known of the parent's place may be old news; that it is here must be certain. */
-    if (process->ppid != PM_INIT_PID && process->parent_node == pm->vos->node && !process_here(pm, process->ppid))
+    if (process->ppid != PM_INIT_PID && process->parent_node == pm->vos->node && !process_parent(pm, process))
         process->parent_node = peer_route(pm, process->ppid);
     struct move *move = calloc(1, sizeof(*move));
     if (move) {
@@ -282,7 +282,7 @@ static void move_begin(struct pm *pm, struct process *process) {
 }
 
 static bool must_wait(struct pm *pm, const struct process *process) {
-    struct process *parent = process->ppid == PM_INIT_PID ? NULL : process_here(pm, process->ppid);
+    struct process *parent = process->ppid == PM_INIT_PID ? NULL : process_parent(pm, process);
     if (parent && process_frozen(parent))
         return true;
     for (const struct list *at = process->children.next; at != &process->children; at = at->next) {

@@ -222,7 +222,7 @@ static void moved_parent(struct pm *pm, struct dvk_request *req, const struct pm
         return;
     }
     struct child *child = child_find(pm, parent, moved->pid);
-    if (parent->state == PROCESS_ZOMBIE) {
+    if (parent->state == PROCESS_ZOMBIE || !process_is(parent, moved->birth)) {
         peer_answer(pm, req, -ESRCH, 0, 0);
     } else if (!child || child->zombie || !peer_is_active(pm, moved->node)) {
         peer_answer(pm, req, -ECHILD, 0, 0);

@@ -108,6 +108,7 @@ struct process {
     enum process_state state;
     dvk_endpoint endpoint; /* DVK_NONE while it has none */
     int channel_fd, socket_fd; /* until they are given to the process; -1 */
+    dvk_endpoint birth, parent_birth; /* first endpoints: unlike a pid never given out again. parent_birth 0: not known, or pid 1 */
     uint32_t ppid, parent_node; /* ppid 1: parent_node is where dvkd started it, or 0: an orphan */
     uint32_t pgid, sid;
     struct creds creds;
@@ -224,6 +225,10 @@ struct slot_entry *pm_entry(struct pm *pm, uint32_t pid);      /* NULL: nothing 
 struct slot_entry *pm_entry_make(struct pm *pm, uint32_t pid); /* NULL: not a user slot, or no memory */
 void pm_entry_trim(struct pm *pm, uint32_t pid);               /* drop an entry that says nothing any more */
 struct process *process_here(struct pm *pm, uint32_t pid);
+/* Is it the one of that birth, and not one that has got its pid since? birth DVK_NONE: not known, yes. */
+bool process_is(const struct process *process, dvk_endpoint birth);
+/* Its parent, if that is here and not pid 1. */
+struct process *process_parent(struct pm *pm, const struct process *process);
 struct process *process_by_serial(struct pm *pm, uint32_t pid, uint64_t serial);
 /* A record with empty lists and default limits, in the table. NULL: no memory, or the pid is taken. */
 struct process *process_create(struct pm *pm, uint32_t pid);

@@ -35,6 +35,13 @@ struct process *process_here(struct pm *pm, uint32_t pid) {
     return entry ? entry->process : NULL;
 }
 
+bool process_is(const struct process *process, dvk_endpoint birth) { return birth == DVK_NONE || process->birth == birth; }
+
+struct process *process_parent(struct pm *pm, const struct process *process) {
+    struct process *parent = process_here(pm, process->ppid);
+    return parent && process_is(parent, process->parent_birth) ? parent : NULL;
+}
+
 struct process *process_by_serial(struct pm *pm, uint32_t pid, uint64_t serial) {
     struct process *process = process_here(pm, pid);
     return process && process->serial == serial ? process : NULL;
