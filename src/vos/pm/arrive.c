@@ -33,6 +33,7 @@ struct arrival {
     unsigned pending;
     int result; /* first error of what is pending */
     bool orphan;
+    bool source_lost; /* it may be back since */
 };
 
 static void arrival_free(struct arrival *arrival) {
@@ -58,7 +59,7 @@ static void arrive_refuse(struct arrival *arrival, int result) {
         pm_parked_take(pm, process, &parked);
         process_unbind(pm, process, true);
         process_free(pm, process);
-        if (peer_is_active(pm, arrival->source))
+        if (!arrival->source_lost)
             peer_note_away(pm, arrival->pid, arrival->source, arrival->parts.header.moves - 1);
         pm_request_again(pm, &parked);
     }
@@ -104,12 +105,7 @@ static void arrive_accept(struct arrival *arrival) {
     process = process_by_serial(pm, pid, serial);
     if (!process)
         return;
-    struct child *child;
-    list_for_each(child, &process->children, link) {
-        struct process *here = process_here(pm, child->pid);
-        if (here && here->report_parked)
-            exit_report_parked(pm, here);
-    }
+    exit_reports_go_on(pm, pid);
     exit_check_children(pm, process);
     exit_check_parent(pm, process);
 }
@@ -121,7 +117,7 @@ static void arrive_told(struct arrival *arrival) {
         return;
     struct process *process = arriving(arrival);
     /* It was lost with the node that it left, as its parent may have been told before it ended. */
-    if (arrival->orphan && !peer_is_active(arrival->pm, arrival->source) && !arrival->result)
+    if (arrival->orphan && arrival->source_lost && !arrival->result)
         arrival->result = -ECHILD;
     if (!process)
         arrival_free(arrival);
@@ -397,6 +393,10 @@ void arrive_handle_spawn(struct pm *pm, struct dvk_request *req) {
 }
 
 void arrive_node_lost(struct pm *pm, uint32_t node) {
+    struct process *process;
+    list_for_each(process, &pm->processes, link)
+        if (process->arrival && process->arrival->source == node)
+            process->arrival->source_lost = true;
     struct transfer *transfer;
     list_for_each(transfer, &pm->transfers, link)
         if (transfer->node == node)

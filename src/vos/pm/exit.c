@@ -65,9 +65,9 @@ static void report_done(void *context, int status, const struct dvk_message *rep
     free(pending);
 }
 
-static void report_fill(const struct process *process, uint32_t kind, int status, struct pm_s_child_state *state) {
-    *state = (struct pm_s_child_state){.kind = kind, .pid = process->pid, .ppid = process->ppid, .moves = process->moves,
-                                       .sequence = process->sequence, .status = status, .pgid = process->pgid,
+static void report_fill(const struct pm *pm, const struct process *process, uint32_t kind, int status, struct pm_s_child_state *state) {
+    *state = (struct pm_s_child_state){.kind = (uint16_t)kind, .node = (uint16_t)pm->vos->node, .pid = process->pid,
+                                       .ppid = process->ppid, .moves = process->moves, .sequence = process->sequence, .status = status, .pgid = process->pgid,
                                        .sid = process->sid, .uid = process->creds.uid, .exit_signal = process->exit_signal,
                                        .birth = process->parent_birth, .usage = process->usage};
     usage_add(&state->usage, &process->children_usage);
@@ -88,14 +88,15 @@ void exit_report(struct pm *pm, struct process *process, uint32_t kind, int stat
         return;
     }
     process->sequence++;
-    report_fill(process, kind, status, &state);
+    report_fill(pm, process, kind, status, &state);
     struct process *parent = NULL;
     if (process->ppid != PM_INIT_PID)
         parent = process_parent(pm, process);
     else if (process->parent_node == pm->vos->node)
         parent = pm->init;
     if (parent && process_frozen(parent)) {
-        process->report_parked = true;
+        list_remove(&process->report_link);
+        list_append(&pm->parked_reports, &process->report_link);
         return;
     }
     if (parent && parent->state != PROCESS_ZOMBIE) {
@@ -116,14 +117,29 @@ void exit_report(struct pm *pm, struct process *process, uint32_t kind, int stat
     }
 }
 
-void exit_report_parked(struct pm *pm, struct process *process) {
-    process->report_parked = false;
+static void report_parked(struct pm *pm, struct process *process) {
     if (process->state == PROCESS_ZOMBIE)
         exit_report(pm, process, PM_CHILD_EXITED, process->status);
     else if (process->stopped)
         exit_report(pm, process, PM_CHILD_STOPPED, process->status);
     else
         exit_report(pm, process, PM_CHILD_RELATION, 0);
+}
+
+void exit_reports_go_on(struct pm *pm, uint32_t ppid) {
+    struct list due;
+    struct process *process;
+    list_init(&due);
+    list_for_each(process, &pm->parked_reports, report_link) {
+        if (process->ppid != ppid)
+            continue;
+        list_remove(&process->report_link);
+        list_append(&due, &process->report_link);
+    }
+    while ((process = list_first(&due, struct process, report_link))) {
+        list_remove(&process->report_link);
+        report_parked(pm, process);
+    }
 }
 
 void exit_reap(struct pm *pm, struct process *process) {
@@ -137,7 +153,7 @@ void exit_make_orphan(struct pm *pm, struct process *process) {
     process->parent_birth = DVK_NONE;
     process->parent_node = 0;
     process->parent_lost = false;
-    process->report_parked = false;
+    list_remove(&process->report_link);
     move_go_on_soon(pm);
     if (process->state == PROCESS_ZOMBIE)
         exit_reap(pm, process);
@@ -193,7 +209,7 @@ void exit_process(struct pm *pm, struct process *process, int status, const stru
     process->state = PROCESS_ZOMBIE;
     process->status = status;
     process->stopped = false;
-    process->report_parked = false; /* what was to be told is old: the end will be, once */
+    list_remove(&process->report_link); /* what was to be told is old: the end will be, once */
     process->kept_count = 0;
     list_remove(&process->spawn_link);
     if (usage)

@@ -134,11 +134,7 @@ static void move_accepted(struct pm *pm, struct process *process, const struct m
     process_free(pm, process);
     peer_note_away(pm, pid, move->node, moves);
     pm_request_again(pm, &parked);
-    struct process *other;
-    list_for_each(other, &pm->processes, link) {
-        if (other->report_parked && other->ppid == pid)
-            exit_report_parked(pm, other);
-    }
+    exit_reports_go_on(pm, pid);
     if (req)
         pm_answer(pm, req, 0, 0, 0, 0);
     move_go_on(pm);
@@ -171,12 +167,7 @@ static void move_refused(struct pm *pm, struct process *process, const struct mo
     process = process_by_serial(pm, pid, serial);
     if (!process)
         return;
-    struct child *child;
-    list_for_each(child, &process->children, link) {
-        struct process *here = process_here(pm, child->pid);
-        if (here && here->report_parked)
-            exit_report_parked(pm, here);
-    }
+    exit_reports_go_on(pm, pid);
     exit_check_children(pm, process);
     exit_check_parent(pm, process);
 }

@@ -125,7 +125,6 @@ struct process {
     bool stopped;        /* host process is stopped */
     bool in_transit;     /* LEAVING, and sent: else it waits for its parent or children, which are on their way */
     bool host_gone;      /* LEAVING, REPLACED: the old host process has ended */
-    bool report_parked;  /* its end could not be reported while the parent was on its way elsewhere */
     bool parent_lost;    /* parent's node was lost; being looked for */
     bool announce_start; /* tell parent_node when it runs */
     uint32_t parent_tries;
@@ -146,6 +145,7 @@ struct process {
     uint32_t kept_count;
     struct dvk_request *exec_req; /* PM_EXEC to answer; NULL */
     struct list spawn_link; /* struct pm.spawn_queue, .move_waits */
+    struct list report_link; /* struct pm.parked_reports */
     uint32_t zygote_tries;
     struct arrival *arrival; /* ARRIVING */
 };
@@ -211,6 +211,7 @@ struct pm {
 
     uint64_t go_on_timer;
     struct list move_waits;    /* struct process.spawn_link: LEAVING, but not before others */
+    struct list parked_reports; /* struct process.report_link: what became of it is told when the parent is not on its way any more */
     struct list arrival_waits; /* struct arrival: their parent here is on its way elsewhere */
     struct list transfers;     /* struct transfer (arrive.c) */
     uint32_t spread_next;  /* index of the node that `spread` chose last */
@@ -388,8 +389,8 @@ void exit_make_orphan(struct pm *pm, struct process *process);
 void exit_handle_child_state(struct pm *pm, struct dvk_request *req);
 /* Ask who and where the parent is, whose node was lost. */
 void exit_find_parent(struct pm *pm, struct process *process);
-/* Report what could not be reported while the parent here was on its way elsewhere. */
-void exit_report_parked(struct pm *pm, struct process *process);
+/* Report what could not be reported while the parent `ppid` here was on its way elsewhere or here. */
+void exit_reports_go_on(struct pm *pm, uint32_t ppid);
 /* Is its parent on a node that was lost? Then look for it. May free the process. */
 void exit_check_parent(struct pm *pm, struct process *process);
 /* A node was lost (it is not active any more): see to all children and parents there. */

@@ -73,6 +73,7 @@ struct process *process_create(struct pm *pm, uint32_t pid) {
     list_init(&process->waits);
     list_init(&process->parked);
     list_init(&process->spawn_link);
+    list_init(&process->report_link);
     if (pid != PM_INIT_PID) {
         list_append(&pm->processes, &process->link);
         pm->process_count++;
@@ -109,6 +110,7 @@ void process_free(struct pm *pm, struct process *process) {
     creds_destroy(&process->creds);
     free(process->cmdline);
     list_remove(&process->spawn_link);
+    list_remove(&process->report_link);
     if (process->pid != PM_INIT_PID) {
         list_remove(&process->link);
         pm->process_count--;

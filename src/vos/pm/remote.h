@@ -93,7 +93,8 @@ enum pm_child_kind {
 };
 struct pm_s_child_state {
     struct pm_head head;
-    uint32_t kind; /* enum pm_child_kind */
+    uint16_t kind; /* enum pm_child_kind */
+    uint16_t node; /* where `pid` is, 0: not told */
     uint32_t pid, ppid;
     uint32_t moves;
     uint32_t sequence; /* of the child's reports: older ones that come late are ignored */
