@@ -402,3 +402,8 @@ void arrive_node_lost(struct pm *pm, uint32_t node) {
         if (transfer->node == node)
             transfer_free(transfer);
 }
+
+void arrive_orphaned(struct process *process) {
+    if (process->arrival)
+        process->arrival->orphan = true;
+}

@@ -154,6 +154,8 @@ void exit_make_orphan(struct pm *pm, struct process *process) {
     process->parent_node = 0;
     process->parent_lost = false;
     list_remove(&process->report_link);
+    if (process->state == PROCESS_ARRIVING)
+        arrive_orphaned(process);
     move_go_on_soon(pm);
     if (process->state == PROCESS_ZOMBIE)
         exit_reap(pm, process);

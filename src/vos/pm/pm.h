@@ -367,6 +367,8 @@ void arrive_handle_spawn(struct pm *pm, struct dvk_request *req);
 /* The husk that an arriving process had to wait for has ended. */
 void arrive_husk_gone(struct pm *pm, struct process *process);
 void arrive_node_lost(struct pm *pm, uint32_t node);
+/* The parent of an arriving process has ended. */
+void arrive_orphaned(struct process *process);
 /* A child has moved to `node`: news for its parent's entry here. */
 void move_note_child(struct child *child, uint32_t node, uint32_t moves);
 /* The same of a process's parent. */
