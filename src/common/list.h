@@ -29,11 +29,9 @@ static inline void list_remove(struct list *link) {
 #define list_entry(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 /* The loop body may remove (and free) `item`, but no other element. */
 #define list_for_each(item, head, member)                                                                              \
-    for (__typeof__(item) item##_next =                                                                                \
-             (item = list_entry((head)->next, __typeof__(*item), member),                                              \
-             list_entry(item->member.next, __typeof__(*item), member));                                                \
-         &item->member != (head);                                                                                      \
-         item = item##_next, item##_next = list_entry(item->member.next, __typeof__(*item), member))
+    for (struct list *item##_at = (head)->next, *item##_after = item##_at->next;                                       \
+         item##_at != (head) && ((item) = list_entry(item##_at, __typeof__(*(item)), member), true);                   \
+         item##_at = item##_after, item##_after = item##_at->next)
 #define list_first(head, type, member) (list_empty(head) ? NULL : list_entry((head)->next, type, member))
 
 #endif

@@ -460,7 +460,7 @@ PROGRAMS = {
                "chmod +x w; ./w; printf 'echo plain\\n' > q; chmod +x q; sh -c ./q",
     "long-pipeline": "seq 100000 | cat | sort -rn | cat | uniq | wc -l",
     "timeout": "timeout 0.3 sleep 10; echo $?; timeout 5 true; echo $?",
-    "env": "env -i A=1 B=2 /usr/bin/env | sort; A=x sh -c 'echo $A'; nice -n 5 nice",
+    "env": "env -i A=1 B=2 /usr/bin/env | sort; A=x sh -c 'echo $A'; echo $(($(nice -n 5 nice) - $(nice)))",
     "links-and-paths": "mkdir -p d/e; ln -s ../d/e d/up; cd d/up; pwd -P; readlink -f ../up; ln -s loop loop; cat loop; echo $?",
     "deep-process-tree": "sh -c 'sh -c \"sh -c \\\"sh -c true; echo 4\\\"; echo 3\"; echo 2'; echo 1",
     "many-forks": "i=0; while [ $i -lt 100 ]; do /bin/true; i=$((i+1)); done; echo $i",

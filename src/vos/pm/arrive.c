@@ -34,6 +34,7 @@ struct arrival {
     unsigned pending;
     int result; /* first error of what is pending */
     bool orphan;
+    bool source_lost; /* it may be back since */
 };
 
 static void arrival_free(struct arrival *arrival) {
@@ -59,7 +60,7 @@ static void arrive_refuse(struct arrival *arrival, int result) {
         pm_parked_take(pm, process, &parked);
         process_unbind(pm, process, true);
         process_free(pm, process);
-        if (peer_is_active(pm, arrival->source))
+        if (!arrival->source_lost)
             peer_note_away(pm, arrival->pid, arrival->source, arrival->parts.header.moves - 1);
         pm_request_again(pm, &parked);
     }
@@ -73,10 +74,11 @@ static void tell_children(struct pm *pm, struct process *process, uint32_t sourc
     list_for_each(child, &process->children, link) {
         struct process *here = process_here(pm, child->pid);
         if (here && here->ppid == process->pid)
-            here->parent_node = pm->vos->node;
+            move_note_parent(here, pm->vos->node, process->moves);
         if (here || child->node == source || !peer_is_active(pm, child->node))
             continue; /* the node that it left tells its own */
-        struct pm_s_moved moved = {.kind = PM_MOVED_CHILD, .pid = child->pid, .ppid = process->pid, .node = pm->vos->node};
+        struct pm_s_moved moved = {.kind = PM_MOVED_CHILD, .pid = child->pid, .ppid = process->pid, .node = pm->vos->node,
+                                   .moves = process->moves};
         peer_call(pm, child->node, PM_S_MOVED, &moved, sizeof(moved), NULL, 0, NULL, NULL);
     }
 }
@@ -90,6 +92,7 @@ static void arrive_accept(struct arrival *arrival) {
     process->arrival = NULL;
     if (arrival->orphan) {
         process->ppid = PM_INIT_PID;
+        process->parent_birth = DVK_NONE;
         process->parent_node = 0;
     }
     peer_answer(pm, arrival->req, 0, 0, 0);
@@ -104,12 +107,7 @@ static void arrive_accept(struct arrival *arrival) {
     process = process_by_serial(pm, pid, serial);
     if (!process)
         return;
-    struct child *child;
-    list_for_each(child, &process->children, link) {
-        struct process *here = process_here(pm, child->pid);
-        if (here && here->report_parked)
-            exit_report_parked(pm, here);
-    }
+    exit_reports_go_on(pm, pid);
     exit_check_children(pm, process);
     exit_check_parent(pm, process);
 }
@@ -121,7 +119,7 @@ static void arrive_told(struct arrival *arrival) {
         return;
     struct process *process = arriving(arrival);
     /* It was lost with the node that it left, as its parent may have been told before it ended. */
-    if (arrival->orphan && !peer_is_active(arrival->pm, arrival->source) && !arrival->result)
+    if (arrival->orphan && arrival->source_lost && !arrival->result)
         arrival->result = -ECHILD;
     if (!process)
         arrival_free(arrival);
@@ -155,7 +153,7 @@ static void tell_parent(struct arrival *arrival, struct process *process) {
     if (!process->parent_node || process->parent_node == arrival->source)
         return;
     struct process *parent = process->ppid == PM_INIT_PID ? (process->parent_node == pm->vos->node ? pm->init : NULL)
-                                                          : process_here(pm, process->ppid);
+                                                          : process_parent(pm, process);
     if (parent) {
         struct child *child = child_find(pm, parent, process->pid);
         if (parent->state == PROCESS_ZOMBIE)
@@ -169,7 +167,8 @@ static void tell_parent(struct arrival *arrival, struct process *process) {
     uint32_t node = process->parent_node;
     if (!peer_is_active(pm, node) || node == pm->vos->node)
         node = process->ppid == PM_INIT_PID ? 0 : peer_route(pm, process->ppid);
-    struct pm_s_moved moved = {.kind = PM_MOVED_PARENT, .pid = process->pid, .ppid = process->ppid, .node = pm->vos->node, .moves = moves};
+    struct pm_s_moved moved = {.kind = PM_MOVED_PARENT, .pid = process->pid, .ppid = process->ppid, .node = pm->vos->node, .moves = moves,
+                               .birth = process->parent_birth};
     arrival->pending++;
     if (!node || peer_call(pm, node, PM_S_MOVED, &moved, sizeof(moved), NULL, 0, parent_told, arrival) < 0)
         arrival->pending--;
@@ -177,7 +176,7 @@ static void tell_parent(struct arrival *arrival, struct process *process) {
 
 /* Its parent is here, but on its way elsewhere or here: what is said to it now might be lost. */
 static bool parent_is_moving(struct pm *pm, const struct process *process) {
-    struct process *parent = process->ppid == PM_INIT_PID ? NULL : process_here(pm, process->ppid);
+    struct process *parent = process->ppid == PM_INIT_PID ? NULL : process_parent(pm, process);
     return parent && process_frozen(parent);
 }
 
@@ -400,8 +399,17 @@ void arrive_handle_spawn(struct pm *pm, struct dvk_request *req) {
 }
 
 void arrive_node_lost(struct pm *pm, uint32_t node) {
+    struct process *process;
+    list_for_each(process, &pm->processes, link)
+        if (process->arrival && process->arrival->source == node)
+            process->arrival->source_lost = true;
     struct transfer *transfer;
     list_for_each(transfer, &pm->transfers, link)
         if (transfer->node == node)
             transfer_free(transfer);
+}
+
+void arrive_orphaned(struct process *process) {
+    if (process->arrival)
+        process->arrival->orphan = true;
 }

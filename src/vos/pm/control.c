@@ -299,7 +299,7 @@ static int start_record(struct start *start, const struct spare *spare) {
     struct process *process = process_create(pm, dvk_endpoint_slot(spare->endpoint));
     if (!process)
         return -ENOMEM;
-    process->endpoint = spare->endpoint;
+    process->endpoint = process->birth = spare->endpoint;
     process->channel_fd = spare->channel_fd;
     process->socket_fd = spare->socket_fd;
     process->state = PROCESS_BINDING;

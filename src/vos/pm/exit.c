@@ -66,11 +66,11 @@ static void report_done(void *context, int status, const struct dvk_message *rep
     free(pending);
 }
 
-static void report_fill(const struct process *process, uint32_t kind, int status, struct pm_s_child_state *state) {
-    *state = (struct pm_s_child_state){.kind = kind, .pid = process->pid, .ppid = process->ppid, .moves = process->moves,
-                                       .sequence = process->sequence, .status = status, .pgid = process->pgid,
+static void report_fill(const struct pm *pm, const struct process *process, uint32_t kind, int status, struct pm_s_child_state *state) {
+    *state = (struct pm_s_child_state){.kind = (uint16_t)kind, .node = (uint16_t)pm->vos->node, .pid = process->pid,
+                                       .ppid = process->ppid, .moves = process->moves, .sequence = process->sequence, .status = status, .pgid = process->pgid,
                                        .sid = process->sid, .uid = process->creds.uid, .exit_signal = process->exit_signal,
-                                       .usage = process->usage};
+                                       .birth = process->parent_birth, .usage = process->usage};
     usage_add(&state->usage, &process->children_usage);
 }
 
@@ -89,14 +89,15 @@ void exit_report(struct pm *pm, struct process *process, uint32_t kind, int stat
         return;
     }
     process->sequence++;
-    report_fill(process, kind, status, &state);
+    report_fill(pm, process, kind, status, &state);
     struct process *parent = NULL;
     if (process->ppid != PM_INIT_PID)
-        parent = process_here(pm, process->ppid);
+        parent = process_parent(pm, process);
     else if (process->parent_node == pm->vos->node)
         parent = pm->init;
     if (parent && process_frozen(parent)) {
-        process->report_parked = true;
+        list_remove(&process->report_link);
+        list_append(&pm->parked_reports, &process->report_link);
         return;
     }
     if (parent && parent->state != PROCESS_ZOMBIE) {
@@ -117,14 +118,29 @@ void exit_report(struct pm *pm, struct process *process, uint32_t kind, int stat
     }
 }
 
-void exit_report_parked(struct pm *pm, struct process *process) {
-    process->report_parked = false;
+static void report_parked(struct pm *pm, struct process *process) {
     if (process->state == PROCESS_ZOMBIE)
         exit_report(pm, process, PM_CHILD_EXITED, process->status);
     else if (process->stopped)
         exit_report(pm, process, PM_CHILD_STOPPED, process->status);
     else
         exit_report(pm, process, PM_CHILD_RELATION, 0);
+}
+
+void exit_reports_go_on(struct pm *pm, uint32_t ppid) {
+    struct list due;
+    struct process *process;
+    list_init(&due);
+    list_for_each(process, &pm->parked_reports, report_link) {
+        if (process->ppid != ppid)
+            continue;
+        list_remove(&process->report_link);
+        list_append(&due, &process->report_link);
+    }
+    while ((process = list_first(&due, struct process, report_link))) {
+        list_remove(&process->report_link);
+        report_parked(pm, process);
+    }
 }
 
 void exit_reap(struct pm *pm, struct process *process) {
@@ -135,9 +151,12 @@ void exit_reap(struct pm *pm, struct process *process) {
 
 void exit_make_orphan(struct pm *pm, struct process *process) {
     process->ppid = PM_INIT_PID;
+    process->parent_birth = DVK_NONE;
     process->parent_node = 0;
     process->parent_lost = false;
-    process->report_parked = false;
+    list_remove(&process->report_link);
+    if (process->state == PROCESS_ARRIVING)
+        arrive_orphaned(process);
     move_go_on_soon(pm);
     if (process->state == PROCESS_ZOMBIE)
         exit_reap(pm, process);
@@ -194,7 +213,7 @@ void exit_process(struct pm *pm, struct process *process, int status, const stru
     process->state = PROCESS_ZOMBIE;
     process->status = status;
     process->stopped = false;
-    process->report_parked = false; /* what was to be told is old: the end will be, once */
+    list_remove(&process->report_link); /* what was to be told is old: the end will be, once */
     process->kept_count = 0;
     list_remove(&process->spawn_link);
     if (usage)
@@ -302,7 +321,7 @@ static void told_by_child(struct pm *pm, struct dvk_request *req, const struct p
         if (child && parent == pm->init)
             control_started(pm, child, state->status);
         result = 0;
-    } else if (parent->state != PROCESS_ZOMBIE) {
+    } else if (parent->state != PROCESS_ZOMBIE && process_is(parent, state->birth)) {
         result = wait_child_state(pm, parent, state);
     }
     peer_answer(pm, req, result, 0, 0);
@@ -351,14 +370,13 @@ static void find_parent_later(void *context) {
         free(pending); /* if it stays here after all, exit_check_parent begins anew */
         return;
     }
-    struct process *here = process_here(pm, process->ppid);
-    if (here) {
+    if (process_parent(pm, process)) {
         process->parent_node = pm->vos->node;
         process->parent_lost = false;
         free(pending);
         return;
     }
-    struct pm_s_locate ask = {.op = PM_LOCATE_CHILD, .pid = process->ppid, .a = process->pid};
+    struct pm_s_locate ask = {.op = PM_LOCATE_CHILD, .pid = process->ppid, .a = process->pid, .b = process->parent_birth};
     uint32_t node = peer_route(pm, process->ppid);
     if (!node || peer_call(pm, node, PM_S_LOCATE, &ask, sizeof(ask), NULL, 0, parent_found, pending) < 0) {
         free(pending);
@@ -383,6 +401,7 @@ static void parent_found(void *context, int status, const struct dvk_message *re
         const struct vos_siginfo_fields fields = {.code = SI_KERNEL};
         process->parent_lost = false;
         process->ppid = PM_INIT_PID;
+        process->parent_birth = DVK_NONE;
         process->parent_node = 0;
         if (process->state == PROCESS_ZOMBIE)
             exit_reap(pm, process);

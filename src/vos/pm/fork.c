@@ -94,12 +94,13 @@ static int child_create(struct pm *pm, struct process *parent, struct process *o
         spare_return(pm, spare);
         return -ENOMEM;
     }
-    child->endpoint = spare->endpoint;
+    child->endpoint = child->birth = spare->endpoint;
     child->channel_fd = spare->channel_fd;
     child->socket_fd = spare->socket_fd;
     child->state = PROCESS_FORKING;
     child->exit_signal = (flags & 0xff) <= 64 ? flags & 0xff : SIGCHLD;
     child->ppid = owner->pid;
+    child->parent_birth = owner->birth;
     child->parent_node = pm->vos->node;
     struct child *entry = child_add(pm, owner, child->pid);
     if (!entry || inherit(child, parent) < 0) {
@@ -120,7 +121,7 @@ static void fork_have_spare(struct pm *pm, void *context, int status, struct spa
     struct process *owner = parent, *child = NULL;
     uint64_t flags = pending->req->msg.payload.words[0];
     if (parent && flags & CLONE_PARENT)
-        owner = parent->parent_node == pm->vos->node ? process_here(pm, parent->ppid) : NULL;
+        owner = parent->parent_node == pm->vos->node ? process_parent(pm, parent) : NULL;
     if (status == 0 && (!parent || parent->state != PROCESS_RUNNING))
         status = -ESRCH;
     else if (status == 0 && (!owner || owner->state == PROCESS_LEAVING))

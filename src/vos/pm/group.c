@@ -209,7 +209,7 @@ void group_handle_locate(struct pm *pm, struct dvk_request *req) {
         break;
     case PM_LOCATE_CHILD:
         w0 = pm->vos->node;
-        if (process->state == PROCESS_ZOMBIE)
+        if (process->state == PROCESS_ZOMBIE || !process_is(process, ask.b))
             result = -ESRCH;
         else if (!child_find(pm, process, (uint32_t)ask.a))
             result = -ECHILD;
@@ -233,7 +233,7 @@ static bool group_is_tied(struct pm *pm, uint32_t pgid, const struct process *wi
     list_for_each(process, &pm->processes, link) {
         if (process->pgid != pgid || process == without || process->state == PROCESS_ZOMBIE)
             continue;
-        struct process *parent = process_here(pm, process->ppid);
+        struct process *parent = process_parent(pm, process);
         if (process->ppid != PM_INIT_PID && !parent)
             return true; /* on another node: unknown */
         if (parent && parent != without && parent->pgid != pgid && parent->sid == process->sid)

@@ -21,6 +21,7 @@ int pm_create(struct vos *vos, struct pm **out) {
     list_init(&pm->transfers);
     list_init(&pm->move_waits);
     list_init(&pm->arrival_waits);
+    list_init(&pm->parked_reports);
     int index = peer_index(pm, vos->node);
     int result = index < 0 ? -EINVAL : slots_init(&pm->slots, vos->node, vos->node_count, vos->slot_limit);
     if (result == 0) {

@@ -46,6 +46,14 @@ void move_note_child(struct child *child, uint32_t node, uint32_t moves) {
     child->lost = false;
 }
 
+void move_note_parent(struct process *process, uint32_t node, uint32_t moves) {
+    if (moves < process->parent_moves)
+        return;
+    process->parent_node = node;
+    process->parent_moves = moves;
+    process->parent_lost = false;
+}
+
 /* The entry at its parent, if that is here; and what happened to the relation while it was frozen. */
 static void settle_parent(struct pm *pm, struct process *process, const struct move *move) {
     if (process->ppid != move->ppid) {
@@ -53,7 +61,7 @@ static void settle_parent(struct pm *pm, struct process *process, const struct m
         peer_call(pm, move->node, PM_S_CHILD_STATE, &orphaned, sizeof(orphaned), NULL, 0, NULL, NULL);
         return;
     }
-    struct process *parent = process->ppid == PM_INIT_PID ? pm->init : process_here(pm, process->ppid);
+    struct process *parent = process->ppid == PM_INIT_PID ? pm->init : process_parent(pm, process);
     struct child *child = parent ? child_find(pm, parent, process->pid) : NULL;
     if (child) {
         move_note_child(child, move->node, process->moves + 1);
@@ -68,9 +76,10 @@ static void settle_children(struct pm *pm, struct process *process, const struct
     list_for_each(child, &process->children, link) {
         struct process *here = process_here(pm, child->pid);
         if (here && here->ppid == process->pid)
-            here->parent_node = move->node;
-        if (child->zombie && !here && peer_is_active(pm, child->node)) { /* it says nothing more; the new place may be lost at once */
-            struct pm_s_moved moved = {.kind = PM_MOVED_CHILD, .pid = child->pid, .ppid = process->pid, .node = move->node};
+            move_note_parent(here, move->node, process->moves + 1);
+        if (!here && peer_is_active(pm, child->node)) { /* the new place tells, too, but may be lost at once */
+            struct pm_s_moved moved = {.kind = PM_MOVED_CHILD, .pid = child->pid, .ppid = process->pid, .node = move->node,
+                                       .moves = process->moves + 1};
             peer_call(pm, child->node, PM_S_MOVED, &moved, sizeof(moved), NULL, 0, NULL, NULL);
         }
         if (child->lost) { /* it was not yet when the record was sent */
@@ -127,11 +136,7 @@ static void move_accepted(struct pm *pm, struct process *process, const struct m
     process_free(pm, process);
     peer_note_away(pm, pid, move->node, moves);
     pm_request_again(pm, &parked);
-    struct process *other;
-    list_for_each(other, &pm->processes, link) {
-        if (other->report_parked && other->ppid == pid)
-            exit_report_parked(pm, other);
-    }
+    exit_reports_go_on(pm, pid);
     if (req)
         pm_answer(pm, req, 0, 0, 0, 0);
     move_go_on(pm);
@@ -165,12 +170,7 @@ static void move_refused(struct pm *pm, struct process *process, const struct mo
     process = process_by_serial(pm, pid, serial);
     if (!process)
         return;
-    struct child *child;
-    list_for_each(child, &process->children, link) {
-        struct process *here = process_here(pm, child->pid);
-        if (here && here->report_parked)
-            exit_report_parked(pm, here);
-    }
+    exit_reports_go_on(pm, pid);
     exit_check_children(pm, process);
     exit_check_parent(pm, process);
 }
@@ -260,7 +260,7 @@ static void move_begin(struct pm *pm, struct process *process) {
     process->in_transit = true;
     record(RECORD_MOVE_START, pm->vos->dc, process->pid, process->place_node);
     /* What is known of the parent's place may be old news; that it is here must be certain. */
-    if (process->ppid != PM_INIT_PID && process->parent_node == pm->vos->node && !process_here(pm, process->ppid))
+    if (process->ppid != PM_INIT_PID && process->parent_node == pm->vos->node && !process_parent(pm, process))
         process->parent_node = peer_route(pm, process->ppid);
     struct move *move = calloc(1, sizeof(*move));
     if (move) {
@@ -277,7 +277,7 @@ static void move_begin(struct pm *pm, struct process *process) {
 }
 
 static bool must_wait(struct pm *pm, const struct process *process) {
-    struct process *parent = process->ppid == PM_INIT_PID ? NULL : process_here(pm, process->ppid);
+    struct process *parent = process->ppid == PM_INIT_PID ? NULL : process_parent(pm, process);
     if (parent && process_frozen(parent))
         return true;
     for (const struct list *at = process->children.next; at != &process->children; at = at->next) {

@@ -224,7 +224,7 @@ static void moved_parent(struct pm *pm, struct dvk_request *req, const struct pm
         return;
     }
     struct child *child = child_find(pm, parent, moved->pid);
-    if (parent->state == PROCESS_ZOMBIE) {
+    if (parent->state == PROCESS_ZOMBIE || !process_is(parent, moved->birth)) {
         peer_answer(pm, req, -ESRCH, 0, 0);
     } else if (!child || child->zombie || !peer_is_active(pm, moved->node)) {
         peer_answer(pm, req, -ECHILD, 0, 0);
@@ -245,10 +245,8 @@ static void moved_child(struct pm *pm, struct dvk_request *req, const struct pm_
         return;
     }
     bool ours = process->ppid == moved->ppid;
-    if (ours) {
-        process->parent_node = moved->node;
-        process->parent_lost = false;
-    }
+    if (ours)
+        move_note_parent(process, moved->node, moved->moves);
     peer_answer(pm, req, ours ? 0 : -ECHILD, 0, 0);
     if (ours)
         exit_check_parent(pm, process); /* that node may be lost already */

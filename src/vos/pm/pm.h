@@ -111,6 +111,7 @@ struct process {
     enum process_state state;
     dvk_endpoint endpoint; /* DVK_NONE while it has none */
     int channel_fd, socket_fd; /* until they are given to the process; -1 */
+    dvk_endpoint birth, parent_birth; /* first endpoints: unlike a pid never given out again. parent_birth 0: not known, or pid 1 */
     uint32_t ppid, parent_node; /* ppid 1: parent_node is where dvkd started it, or 0: an orphan */
     uint32_t pgid, sid;
     struct creds creds;
@@ -120,13 +121,13 @@ struct process {
     uint32_t exit_signal;
     uint32_t chld_flags; /* enum pm_chld_flags */
     uint32_t moves;      /* how often it moved */
+    uint32_t parent_moves; /* of the parent when it came to parent_node: older news of its place are void */
     uint32_t sequence;   /* of its reports to the parent */
     bool execed;         /* has run exec since fork */
     bool placed;         /* placement has chosen for it since fork */
     bool stopped;        /* host process is stopped */
     bool in_transit;     /* LEAVING, and sent: else it waits for its parent or children, which are on their way */
     bool host_gone;      /* LEAVING, REPLACED: the old host process has ended */
-    bool report_parked;  /* its end could not be reported while the parent was on its way elsewhere */
     bool parent_lost;    /* parent's node was lost; being looked for */
     bool announce_start; /* tell parent_node when it runs */
     uint32_t parent_tries;
@@ -147,6 +148,7 @@ struct process {
     uint32_t kept_count;
     struct dvk_request *exec_req; /* PM_EXEC to answer; NULL */
     struct list spawn_link; /* struct pm.spawn_queue, .move_waits */
+    struct list report_link; /* struct pm.parked_reports */
     uint32_t zygote_tries;
     struct arrival *arrival; /* ARRIVING */
 };
@@ -214,6 +216,7 @@ struct pm {
 
     uint64_t go_on_timer;
     struct list move_waits;    /* struct process.spawn_link: LEAVING, but not before others */
+    struct list parked_reports; /* struct process.report_link: what became of it is told when the parent is not on its way any more */
     struct list arrival_waits; /* struct arrival: their parent here is on its way elsewhere */
     struct list transfers;     /* struct transfer (arrive.c) */
     uint32_t spread_next;  /* index of the node that `spread` chose last */
@@ -228,6 +231,10 @@ struct slot_entry *pm_entry(struct pm *pm, uint32_t pid);      /* NULL: nothing 
 struct slot_entry *pm_entry_make(struct pm *pm, uint32_t pid); /* NULL: not a user slot, or no memory */
 void pm_entry_trim(struct pm *pm, uint32_t pid);               /* drop an entry that says nothing any more */
 struct process *process_here(struct pm *pm, uint32_t pid);
+/* Is it the one of that birth, and not one that has got its pid since? birth DVK_NONE: not known, yes. */
+bool process_is(const struct process *process, dvk_endpoint birth);
+/* Its parent, if that is here and not pid 1. */
+struct process *process_parent(struct pm *pm, const struct process *process);
 struct process *process_by_serial(struct pm *pm, uint32_t pid, uint64_t serial);
 /* A record with empty lists and default limits, in the table. NULL: no memory, or the pid is taken. */
 struct process *process_create(struct pm *pm, uint32_t pid);
@@ -370,8 +377,12 @@ void arrive_handle_spawn(struct pm *pm, struct dvk_request *req);
 /* The husk that an arriving process had to wait for has ended. */
 void arrive_husk_gone(struct pm *pm, struct process *process);
 void arrive_node_lost(struct pm *pm, uint32_t node);
+/* The parent of an arriving process has ended. */
+void arrive_orphaned(struct process *process);
 /* A child has moved to `node`: news for its parent's entry here. */
 void move_note_child(struct child *child, uint32_t node, uint32_t moves);
+/* The same of a process's parent. */
+void move_note_parent(struct process *process, uint32_t node, uint32_t moves);
 /* Some process is not on its way any more: start those that waited for it. */
 void move_go_on(struct pm *pm);
 void move_go_on_soon(struct pm *pm); /* the same, from the event loop */
@@ -390,8 +401,8 @@ void exit_make_orphan(struct pm *pm, struct process *process);
 void exit_handle_child_state(struct pm *pm, struct dvk_request *req);
 /* Ask who and where the parent is, whose node was lost. */
 void exit_find_parent(struct pm *pm, struct process *process);
-/* Report what could not be reported while the parent here was on its way elsewhere. */
-void exit_report_parked(struct pm *pm, struct process *process);
+/* Report what could not be reported while the parent `ppid` here was on its way elsewhere or here. */
+void exit_reports_go_on(struct pm *pm, uint32_t ppid);
 /* Is its parent on a node that was lost? Then look for it. May free the process. */
 void exit_check_parent(struct pm *pm, struct process *process);
 /* A node was lost (it is not active any more): see to all children and parents there. */

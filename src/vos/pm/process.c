@@ -36,6 +36,13 @@ struct process *process_here(struct pm *pm, uint32_t pid) {
     return entry ? entry->process : NULL;
 }
 
+bool process_is(const struct process *process, dvk_endpoint birth) { return birth == DVK_NONE || process->birth == birth; }
+
+struct process *process_parent(struct pm *pm, const struct process *process) {
+    struct process *parent = process_here(pm, process->ppid);
+    return parent && process_is(parent, process->parent_birth) ? parent : NULL;
+}
+
 struct process *process_by_serial(struct pm *pm, uint32_t pid, uint64_t serial) {
     struct process *process = process_here(pm, pid);
     return process && process->serial == serial ? process : NULL;
@@ -68,6 +75,7 @@ struct process *process_create(struct pm *pm, uint32_t pid) {
     list_init(&process->waits);
     list_init(&process->parked);
     list_init(&process->spawn_link);
+    list_init(&process->report_link);
     if (pid != PM_INIT_PID) {
         list_append(&pm->processes, &process->link);
         pm->process_count++;
@@ -104,6 +112,7 @@ void process_free(struct pm *pm, struct process *process) {
     creds_destroy(&process->creds);
     free(process->cmdline);
     list_remove(&process->spawn_link);
+    list_remove(&process->report_link);
     if (process->pid != PM_INIT_PID) {
         list_remove(&process->link);
         pm->process_count--;

@@ -21,7 +21,8 @@ static void header_fill(struct record_header *header, const struct process *proc
         .pgid = process->pgid, .sid = process->sid, .uid = creds->uid, .euid = creds->euid, .suid = creds->suid,
         .fsuid = creds->fsuid, .gid = creds->gid, .egid = creds->egid, .sgid = creds->sgid, .fsgid = creds->fsgid,
         .umask = process->umask, .nice = process->nice, .chld_flags = process->chld_flags, .moves = process->moves + 1,
-        .sequence = process->sequence, .announce_start = process->announce_start, .start_ms = process->start_ms,
+        .sequence = process->sequence, .announce_start = process->announce_start, .parent_moves = process->parent_moves, .birth = process->birth,
+        .parent_birth = process->parent_birth, .start_ms = process->start_ms,
         .usage = process->usage, .children_usage = process->children_usage};
     memcpy(header->comm, process->comm, sizeof(header->comm));
     memcpy(header->limits, process->limits, sizeof(header->limits));
@@ -127,6 +128,9 @@ int record_unpack(struct pm *pm, const struct record_parts *parts, struct proces
     process->moves = header->moves;
     process->sequence = header->sequence;
     process->announce_start = header->announce_start;
+    process->parent_moves = header->parent_moves;
+    process->birth = header->birth;
+    process->parent_birth = header->parent_birth;
     process->start_ms = header->start_ms;
     process->usage = header->usage;
     process->children_usage = header->children_usage;

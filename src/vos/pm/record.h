@@ -31,7 +31,8 @@ struct record_header {
     uint32_t moves; /* counted up for this move already */
     uint32_t sequence;
     uint32_t announce_start;
-    uint32_t pad;
+    uint32_t parent_moves;
+    uint64_t birth, parent_birth;
     int64_t start_ms;
     char comm[16];
     uint64_t limits[PM_LIMITS][2];

@@ -45,7 +45,7 @@ struct pm_s_spawn {
 /* PM_S_LOCATE: a question about one process, answered by the pm that holds it. */
 enum pm_locate_op {
     PM_LOCATE_IDS = 1,      /* reply: words[0] pgid, words[1] sid */
-    PM_LOCATE_CHILD = 2,    /* is `pid` alive, with a child a? -ESRCH, -ECHILD; reply: words[0] its node */
+    PM_LOCATE_CHILD = 2,    /* is `pid` of birth b alive, with a child a? -ESRCH, -ECHILD; reply: words[0] its node */
     PM_LOCATE_RLIMIT = 3,   /* a resource b set? c soft d hard. reply: words[0] soft words[1] hard, the old */
     PM_LOCATE_PRIORITY = 4, /* a set? b value. reply: words[0] 20 - nice */
     PM_LOCATE_SEES = 5      /* 0 when it exists */
@@ -76,6 +76,7 @@ struct pm_s_moved {
     uint32_t node;
     uint32_t moves;
     uint32_t count; /* of entries in the data */
+    uint64_t birth; /* PARENT: of `ppid` */
 };
 
 /* PM_S_CHILD_STATE */
@@ -92,13 +93,15 @@ enum pm_child_kind {
 };
 struct pm_s_child_state {
     struct pm_head head;
-    uint32_t kind; /* enum pm_child_kind */
+    uint16_t kind; /* enum pm_child_kind */
+    uint16_t node; /* where `pid` is, 0: not told */
     uint32_t pid, ppid;
     uint32_t moves;
     uint32_t sequence; /* of the child's reports: older ones that come late are ignored */
     int32_t status;    /* wait status, or errno */
     uint32_t pgid, sid, uid;
     uint32_t exit_signal;
+    uint64_t birth;           /* to the parent: its, 0: not known */
     struct init_rusage usage; /* with the children that it waited for */
 };
 

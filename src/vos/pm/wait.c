@@ -237,6 +237,8 @@ int wait_child_state(struct pm *pm, struct process *parent, const struct pm_s_ch
         return -ECHILD;
     if (state->moves < child->moves) /* somebody took it for lost at a place that it had left */
         return 0;
+    if (state->node)
+        move_note_child(child, state->node, state->moves); /* news of its move may have been lost with a node */
     bool late = state->sequence <= child->sequence;
     if (!late) {
         child->sequence = state->sequence;
