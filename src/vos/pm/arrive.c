@@ -34,6 +34,7 @@ struct arrival {
     unsigned pending;
     int result; /* first error of what is pending */
     bool orphan;
+    bool untold;      /* its parent: on the node that it left, or not found */
     bool source_lost; /* it may be back since */
 };
 
@@ -118,8 +119,8 @@ static void arrive_told(struct arrival *arrival) {
     if (--arrival->pending)
         return;
     struct process *process = arriving(arrival);
-    /* It was lost with the node that it left, as its parent may have been told before it ended. */
-    if (arrival->orphan && arrival->source_lost && !arrival->result)
+    /* It was lost with the node that it left: its parent was there, too, or has been told so, perhaps before it ended. */
+    if ((arrival->orphan || arrival->untold) && arrival->source_lost && !arrival->result)
         arrival->result = -ECHILD;
     if (!process)
         arrival_free(arrival);
@@ -139,9 +140,11 @@ static void parent_told(void *context, int status, const struct dvk_message *rep
                         unsigned fd_count) {
     struct arrival *arrival = context;
     pm_close_fds(fds, fd_count);
-    if (status == 0 && reply->status == -ESRCH)
+    if (status < 0)
+        arrival->untold = true;
+    else if (reply->status == -ESRCH)
         arrival->orphan = true;
-    else if (status == 0 && reply->status < 0)
+    else if (reply->status < 0)
         arrival->result = reply->status;
     arrive_told(arrival);
 }
@@ -150,7 +153,8 @@ static void parent_told(void *context, int status, const struct dvk_message *rep
 static void tell_parent(struct arrival *arrival, struct process *process) {
     struct pm *pm = arrival->pm;
     uint32_t moves = arrival->parts.header.moves;
-    if (!process->parent_node || process->parent_node == arrival->source)
+    arrival->untold = process->parent_node == arrival->source;
+    if (!process->parent_node || arrival->untold)
         return;
     struct process *parent = process->ppid == PM_INIT_PID ? (process->parent_node == pm->vos->node ? pm->init : NULL)
                                                           : process_parent(pm, process);
@@ -170,8 +174,10 @@ static void tell_parent(struct arrival *arrival, struct process *process) {
     struct pm_s_moved moved = {.kind = PM_MOVED_PARENT, .pid = process->pid, .ppid = process->ppid, .node = pm->vos->node, .moves = moves,
                                .birth = process->parent_birth};
     arrival->pending++;
-    if (!node || peer_call(pm, node, PM_S_MOVED, &moved, sizeof(moved), NULL, 0, parent_told, arrival) < 0)
+    if (!node || peer_call(pm, node, PM_S_MOVED, &moved, sizeof(moved), NULL, 0, parent_told, arrival) < 0) {
         arrival->pending--;
+        arrival->untold = true;
+    }
 }
 
 /* Its parent is here, but on its way elsewhere or here: what is said to it now might be lost. */
