@@ -239,7 +239,8 @@ int wait_child_state(struct pm *pm, struct process *parent, const struct pm_s_ch
         return 0;
     if (state->node)
         move_note_child(child, state->node, state->moves); /* news of its move may have been lost with a node */
-    bool late = state->sequence <= child->sequence;
+    bool late = state->sequence <= child->sequence, regrouped = !late && child->pgid != state->pgid;
+    int result = 0;
     if (!late) {
         child->sequence = state->sequence;
         child->pgid = state->pgid;
@@ -249,17 +250,17 @@ int wait_child_state(struct pm *pm, struct process *parent, const struct pm_s_ch
     }
     switch (state->kind) {
     case PM_CHILD_EXITED:
-        return child_exited(pm, parent, child, state);
+        result = child_exited(pm, parent, child, state);
+        break;
     case PM_CHILD_STOPPED:
     case PM_CHILD_CONTINUED:
         if (!late)
             child_stopped(pm, parent, child, state);
-        return 0;
-    case PM_CHILD_RELATION:
-        if (!late)
-            wait_check(pm, parent);
-        return 0;
-    default:
-        return 0;
+        break;
+    default: /* PM_CHILD_RELATION */
+        break;
     }
+    if (regrouped || (state->kind == PM_CHILD_RELATION && !late)) /* nobody may be left whom a wait is for */
+        wait_check(pm, parent);
+    return result;
 }
