@@ -41,6 +41,12 @@ enum dvk_broker_type {
     DVK_BROKER_DC_FIND = 96,  /* text: a DC's name, or its id in digits. answer: dc */
     DVK_BROKER_DC_NODES = 97, /* dc. answer: text: the ids of its nodes, uint32_t each, ascending */
     DVK_BROKER_SERVICE = 70,     /* groups and services: see service_protocol.h */
+    DVK_BROKER_WATCH = 7,     /* dc, peer = an endpoint; generation 0: whoever has its slot. Answered when it goes, or with
+                                 flags BOUND when it is bound (endpoint: in full). status -DVK_ENOTBOUND: nothing is
+                                 bound there, or (BOUND) that address is no more; -DVK_ETIMEDOUT: NOWAIT was asked for and it
+                                 would have to wait; flags ELSEWHERE: at once: ask dvkd of `node` */
+    DVK_BROKER_UNWATCH = 8,   /* dc, peer = a WATCH's, channel = its id: it is answered with -DVK_EINTERRUPTED if it still
+                                 waits. Has no answer of its own */
     /* client -> dvkd, not answered */
     DVK_BROKER_SLOTS = 13,         /* a cell's: dc, side = enum dvk_broker_slots (dvk/slots.h) */
     DVK_BROKER_SERVICE_CANCEL = 71,
@@ -72,6 +78,9 @@ enum dvk_broker_flags {
     DVK_BROKER_F_MOVED = 1u << 2,
     DVK_BROKER_F_UP = 1u << 3,
     DVK_BROKER_F_MORE = 1u << 4, /* CONTROL_REPLY: the text goes on in the next one with the same id */
+    DVK_BROKER_F_BOUND = 1u << 8,     /* WATCH: wait until it is bound, not until it goes */
+    DVK_BROKER_F_ELSEWHERE = 1u << 9, /* WATCH: its answer */
+    DVK_BROKER_F_NOWAIT = 1u << 10,   /* WATCH: answer at once in any case */
 };
 
 enum dvk_broker_slots {

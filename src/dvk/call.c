@@ -70,7 +70,7 @@ void call_free(struct dvk *dvk, struct call *call) {
     free(call->data);
     if (call->looped)
         call->looped->looped = NULL;
-    if (call->route)
+    if (call->route && call->route->notify == call)
         call->route->notify = NULL;
     struct channel *channel = call->channel;
     uint32_t slot = call->slot, span = call->span;
@@ -429,15 +429,55 @@ int dvk_cancel(struct dvk *dvk, uint64_t id) {
     return 0;
 }
 
+/* Add bits to a notification that the destination has not received yet. */
+static bool note_merge(struct call *note, uint64_t bits) {
+    if (note->state == CALL_QUEUED) {
+        note->message.notify |= bits;
+        return true;
+    }
+    if (note->state != CALL_SENT)
+        return false;
+    struct channel *channel = note->channel;
+    uint64_t *word = &channel->view.slot[channel->side][note->slot].request.notify;
+    uint64_t old = __atomic_load_n(word, __ATOMIC_RELAXED);
+    while (old) /* 0: its receiver has taken them, see note_take */
+        if (__atomic_compare_exchange_n(word, &old, old | bits, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+            return true;
+    return false;
+}
+
+/* The destination has received the route's notification: another one may follow although its end has not been seen,
+ * for a process that only notifies looks for none. */
+static void note_retire(struct dvk *dvk, struct route *route) {
+    uint64_t *free_place = NULL;
+    for (unsigned i = 0; i < NOTES_MAX; i++) {
+        struct call *note = route->notes[i] ? call_by_id(dvk, route->notes[i]) : NULL;
+        if (note && note->state == CALL_SENT) {
+            struct channel *channel = note->channel;
+            if (dvk_slot_look(&channel->view.slot[channel->side][note->slot], note->sequence) != DVK_LOOK_DONE)
+                continue;
+            call_free(dvk, note);
+            note = NULL;
+        }
+        if (!note)
+            free_place = &route->notes[i];
+    }
+    if (!free_place || route->notify->state != CALL_SENT)
+        return; /* the bits wait for its end */
+    *free_place = route->notify->id;
+    route->notify->route = NULL;
+    route->notify = NULL;
+}
+
 static int notify(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk_message *message) {
     struct route *route;
     int error = route_get(dvk, dc, from, message->destination, &route);
     if (error < 0)
         return error;
-    if (route->notify && route->notify->state == CALL_QUEUED) {
-        route->notify->message.notify |= message->notify;
+    if (route->notify && (note_merge(route->notify, message->notify)))
         return 0;
-    }
+    if (route->notify)
+        note_retire(dvk, route);
     route->notify_bits |= message->notify;
     return route->notify ? 0 : notify_send(dvk, route);
 }

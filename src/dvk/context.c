@@ -242,6 +242,7 @@ int dvk_unbind(struct dvk *dvk, dvk_endpoint endpoint) {
         return -DVK_ENOTBOUND;
     struct dvk_broker_packet ask = {.type = DVK_BROKER_UNBIND, .dc = own->dc, .endpoint = endpoint};
     uint32_t dc = own->dc;
+    inboxes_unwatch(dvk, dc, endpoint);
     list_remove(&own->bucket);
     dvk->own_count--;
     free(own);

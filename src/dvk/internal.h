@@ -33,6 +33,7 @@
 #define BUCKETS 1024u
 #define SLOT_WORDS (DVK_CHANNEL_MAX_SLOTS / 64)
 #define NS_PER_MS 1000000ll
+#define NOTES_MAX 8u
 
 struct call;
 struct request;
@@ -112,8 +113,9 @@ struct route {
     dvk_endpoint to;
     dvk_endpoint full;       /* to, with its generation if dvkd knows it */
     struct channel *channel; /* NULL: connecting */
-    struct call *notify;     /* a notification under way, or NULL */
+    struct call *notify;     /* the last notification under way, or NULL */
     uint64_t notify_bits;    /* not sent yet */
+    uint64_t notes[NOTES_MAX]; /* ids of earlier ones that the peer has taken, perhaps not answered; 0: none */
 };
 
 enum call_state {
@@ -495,6 +497,11 @@ void inboxes_free(struct dvk *dvk);
 int filter_next(struct dvk *dvk, const struct filter *filter, struct request **out);
 /* It leaves the ready and filed lists. */
 void request_unfile(struct request *request);
+
+/* watch.c: have inbox->gone set when its source goes; 0 or a negative error. */
+int inbox_watch(struct dvk *dvk, struct inbox *inbox);
+/* Our endpoint goes: its inboxes' sources need not be watched. */
+void inboxes_unwatch(struct dvk *dvk, uint32_t dc, dvk_endpoint to);
 
 /* reply.c */
 struct request *request_new(struct dvk *dvk);

@@ -300,6 +300,15 @@ static struct request *ready_first(const struct dvk *dvk) {
     return NULL;
 }
 
+/* The bits of a notification, at the moment when it is received: its sender may have added some. See note_merge. */
+static void note_take(struct request *request) {
+    const struct channel *channel = request->channel;
+    uint64_t *word = &channel->view.slot[1 - channel->side][request->slot].request.notify;
+    uint64_t bits = __atomic_exchange_n(word, 0, __ATOMIC_ACQ_REL);
+    if (bits)
+        request->public.msg.notify = bits;
+}
+
 /* Hand out what the filter (NULL: none) lets through. 0 with *out, which may be NULL, or -ENOMEM. */
 static int ready_pop(struct dvk *dvk, const struct filter *filter, struct request **out) {
     struct request *request = NULL;
@@ -322,6 +331,8 @@ static int ready_pop(struct dvk *dvk, const struct filter *filter, struct reques
         const struct channel *channel = request->channel;
         dvk->last_cpu = __atomic_load_n(&channel->view.header->cpu[1 - channel->side], __ATOMIC_RELAXED);
     }
+    if (request->public.msg.notify && request->channel && !request->detached)
+        note_take(request);
     /* the data of a send stays its sender's until dvk_release */
     if (request->kind == DVK_SLOT_SEND && !request->public.wants_reply && request->public.msg.data_len == 0)
         request_taken(dvk, request);
@@ -384,6 +395,8 @@ int receive_next(struct dvk *dvk, const struct filter *filter, struct dvk_reques
             continue;
         if (dvk->broker_gone)
             return dvk->broker_error ? dvk->broker_error : -DVK_ENODAEMON;
+        if (filter && filter->inbox->gone)
+            return filter->inbox->gone;
         if (deadline < 0)
             deadline = deadline_of(timeout_ms);
         if (scan_if_due(dvk, about_now(dvk)))
@@ -394,6 +407,8 @@ int receive_next(struct dvk *dvk, const struct filter *filter, struct dvk_reques
             last = true; /* the time may have passed while we were not running: look once more */
             continue;
         }
+        if (filter && (error = inbox_watch(dvk, filter->inbox)) < 0)
+            return error;
         sleep_until(dvk, deadline < timer_next(dvk) ? deadline : timer_next(dvk), dvk->next_scan);
     }
 }

@@ -18,6 +18,8 @@ void broker_init(struct broker *broker, struct loop *loop, uint32_t node, uint32
                  const struct broker_host *host) {
     *broker = (struct broker){.loop = loop, .node = node, .host = *host, .listen_fd = -1};
     registry_init(&broker->registry, first_generation);
+    broker->registry.changed = broker_watch_changed;
+    broker->registry.changed_context = broker;
     list_init(&broker->clients);
     list_init(&broker->waiting);
     list_init(&broker->bind_waits);
@@ -37,6 +39,7 @@ void broker_destroy(struct broker *broker) {
         free(node);
     }
     registry_destroy(&broker->registry);
+    table_free(&broker->watched);
 }
 
 /* ---- nodes ---- */
@@ -257,6 +260,12 @@ void broker_packet(struct client *client, const struct dvk_broker_packet *packet
     case DVK_BROKER_GUEST_UNBIND:
         broker_guest_unbind(client, packet);
         break;
+    case DVK_BROKER_WATCH:
+        broker_watch(client, packet);
+        break;
+    case DVK_BROKER_UNWATCH:
+        broker_unwatch(client, packet);
+        break;
     case DVK_BROKER_CONTROL_REPLY:
         broker_control_reply(client, packet, text);
         break;
@@ -298,10 +307,11 @@ json_t *broker_list_endpoints(const struct broker *broker) {
     list_for_each(client, &broker->clients, link) {
         struct endpoint *endpoint;
         list_for_each(endpoint, &client->context->endpoints, context_link) {
-            json_t *item = json_pack("{s:I, s:I, s:I, s:s, s:I, s:b, s:i}", "dc", (json_int_t)endpoint->dc, "slot",
+            json_t *item = json_pack("{s:I, s:I, s:I, s:s, s:I, s:b, s:i, s:I}", "dc", (json_int_t)endpoint->dc, "slot",
                                      (json_int_t)endpoint->slot, "generation", (json_int_t)endpoint->generation,
                                      "role", role_name(client->context), "context", (json_int_t)client->context->id,
-                                     "guest", endpoint->guest, "pid", (int)client->pid);
+                                     "guest", endpoint->guest, "pid", (int)client->pid, "watched",
+                                     (json_int_t)broker_watch_count(broker, endpoint));
             json_array_append_new(list, item);
         }
     }

@@ -71,6 +71,7 @@ struct broker {
     int listen_fd;
     struct loop_watch *listen_watch;
     struct list up_nodes;  /* struct up_node: what a new client is told */
+    struct table watched;  /* struct watched_slot: see watch.c */
 };
 
 /* first_generation: see registry.h. */

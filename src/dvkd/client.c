@@ -212,6 +212,7 @@ int broker_adopt(struct broker *broker, int fd, enum context_role role, uint32_t
     *client = (struct client){.broker = broker, .fd = socket_fd};
     list_init(&client->output);
     list_init(&client->controls);
+    list_init(&client->watches);
     int flags = fcntl(fd, F_GETFL), size = 1 << 20;
     struct ucred peer;
     socklen_t peer_len = sizeof peer;
@@ -256,6 +257,8 @@ void client_close(struct client *client) {
     struct connect *connect;
     list_for_each(connect, &broker->waiting, link) if (connect->client == client) connect_drop(connect);
     broker_slots_client_gone(client);
+
+    broker_watches_drop(client);
 
     /* the dead take their channels with them: whoever waits on one is woken with the error */
     struct endpoint *endpoint;

@@ -56,11 +56,10 @@ static bool contains(const uint32_t *nodes, uint32_t count, uint32_t node) {
     return false;
 }
 
-/* 0: *route is filled in. WAIT_FOR_*: not yet. Negative: never. */
-static int resolve(struct client *client, uint32_t dc, dvk_endpoint to, struct route *route) {
-    struct broker *broker = client->broker;
-    uint32_t slot = dvk_endpoint_slot(to), node_count = 0, home = broker->node;
+int broker_home(struct broker *broker, uint32_t dc, dvk_endpoint endpoint, uint32_t *node) {
+    uint32_t slot = dvk_endpoint_slot(endpoint), node_count = 0;
     const uint32_t *nodes = NULL;
+    *node = broker->node;
     if (dc > DVK_MAX_DC)
         return -DVK_ENODC;
     if (dc != 0) {
@@ -68,6 +67,28 @@ static int resolve(struct client *client, uint32_t dc, dvk_endpoint to, struct r
         if (result < 0)
             return result;
     }
+    if (registry_find_endpoint(&broker->registry, dc, endpoint))
+        return 0;
+    if (dvk_slot_is_system(slot)) {
+        uint32_t home = dvk_system_slot_node(slot);
+        if (home == 0 || home > DVK_MAX_NODE || (dc != 0 && !contains(nodes, node_count, home)))
+            return -DVK_ENOTBOUND;
+        *node = home;
+    } else if (dvk_slot_is_user(slot) && dc != 0) {
+        *node = broker->host.slot_owner(broker->host.context, dc, slot);
+        if (!*node)
+            return -DVK_ENOTBOUND;
+    }
+    return 0;
+}
+
+/* 0: *route is filled in. WAIT_FOR_*: not yet. Negative: never. */
+static int resolve(struct client *client, uint32_t dc, dvk_endpoint to, struct route *route) {
+    struct broker *broker = client->broker;
+    uint32_t slot = dvk_endpoint_slot(to), home;
+    int result = broker_home(broker, dc, to, &home);
+    if (result < 0)
+        return result;
     struct endpoint *endpoint = registry_find_endpoint(&broker->registry, dc, to);
     if (endpoint) {
         /* a guest has one channel, with its cell's servers; nobody else speaks to it */
@@ -76,15 +97,6 @@ static int resolve(struct client *client, uint32_t dc, dvk_endpoint to, struct r
         *route = (struct route){.peer = endpoint->context, .endpoint = endpoint, .node = broker->node};
         return 0;
     }
-    if (dvk_slot_is_system(slot)) {
-        home = dvk_system_slot_node(slot);
-        if (home == 0 || home > DVK_MAX_NODE || (dc != 0 && !contains(nodes, node_count, home)))
-            return -DVK_ENOTBOUND;
-    } else if (dvk_slot_is_user(slot) && dc != 0) {
-        home = broker->host.slot_owner(broker->host.context, dc, slot);
-        if (!home)
-            return -DVK_ENOTBOUND;
-    }
     if (home != broker->node)
         return resolve_remote(broker, client, home, route);
 
@@ -92,7 +104,7 @@ static int resolve(struct client *client, uint32_t dc, dvk_endpoint to, struct r
     if (dc == 0 || service < DVK_SERVICE_PM || service > DVK_SERVICE_TTY ||
         registry_find(&broker->registry, dc, slot)) /* bound, but that incarnation is gone */
         return -DVK_ENOTBOUND;
-    int result = broker->host.cell_start(broker->host.context, dc);
+    result = broker->host.cell_start(broker->host.context, dc);
     return result < 0 ? result : WAIT_FOR_CELL;
 }
 

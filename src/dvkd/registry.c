@@ -141,6 +141,8 @@ int registry_bind(struct registry *registry, struct context *context, uint32_t d
     list_append(&context->endpoints, &endpoint->context_link);
     record(RECORD_BIND, dc, endpoint_address(endpoint), context->id, guest);
     *out = endpoint;
+    if (registry->changed)
+        registry->changed(registry->changed_context, endpoint, true);
     return 0;
 }
 
@@ -153,6 +155,8 @@ void registry_unbind(struct registry *registry, struct endpoint *endpoint) {
     record->endpoint = NULL;
     dc->bound--;
     list_remove(&endpoint->context_link);
+    if (registry->changed)
+        registry->changed(registry->changed_context, endpoint, false);
     free(endpoint);
     if (dc->forgotten && dc->bound == 0)
         dc_slots_free(registry, dc);

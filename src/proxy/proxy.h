@@ -6,6 +6,7 @@
  *   accept.c   connections that others make     tls.c      streams, encrypted or clear
  *   traffic.c  messages: libdvk <-> frames      link.c     sessions, sequence numbers, resend (pure)
  *   control.c  what dvkd asks                   wire.c     the frames' parser (pure)
+ *   kernel.c   peers' questions to this node's dvkd
  *
  * A *pending* is a request of this node that waits for its reply from a peer. An *incoming* is a peer's request that a
  * process of this node works on.
@@ -104,6 +105,9 @@ struct incoming {
     struct peer *peer; /* NULL: an orphan, whose answer nobody wants */
     struct proxy *proxy;
     uint64_t tag, call;
+    uint64_t watch; /* not 0: a question to dvkd in place of a call; see kernel.c */
+    uint32_t dc;
+    dvk_endpoint watched;
 };
 
 struct route_hint {
@@ -177,5 +181,13 @@ void traffic_kept(void *context, uint64_t tag); /* context: struct peer */
 void traffic_reset(void *context);
 /* The peer's node has left: everything that waits for it ends. */
 void traffic_lost(struct peer *peer);
+/* Answer a peer's request: status not 0: in the destination's place. */
+void reply_queue(struct peer *peer, uint64_t tag, int status, const struct dvk_message *reply, const void *data,
+                 size_t data_len);
+void incoming_free(struct incoming *incoming);
+
+/* kernel.c: a request to this node's service KERNEL; answers and frees it. */
+void kernel_request(struct incoming *incoming, uint32_t dc, bool send, const struct dvk_message *message);
+void kernel_cancel(struct incoming *incoming);
 
 #endif

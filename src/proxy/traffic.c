@@ -169,14 +169,14 @@ static struct incoming *incoming_find(struct peer *peer, uint64_t tag) {
     return NULL;
 }
 
-static void incoming_free(struct incoming *incoming) {
+void incoming_free(struct incoming *incoming) {
     list_remove(&incoming->link);
     list_remove(&incoming->bucket);
     free(incoming);
 }
 
-static void reply_queue(struct peer *peer, uint64_t tag, int status, const struct dvk_message *reply, const void *data,
-                        size_t data_len) {
+void reply_queue(struct peer *peer, uint64_t tag, int status, const struct dvk_message *reply, const void *data,
+                 size_t data_len) {
     struct dvk_message message = {0};
     if (reply)
         message = *reply;
@@ -199,6 +199,14 @@ static void incoming_done(void *context, int status, const struct dvk_message *r
         reply_queue(incoming->peer, incoming->tag, status, status ? NULL : reply, status ? NULL : data,
                     status ? 0 : data_len);
     incoming_free(incoming);
+}
+
+/* It should end early. */
+static void incoming_cancel(struct incoming *incoming) {
+    if (incoming->watch)
+        kernel_cancel(incoming);
+    else
+        (void)dvk_cancel(incoming->proxy->dvk, incoming->call);
 }
 
 /* May a process of that node have this address? Where user slots live is not known here: the peer vouches for them. */
@@ -224,6 +232,10 @@ static bool request_arrived(struct peer *peer, const struct wire_frame *frame) {
     list_append(&peer->incomings, &incoming->link);
     list_append(tag_bucket(peer, header->tag), &incoming->bucket);
     message.reserved = peer->node;
+    if (dvk_endpoint_slot(message.destination) == dvk_system_slot(proxy->node, DVK_SERVICE_KERNEL)) {
+        kernel_request(incoming, header->dc, header->command == WIRE_SEND, &message);
+        return true;
+    }
     int error = header->command == WIRE_SEND ? dvk_send_as(proxy->dvk, header->dc, &message, data, message.data_len,
                                                            incoming_done, incoming, &incoming->call)
                                              : dvk_call_as(proxy->dvk, header->dc, &message, data, message.data_len,
@@ -268,7 +280,7 @@ bool traffic_frame(struct peer *peer, const struct wire_frame *frame) {
     case WIRE_CANCEL: {
         struct incoming *incoming = incoming_find(peer, frame->header.tag);
         if (incoming) /* else its reply is on the way */
-            (void)dvk_cancel(peer->proxy->dvk, incoming->call);
+            incoming_cancel(incoming);
         return true;
     }
     default:
@@ -284,7 +296,7 @@ static void incomings_orphan(struct peer *peer) {
         list_remove(&incoming->link);
         list_remove(&incoming->bucket);
         incoming->peer = NULL;
-        (void)dvk_cancel(peer->proxy->dvk, incoming->call);
+        incoming_cancel(incoming);
     }
 }
 
