@@ -505,11 +505,7 @@ void peer_up(struct proxy *proxy, uint32_t node, const char *address) {
     peer->buffer = buffer;
     peer->backoff_ms = BACKOFF_MIN_MS;
     list_init(&peer->dirty);
-    list_init(&peer->pendings);
-    list_init(&peer->parked);
-    list_init(&peer->incomings);
-    for (size_t i = 0; i < ARRAY_LENGTH(peer->by_tag); i++)
-        list_init(&peer->by_tag[i]);
+    traffic_init(peer);
     link_init(&peer->frames, session_new(), peer, traffic_kept, traffic_reset);
     list_append(&proxy->peers, &peer->link);
     peer_connect(peer);

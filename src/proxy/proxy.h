@@ -22,8 +22,14 @@
 #include <netinet/in.h>
 
 #define BUCKETS 1024u
-/* Requests to one peer that may be under way, in bytes; the rest waits in its channels' slots. */
+/*
+ * Credit: how many bytes of requests may be under way to one destination, and to all of a peer; the rest waits in its
+ * channels' slots. A destination that has nothing under way may always get one request: one that is slow or stopped takes
+ * nothing from the others.
+ */
+#define LANE_BYTES_MAX (4u << 20)
 #define FLIGHT_BYTES_MAX (64u << 20)
+#define LANE_BUCKETS 64u
 #define REQUEST_OVERHEAD 512u
 #define READ_BUFFER (256u << 10)
 
@@ -57,6 +63,9 @@ struct peer {
     int64_t heard_ms, said_ms, since_ms;
     struct link pendings, parked;
     size_t flight_bytes;
+    struct link lanes[LANE_BUCKETS];
+    struct link waiting; /* lanes with parked requests */
+    bool crowded;        /* a lane waits for credit of the peer, not its own */
     struct link incomings;
     struct link by_tag[64]; /* incomings */
 };
@@ -91,8 +100,21 @@ struct refusal {
     char why[STREAM_WHY];
 };
 
+/* The requests to one destination; gone when there are none. */
+struct lane {
+    struct link bucket;
+    struct link waiting; /* peer.waiting */
+    struct link parked;  /* struct pending.in_lane, in order */
+    uint32_t dc;
+    dvk_endpoint destination;
+    size_t flight_bytes;
+    unsigned count; /* of its pendings */
+};
+
 struct pending {
-    struct link link; /* peer.pendings or peer.parked */
+    struct link link;    /* peer.pendings or peer.parked */
+    struct link in_lane; /* parked */
+    struct lane *lane;
     struct peer *peer;
     struct dvk_request *req;
     uint64_t tag, epoch;
@@ -172,6 +194,7 @@ bool control_join(struct proxy *proxy, uint64_t id, struct in_addr from, const c
 int address_parse(const char *text, struct sockaddr_in *out);
 
 /* traffic.c */
+void traffic_init(struct peer *peer);
 void traffic_request(struct proxy *proxy, struct dvk_request *req);
 void traffic_cancelled(void *context, struct dvk_request *req);
 void traffic_event(void *context, const struct dvk_event *event);

@@ -195,3 +195,29 @@ def test_link_that_breaks_under_traffic(links):
     expected = run(["bash", "-c", f"seq {count} | md5sum"]).out
     assert process.stdout.read().decode() == expected, process.stderr.read()
     assert log(links, "a")[before:].count("connected again") > 1
+
+
+def test_stopped_servers_stall_only_those_who_ask_them(links):
+    """The servers of container x on b stand still while forty programs on a write through them; container y works between the
+    same nodes, through the same proxies. When x's go on, all that was written is there."""
+    links.ok("--node", "b", "run", "-d", "--name", "x", "--image", "host", "--place", "node=b", "sleep", "1000")
+    stopped = host_pids(links, "b", "dvs-vos")
+    assert len(stopped) == 1
+    script = ("for i in {1..40}; do dd if=/dev/zero of=/f$i bs=64k count=20 2> /dev/null & done; echo started; wait; "
+              "cat /f* | wc -c")
+    try:
+        writers = links.start("exec", "-e", "DVS_PLACE=node=a", "x", "/.dvs/bin/onnode", "a", "bash", "-c", script)
+        assert writers.stdout.readline() == b"started\n"
+        os.kill(stopped[0], signal.SIGSTOP)
+        try:
+            for _ in range(3):
+                out = links.ok("--node", "a", "run", "--rm", "--image", "host", "--place", "node=a", "bash", "-c",
+                               "seq 20000 | DVS_PLACE=node=b cat | tail -1", timeout=20)
+                assert out == "20000\n"
+            assert writers.poll() is None
+        finally:
+            os.kill(stopped[0], signal.SIGCONT)
+        out, err = writers.communicate(timeout=30)
+        assert (writers.returncode, out) == (0, b"%d\n" % (40 * 20 * 65536)), err
+    finally:
+        links.ok("rm", "-f", "x")

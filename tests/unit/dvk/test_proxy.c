@@ -516,6 +516,75 @@ static void certificates_remove(void) {
     }
 }
 
+/* ---- one that takes nothing ---- */
+
+#define STUCK dvk_service_endpoint(1, DVK_SERVICE_NET)
+enum { FLOODERS = 6, FLOOD_CALLS = 250 };
+
+static void count_end(void *context, int status, const struct dvk_message *reply, const void *data, size_t data_len,
+                      const int *fds, unsigned fd_count) {
+    (void)status, (void)reply, (void)data, (void)data_len, (void)fds, (void)fd_count;
+    ++*(unsigned *)context;
+}
+
+/* More than the proxies let be under way to a node waits for one destination that takes nothing; requests to another one of the
+ * same node are answered, each; and when it goes on, it gets all that waits, once and in order. */
+static void test_stuck_destination(void **state) {
+    (void)state;
+    wait_for_peer();
+    struct dvk *stuck, *flooders[FLOODERS];
+    dvk_endpoint endpoint, sources[FLOODERS];
+    unsigned ended[FLOODERS] = {0};
+    static uint8_t data[DVK_DATA_MAX];
+    assert_int_equal(dvk_open_fd(fake_client(fakes[1], false, NULL), &stuck), 0);
+    assert_int_equal(dvk_bind(stuck, DC, dvk_endpoint_slot(STUCK), &endpoint), 0);
+    for (int f = 0; f < FLOODERS; f++) {
+        assert_int_equal(dvk_open_fd(fake_client(fakes[2], false, NULL), &flooders[f]), 0);
+        assert_int_equal(dvk_bind(flooders[f], DC, dvk_system_slot(2, 100 + (uint32_t)f), &sources[f]), 0);
+        for (unsigned i = 0; i < FLOOD_CALLS; i++) {
+            struct dvk_message m = {.destination = STUCK, .type = ECHO};
+            m.payload.words[0] = i;
+            m.payload.words[1] = (uint64_t)f;
+            assert_int_equal(dvk_call(flooders[f], sources[f], &m, data, sizeof data, NULL, 0, count_end, &ended[f], NULL), 0);
+        }
+        struct dvk_request *req;
+        for (int turns = 0; turns < 20; turns++) /* the route is made */
+            (void)dvk_receive(flooders[f], &req, 1);
+    }
+    for (uint64_t i = 0; i < 500; i++) {
+        struct dvk_message m = request_of(ECHO, i);
+        uint8_t back[1000];
+        size_t back_len;
+        assert_int_equal(dvk_sendrec(client, self, &m, data, sizeof back, back, sizeof back, &back_len, 2000), 0);
+        assert_int_equal(back_len, sizeof back);
+    }
+    unsigned got[FLOODERS] = {0}, total = 0;
+    int64_t end = ms_now() + 30000;
+    while (total < FLOODERS * FLOOD_CALLS && ms_now() < end) {
+        struct dvk_request *req;
+        if (dvk_receive(stuck, &req, 1) < 0)
+            continue;
+        uint64_t f = req->msg.payload.words[1];
+        assert_true(f < FLOODERS && req->msg.data_len == sizeof data);
+        assert_int_equal(req->msg.payload.words[0], got[f]++);
+        total++;
+        dvk_reply_status(stuck, req, 0);
+        for (int i = 0; i < FLOODERS && total % 16 == 0; i++) {
+            struct dvk_request *none;
+            (void)dvk_receive(flooders[i], &none, 0);
+        }
+    }
+    assert_int_equal(total, FLOODERS * FLOOD_CALLS);
+    for (int f = 0; f < FLOODERS; f++) {
+        struct dvk_request *req;
+        while (ended[f] < FLOOD_CALLS && ms_now() < end)
+            (void)dvk_receive(flooders[f], &req, 1);
+        assert_int_equal(ended[f], FLOOD_CALLS);
+        dvk_close(flooders[f]);
+    }
+    dvk_close(stuck);
+}
+
 int main(int argc, char **argv) {
     proxy_path = argv[1];
     const struct CMUnitTest tests[] = {
@@ -525,6 +594,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup_teardown(test_node_down, setup, teardown),
         cmocka_unit_test_setup_teardown(test_proxy_restart, setup, teardown),
         cmocka_unit_test_setup_teardown(test_garbage, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_stuck_destination, setup, teardown),
     };
     if (!proxy_path)
         return 77;
