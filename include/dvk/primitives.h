@@ -36,6 +36,21 @@ int dvk_receive_from(struct dvk *dvk, dvk_endpoint to, dvk_endpoint from, struct
 int dvk_receive_request(struct dvk *dvk, dvk_endpoint to, dvk_endpoint from, struct dvk_request **out,
                         int timeout_ms);
 
+/* ---- handing a request on ---- */
+
+/*
+ * dvk_relay: hand a received request on to another endpoint of its DC, on whatever node; that one answers its source.
+ * req: a request (wants_reply), not answered yet. to: who shall answer it, as of a destination.
+ * The new destination receives it as it was: source, type, payload, data. We have no part in it any more: a
+ * cancellation goes to the new destination, its end ends the source's wait with the error that a call of its own would
+ * have had, and so does an endpoint that is not there; ours does not. The reply's source is the new destination. A
+ * request that is handed on more than 16 times ends with -ELOOP.
+ * On 0 req is freed. Errors, with req still to be answered: -EINVAL: not a request that wants a reply, or no
+ * destination; -DVK_ENOTALLOWED: descriptors came with it, or it is from a guest of a cell. Does not block.
+ * The source trusts its destination to hand requests on only to where they may go: they arrive there in its name.
+ */
+int dvk_relay(struct dvk *dvk, struct dvk_request *req, dvk_endpoint to);
+
 /* ---- endpoints that come and go ---- */
 
 /*

@@ -72,15 +72,25 @@ void call_free(struct dvk *dvk, struct call *call) {
         call->looped->looped = NULL;
     if (call->route && call->route->notify == call)
         call->route->notify = NULL;
+    if (call->posted)
+        call->channel->posted_bytes -= call->data_len;
     struct channel *channel = call->channel;
     uint32_t slot = call->slot, span = call->span;
-    if (call->posted)
-        channel->posted_bytes -= call->data_len;
     free(call);
     if (channel) {
         channel_run_free(dvk, channel, slot, span);
         channel_release(channel);
     }
+}
+
+void call_unslot(struct dvk *dvk, struct call *call) {
+    struct channel *channel = call->channel;
+    if (!channel)
+        return;
+    call->channel = NULL;
+    call->lent = false;
+    channel_run_free(dvk, channel, call->slot, call->span);
+    channel_release(channel);
 }
 
 /* Slots of its channel for a call; -1: there are none now; -EMSGSIZE: there never will be. A loan has brought its own. */
@@ -221,7 +231,8 @@ void call_complete(struct dvk *dvk, struct call *call, int status) {
     call->state = CALL_COMPLETED;
     call->status = status;
     if (status < 0) {
-        memset(&call->message, 0, sizeof call->message);
+        if (status != -DVK_ERELAYED) /* a relay passes that on */
+            memset(&call->message, 0, sizeof call->message);
         call->reply_len = 0;
         if (call->channel)
             map_clear(call->channel->back_map, call->slot);
@@ -271,6 +282,10 @@ void call_take_reply(struct dvk *dvk, struct call *call) {
         /* forget a way that led nowhere, so that the next call finds the destination's next incarnation */
         if (status == -DVK_ENOTBOUND && route && route->channel == channel && !call->route)
             route_drop(dvk, route, status);
+    }
+    if (status == -DVK_ERELAYED && !dvk->relay) {
+        call_follow(dvk, call, reply.payload.words[0], dvk_channel_buffer(view, channel->side, 0, call->slot));
+        return;
     }
     reply.flags &= DVK_MSG_FDS;
     reply.reserved = 0;

@@ -153,6 +153,7 @@ struct call {
     struct route *route;     /* notifications only */
     struct request *looped;
     uint32_t slot, sequence;
+    unsigned hops; /* how often it was handed on */
     uint32_t span;       /* slots in its run */
     uint32_t reply_room; /* bytes that its reply may have, if more than its data */
 };
@@ -468,6 +469,7 @@ int call_submit(struct dvk *dvk, struct call *call, const void *data, size_t dat
 /* A reply is there (status 0: taken from its slot) or none will come. The channel's slot is held until call_free. */
 void call_complete(struct dvk *dvk, struct call *call, int status);
 void call_take_reply(struct dvk *dvk, struct call *call);
+void call_unslot(struct dvk *dvk, struct call *call); /* give back its slots, if it has any */
 void call_on_route(struct dvk *dvk, struct route *route);        /* route is ready: move its queue on */
 void call_send_queued(struct dvk *dvk, struct channel *channel); /* slots may be free */
 void call_request_cancel(struct dvk *dvk, struct call *call);
@@ -517,6 +519,13 @@ void post_failed(struct dvk *dvk, dvk_endpoint from, int status);
 void posts_reclaim(struct dvk *dvk, struct channel *channel); /* slots of quick posts that the peer has taken */
 /* Calls wait for slots that quick posts have: send what can be sent now, and have the peer ring when it takes more. */
 void posts_make_room(struct dvk *dvk, struct channel *channel);
+
+/* Answer and free it; error: in the destination's place. */
+void request_answer(struct dvk *dvk, struct request *request, const struct dvk_message *reply, const int *fds,
+                    unsigned fd_count, bool error);
+
+/* follow.c: a call was handed on: make it again there, or complete it with an error. data: its request's. */
+void call_follow(struct dvk *dvk, struct call *call, dvk_endpoint to, const void *data);
 
 /* sync.c */
 /* Is the peer, a single thread, itself waiting for us? Then to wait for it would be for ever. */

@@ -29,6 +29,12 @@ int dvk_call_as(struct dvk *dvk, uint32_t dc, const struct dvk_message *message,
 int dvk_send_as(struct dvk *dvk, uint32_t dc, const struct dvk_message *message, const void *data, size_t data_len,
                 dvk_done *done, void *context, uint64_t *call);
 
+/*
+ * The status of a DVK_MSG_ERROR reply with which a request is handed on: words[0] of the payload is the endpoint that is
+ * to answer it. Only a relay sees it, and passes it on with the payload; see follow.c.
+ */
+#define DVK_ERELAYED 2017
+
 /* Answer without a reply of the destination: its requester's call ends with `error` (negative). Frees req. */
 void dvk_reply_error(struct dvk *dvk, struct dvk_request *req, int error);
 

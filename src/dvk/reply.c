@@ -131,8 +131,8 @@ void request_detach(struct dvk *dvk, struct request *request) {
         request_notice(dvk, request);
 }
 
-static void request_answer(struct dvk *dvk, struct request *request, const struct dvk_message *reply, const int *fds,
-                           unsigned fd_count, bool error) {
+void request_answer(struct dvk *dvk, struct request *request, const struct dvk_message *reply, const int *fds,
+                    unsigned fd_count, bool error) {
     if (request->is_loopback) {
         if (!request->finished)
             loopback_finish(dvk, request, reply, fds, fd_count);

@@ -137,8 +137,12 @@ static int wait_call(struct dvk *dvk, struct call *call, int64_t deadline) {
     for (;;) {
         if (call->state == CALL_COMPLETED)
             return 0;
-        if (call->state == CALL_SENT)
-            return wait_slot(dvk, call, deadline);
+        if (call->state == CALL_SENT) {
+            int error = wait_slot(dvk, call, deadline);
+            if (error < 0)
+                return error;
+            continue; /* completed, or handed on */
+        }
         if (dvk->broker_gone)
             return -DVK_ENODAEMON;
         int64_t now = now_ns();

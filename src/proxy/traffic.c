@@ -295,8 +295,8 @@ static void incoming_done(void *context, int status, const struct dvk_message *r
     if (fd_count && status == 0)
         status = -DVK_ENOTALLOWED;
     if (incoming->peer)
-        reply_queue(incoming->peer, incoming->tag, status, status ? NULL : reply, status ? NULL : data,
-                    status ? 0 : data_len);
+        reply_queue(incoming->peer, incoming->tag, status, status && status != -DVK_ERELAYED ? NULL : reply,
+                    status ? NULL : data, status ? 0 : data_len);
     incoming_free(incoming);
 }
 
@@ -355,7 +355,12 @@ static bool reply_arrived(struct peer *peer, const struct wire_frame *frame) {
     if (!pending || pending->peer != peer || pending->parked)
         return false;
     struct dvk_request *req = pending->req;
-    if (frame->header.status < 0) {
+    if (frame->header.status == -DVK_ERELAYED) { /* the requester's DVK makes it again where the payload says */
+        struct dvk_message where = {
+            .status = -DVK_ERELAYED, .flags = DVK_MSG_ERROR, .payload = message.payload, .source = message.source};
+        pending_free(proxy, pending);
+        dvk_reply(proxy->dvk, req, &where, NULL, 0);
+    } else if (frame->header.status < 0) {
         pending_fail(proxy, pending, frame->header.status);
     } else if (message.data_len > req->reply_cap) {
         pending_fail(proxy, pending, -EMSGSIZE);

@@ -121,6 +121,13 @@ static void do_reply(const uint64_t *a) {
     dvk_reply(dvk, req, &reply, NULL, 0);
     printf("0\n");
 }
+static void do_relay(const uint64_t *a) {
+    struct dvk_request *req = a[0] < held_count ? held[a[0]] : NULL;
+    int error = req ? dvk_relay(dvk, req, a[1]) : -1;
+    if (error == 0)
+        held[a[0]] = NULL;
+    printf("%d\n", error);
+}
 static void do_release(const uint64_t *a) {
     struct dvk_request *req = take(a[0]);
     if (!req)
@@ -198,6 +205,7 @@ static const struct {
     {"receive", 1, do_receive},     {"receive_from", 3, do_receive_from},
     {"receive_request", 3, do_receive_request},
     {"reply", 4, do_reply},         {"release", 1, do_release},
+    {"relay", 2, do_relay},
     {"cancelled", 1, do_cancelled}, {"sendrec", 6, do_sendrec},
     {"send", 6, do_send},           {"notify", 3, do_notify},
     {"call", 5, do_call},           {"cancel", 1, do_cancel},

@@ -301,3 +301,68 @@ def test_requester_dies(parties):
     server.ok("reply", handle, 0, 0, 0)  # goes nowhere
 
 
+
+
+# ---- relay
+
+
+def test_relay(parties):
+    front, client, back = parties
+    client.start("sendrec", client.self, front.self, 7, 11, 70000 // 2, FOREVER)
+    handle = front.receive()[0]
+    front.ok("relay", handle, back.self)
+    handle, source, kind, _, word, wants, data, node = back.receive()
+    assert (source, kind, word, wants, node) == (client.self, 7, 11, 1, client.node_id)
+    assert [data] == back.ok("sum", 11, 35000)
+    front.kill()  # it has no part in it any more
+    back.ok("reply", handle, 5, 6, 100)
+    assert client.finish() == [0, 5, 6, back.self, *client.ok("sum", 6, 100)]
+
+
+def test_relay_of_a_call_and_its_cancellation(parties):
+    front, client, back = parties
+    introduce(client, front)
+    call, = client.ok("call", client.self, front.self, 1, 2, 10)
+    front.ok("relay", front.receive()[0], back.self)
+    client.start("receive", 10000)  # and there it is made again
+    handle, source, *_ = back.receive()
+    assert source == client.self
+    back.start("send", back.self, client.self, 0, 0, 0, FOREVER)
+    client.ok("release", client.finish()[1])
+    assert back.finish() == [0]
+    assert client.do("cancel", call) == [0]
+    wait_for(lambda: back.do("receive", 50) == [TIMEDOUT] and back.ok("cancelled", handle) == [1], 20, "its cancellation")
+    back.ok("reply", handle, -4, 0, 0)
+    assert client.do("done")[:2] == [0, -4]
+
+
+def test_relay_to_one_that_dies_or_is_not_there(parties):
+    front, client, back = parties
+    for _ in range(2):
+        client.start("sendrec", client.self, front.self, 1, 0, 0, FOREVER)
+        front.ok("relay", front.receive()[0], back.self)
+        if back.process.poll() is None:
+            back.receive()
+            back.kill()
+            assert client.finish()[0] == DEADDST
+        else:
+            assert client.finish()[0] == NOTBOUND
+
+
+def test_relay_of_what_cannot_be(parties):
+    front, client, back = parties
+    client.start("send", client.self, front.self, 1, 0, 1, FOREVER)
+    handle = front.receive()[0]
+    assert front.do("relay", handle, back.self) == [-22]
+    front.ok("release", handle)
+    assert client.finish() == [0]
+    client.start("sendrec", client.self, front.self, 1, 0, 0, FOREVER)
+    handle = front.receive()[0]
+    assert front.do("relay", handle, 0) == [-22] and front.do("relay", handle, ANY) == [-22]
+    front.ok("relay", handle, client.self)  # whom it would wait for
+    assert client.finish()[0] == DEADLOCK
+    client.start("sendrec", client.self, front.self, 1, 0, 0, FOREVER)
+    for hop in range(17):
+        here, there = (front, back) if hop % 2 == 0 else (back, front)
+        here.ok("relay", here.receive()[0], there.self)
+    assert client.finish()[0] == -40
