@@ -127,8 +127,10 @@ static int call_send(struct dvk *dvk, struct channel *channel, struct call *call
     call->fd_count = 0;
     if (call->data_len && !call->lent)
         memcpy(dvk_channel_buffer(view, side, 0, slot), data, call->data_len);
-    view->slot[side][slot].request = call->message;
+    uint32_t lines = dvk_message_lines(&call->message);
+    dvk_message_write(&view->slot[side][slot].request, &call->message, lines);
     channel->calls[slot] = call;
+    channel->last_own = slot;
     if (!call->lent)
         channel_hold(channel);
     call->channel = channel;
@@ -137,7 +139,8 @@ static int call_send(struct dvk *dvk, struct channel *channel, struct call *call
     call->state = CALL_SENT;
     if (!call->waited)
         map_set(channel->back_map, slot);
-    uint32_t flags = call->kind | (call->waited ? 0 : DVK_SLOT_RING_BACK) | (call->span - 1) * DVK_SLOT_SPAN_UNIT;
+    uint32_t flags = call->kind | (call->waited ? 0 : DVK_SLOT_RING_BACK) | (call->span - 1) * DVK_SLOT_SPAN_UNIT |
+                     DVK_SLOT_BRIEF | dvk_lines_flags(lines);
     dvk_slot_publish(view, side, slot, flags, sequence);
     channel_ring(dvk, channel);
     if (dvk_channel_is_dead(view)) /* P5: nobody may turn our slot to DEAD any more; the scan closes the channel */
@@ -255,7 +258,9 @@ void call_take_reply(struct dvk *dvk, struct call *call) {
     struct channel *channel = call->channel;
     const struct dvk_channel_view *view = &channel->view;
     map_clear(channel->back_map, call->slot);
-    struct dvk_message reply = view->slot[channel->side][call->slot].reply; /* the one copy */
+    const struct dvk_slot *shared = &view->slot[channel->side][call->slot];
+    struct dvk_message reply; /* the one copy */
+    dvk_message_read(&reply, &shared->reply, __atomic_load_n(&shared->reply_lines, __ATOMIC_RELAXED));
     int status = 0;
     unsigned fds = reply.flags & DVK_MSG_FDS ? reply.fds : 0;
     if (reply.data_len > (uint64_t)call->span * view->data_bytes || fds > DVK_MESSAGE_FDS || (channel->proxy && fds))

@@ -210,6 +210,8 @@ void channel_close(struct dvk *dvk, struct channel *channel, int status, bool te
     if (channel->closed)
         return;
     channel->closed = true;
+    if (dvk->last_channel == channel)
+        dvk->last_channel = NULL;
     list_remove(&channel->link);
     list_remove(&channel->number_link);
     list_remove(&channel->bit_link);

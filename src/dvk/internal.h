@@ -11,7 +11,7 @@
  *   guest.c      guests' channels                  error.c     texts
  *   filter.c     receiving from one source         watch.c     endpoints that come and go
  *   loan.c       runs of slots for long messages, loans
- *   post.c       one-way messages
+ *   post.c       one-way messages                  spin.c      waiting for, and writing to, another CPU
  *
  * One thread uses a context, but for dvk_wake and the poller thread, which touch only `wake`, `fds_ready` and the
  * doorbell. Ownership: the context owns channels, routes, calls and requests. A channel stays mapped while a request
@@ -40,10 +40,12 @@ struct request;
 
 enum fds_ready { FDS_NEWS = 1, FDS_GLANCED = 2 };
 
-/* Adaptive spinning of one waiter: see spin_until in sync.c. */
+/* Adaptive spinning of one waiter: see spin.c. */
 struct spin {
     int64_t budget_ns;
     unsigned skip; /* waits left before it is tried again */
+    unsigned rest; /* so many are left after the next failure, half of it */
+    unsigned successes;
 };
 
 /* Descriptors of a message whose turn has not come yet. */
@@ -94,6 +96,7 @@ struct channel {
     uint64_t back_map[SLOT_WORDS];   /* own slots whose completion the scan looks for */
     uint64_t cancel_map[SLOT_WORDS]; /* own slots with a cancellation that the peer had not taken */
     uint32_t *cancel_at;             /* its position, by own slot; NULL until there is one */
+    uint32_t last_own, last_peer;    /* slots of the last request that we made, that we took */
     struct call **calls;             /* by own slot */
     struct request **requests;       /* by the peer's slot: taken, unanswered */
     struct posted *posts;            /* our quick posts, a ring of as many as own slots; NULL: there was none */
@@ -303,6 +306,7 @@ struct dvk {
     unsigned work;     /* calls of dvk_receive since the clock was read */
     struct spin spin;
     uint32_t last_cpu; /* CPU + 1 of the last request's sender */
+    struct channel *last_channel; /* of the last request, if that is one between hosted processes */
 
     /* calls and requests */
     struct call **calls; /* by index: low 24 bits of the id - 1 */
@@ -514,6 +518,13 @@ void request_error(struct dvk *dvk, struct channel *channel, uint32_t slot, uint
 /* A send was taken: tell its sender. */
 void request_taken(struct dvk *dvk, struct request *request);
 
+/* spin.c */
+/* Spin until *word differs from value, within the budget; true if it does. peer_cpu: CPU + 1 of who will change it. */
+bool spin_until(struct dvk *dvk, struct spin *spin, const uint32_t *word, uint32_t value, uint32_t peer_cpu);
+/* The cache lines that a request in our next slot will be written to, and those that the peer's next one was. */
+void channel_prefetch_own(const struct channel *channel);
+void channel_prefetch_peer(const struct channel *channel);
+
 /* post.c */
 void post_failed(struct dvk *dvk, dvk_endpoint from, int status);
 void posts_reclaim(struct dvk *dvk, struct channel *channel); /* slots of quick posts that the peer has taken */
@@ -531,8 +542,6 @@ void call_follow(struct dvk *dvk, struct call *call, dvk_endpoint to, const void
 /* Is the peer, a single thread, itself waiting for us? Then to wait for it would be for ever. */
 bool channel_peer_waits_for_us(const struct channel *channel);
 void cpu_update(struct dvk *dvk);
-/* Spin until *word differs from value, within the budget; true if it does. peer_cpu: CPU + 1 of who will change it. */
-bool spin_until(struct dvk *dvk, struct spin *spin, const uint32_t *word, uint32_t value, uint32_t peer_cpu);
 
 /* loopback.c */
 int loopback_submit(struct dvk *dvk, struct call *call, const void *data, size_t data_len);

@@ -31,7 +31,7 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
     if (!request)
         return 0; /* later, when there is memory */
     struct dvk_request *pub = &request->public;
-    pub->msg = slot->request; /* the one copy */
+    dvk_message_read(&pub->msg, &slot->request, dvk_flags_lines(flags)); /* the one copy */
     struct dvk_message *msg = &pub->msg;
     uint32_t kind = flags & DVK_SLOT_KIND_MASK, span = DVK_SLOT_SPAN(flags);
     unsigned fds = msg->flags & DVK_MSG_FDS ? msg->fds : 0;
@@ -102,6 +102,12 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
         channel->posts_ready++;
         return 1;
     }
+    if (kind == DVK_SLOT_SENDREC) {
+        __builtin_prefetch(&slot->reply, 1);
+        __builtin_prefetch((const uint8_t *)&slot->reply + DVK_LINE, 1);
+    }
+    channel->last_peer = i;
+    dvk->last_channel = channel;
     request->sync = !(flags & DVK_SLOT_RING_BACK);
     if (request->sync)
         channel->sync_requests++;
@@ -117,6 +123,7 @@ static void header_notify_take(struct dvk *dvk, struct channel *channel) {
     struct request *request = request_new(dvk);
     if (!request)
         return;
+    memset(&request->public.msg, 0, sizeof request->public.msg);
     request->public.msg.notify = __atomic_exchange_n(word, 0, __ATOMIC_ACQ_REL);
     request->public.msg.source = channel->peers[0];
     request->public.dc = channel->dc;
@@ -341,8 +348,11 @@ static int ready_pop(struct dvk *dvk, const struct filter *filter, struct reques
 
 static void sleep_until(struct dvk *dvk, int64_t exact, int64_t about) {
     uint32_t seen = dvk->seen;
-    if (spin_until(dvk, &dvk->spin, &dvk->doorbell->word, seen, dvk->last_cpu))
+    if (spin_until(dvk, &dvk->spin, &dvk->doorbell->word, seen, dvk->last_cpu)) {
+        if (dvk->last_channel)
+            channel_prefetch_peer(dvk->last_channel);
         return;
+    }
     if (!dvk_doorbell_prepare_sleep(dvk->doorbell, seen))
         return;
     dvk->sleeping_until = exact;
