@@ -45,7 +45,7 @@ static const struct {
     const char *name;
     api_operation *fn;
 } operations[] = {
-    {"cluster.token", api_cluster_token}, {"cluster.ls", api_cluster_ls}, {"cluster.leave", api_cluster_leave},
+    {"node.links", api_node_links}, {"cluster.token", api_cluster_token}, {"cluster.ls", api_cluster_ls}, {"cluster.leave", api_cluster_leave},
     {"version", api_version},   {"node.ls", api_node_ls},     {"dc.ls", api_dc_ls},
     {"dc.inspect", api_dc_inspect}, {"dc.create", api_dc_create}, {"dc.run", api_dc_run},   {"dc.exec", api_dc_exec},
     {"dc.resize", api_dc_resize}, {"dc.ps", api_dc_ps},       {"dc.kill", api_dc_kill},

@@ -55,7 +55,8 @@ static const struct verb verbs[] = {
      "usage: dvs inspect CONTAINER...\n" TARGET_HELP},
     {"dc", verb_dc, "make a container for programs that use libdvk: dc create", "usage: dvs dc create NAME   (dvs dc create --help)\n"},
     {"node", verb_node, "list the nodes of the cluster: node ls",
-     "usage: dvs node ls [options]\n" FORMAT_HELP TARGET_HELP},
+     "usage: dvs node ls [options]\n"
+     "  --links            what went over the links of one node to the others\n" FORMAT_HELP TARGET_HELP},
     {"cluster", verb_cluster, "make a cluster, let nodes in: cluster init, token, join, ls, leave",
      "usage: dvs cluster init|token|join|ls|leave [options]   (dvs cluster VERB --help)\n"},
     {"lab", verb_lab, "a cluster on this machine: lab up, status, kill, start, add, cut, heal, ls, down",

@@ -61,6 +61,8 @@ struct peer {
     unsigned backoff_ms;
     uint64_t retry_timer;
     int64_t heard_ms, said_ms, since_ms;
+    size_t written;       /* bytes since the pace was measured */
+    unsigned connections; /* that were made with it */
     struct link pendings, parked;
     size_t flight_bytes;
     struct link lanes[LANE_BUCKETS];
