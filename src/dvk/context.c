@@ -2,6 +2,7 @@
 /* Contexts: opening, closing, and the endpoints that they are bound to. */
 #include "common/cleanup.h"
 #include "dvk/channel_create.h"
+#include "dvk/copier.h"
 #include "dvk/internal.h"
 #include "dvk/relay.h"
 
@@ -69,7 +70,8 @@ static int doorbell_make(struct dvk *dvk) {
     return 0;
 }
 
-int dvk_open_fd(int fd, struct dvk **out) {
+/* Takes over fd. */
+static int context_create(int fd, struct dvk **out) {
     struct dvk *dvk = calloc(1, sizeof *dvk);
     if (!dvk) {
         close(fd);
@@ -81,7 +83,7 @@ int dvk_open_fd(int fd, struct dvk **out) {
     struct link *lists[] = {&dvk->awaited,   &dvk->outgoing,      &dvk->events,  &dvk->channels,
                             &dvk->more,      &dvk->ready,         &dvk->notices, &dvk->ready_notes,
                             &dvk->completed, &dvk->free_requests, &dvk->requests, &dvk->filed,
-                            &dvk->filed_notes, &dvk->loans};
+                            &dvk->filed_notes, &dvk->loans, &dvk->arenas};
     for (size_t i = 0; i < ARRAY_LENGTH(lists); i++)
         list_init(lists[i]);
     for (unsigned i = 0; i < BUCKETS; i++) {
@@ -90,6 +92,8 @@ int dvk_open_fd(int fd, struct dvk **out) {
         list_init(&dvk->routes[i]);
         list_init(&dvk->numbers[i]);
     }
+    for (unsigned i = 0; i < MAPPED_BUCKETS; i++)
+        list_init(&dvk->mapped[i]);
     dvk->next_bit = 1;
     dvk->accepts = DVK_DATA_MAX;
     dvk->next_scan = INT64_MAX;
@@ -106,21 +110,53 @@ int dvk_open_fd(int fd, struct dvk **out) {
         cpu_update(dvk);
         error = poller_start(dvk);
     }
-    if (error == 0) {
-        struct dvk_broker_packet hello = {.type = DVK_BROKER_HELLO};
-        struct packet answer;
-        error = broker_ask_wait(dvk, &hello, &dvk->doorbell_fd, 1, &answer, deadline_of(OPEN_TIMEOUT_MS));
-        if (error < 0 && dvk->broker_error)
-            error = dvk->broker_error;
-        if (error == 0)
-            dvk->node = answer.head.node;
-        packet_clear(&answer);
-    }
     if (error < 0) {
         dvk_close(dvk);
         return error;
     }
     *out = dvk;
+    return 0;
+}
+
+static int context_greet(struct dvk *dvk) {
+    struct dvk_broker_packet hello = {.type = DVK_BROKER_HELLO};
+    struct packet answer;
+    int error = broker_ask_wait(dvk, &hello, &dvk->doorbell_fd, 1, &answer, deadline_of(OPEN_TIMEOUT_MS));
+    if (error < 0 && dvk->broker_error)
+        error = dvk->broker_error;
+    if (error == 0)
+        dvk->node = answer.head.node;
+    packet_clear(&answer);
+    return error;
+}
+
+int dvk_open_fd(int fd, struct dvk **out) {
+    struct dvk *dvk;
+    int error = context_create(fd, &dvk);
+    if (error < 0)
+        return error;
+    error = context_greet(dvk);
+    if (error < 0)
+        dvk_close(dvk);
+    else
+        *out = dvk;
+    return error;
+}
+
+int dvk_copier_open(int fd, dvk_copier_told *told, void *context, struct dvk **out) {
+    *out = NULL;
+    int error = context_create(fd, out);
+    if (error < 0)
+        return error;
+    (*out)->on_grant = told;
+    (*out)->on_grant_context = context;
+    error = context_greet(*out);
+    if (error < 0) {
+        dvk_close(*out);
+        *out = NULL;
+        return error;
+    }
+    dvk_relay_enable(*out);
     return 0;
 }
 
@@ -152,6 +188,7 @@ void dvk_close(struct dvk *dvk) {
         poller_stop(dvk);
     }
     loans_end(dvk);
+    vcopy_end(dvk);
     struct channel *channel;
     while ((channel = list_first(&dvk->channels, struct channel, link)))
         channel_close(dvk, channel, -DVK_EINTERRUPTED, false, false);

@@ -12,6 +12,7 @@
  *   filter.c     receiving from one source         watch.c     endpoints that come and go
  *   loan.c       runs of slots for long messages, loans
  *   post.c       one-way messages                  spin.c      waiting for, and writing to, another CPU
+ *   vcopy.c      grants, arenas, copies
  *
  * One thread uses a context, but for dvk_wake and the poller thread, which touch only `wake`, `fds_ready` and the
  * doorbell. Ownership: the context owns channels, routes, calls and requests. A channel stays mapped while a request
@@ -21,6 +22,7 @@
 #define DVK_INTERNAL_H
 
 #include "dvk/broker.h"
+#include "dvk/copier.h"
 #include "dvk/futex.h"
 #include "dvk/list.h"
 #include "dvk/ring.h"
@@ -31,6 +33,7 @@
 #include <string.h>
 
 #define BUCKETS 1024u
+#define MAPPED_BUCKETS 64u
 #define SLOT_WORDS (DVK_CHANNEL_MAX_SLOTS / 64)
 #define NS_PER_MS 1000000ll
 #define NOTES_MAX 8u
@@ -222,6 +225,8 @@ struct own_endpoint {
     uint32_t dc;
     dvk_endpoint endpoint;
     int post_error; /* of an earlier post, to be told */
+    uint64_t own_grant; /* of all our memory to itself, by process own_grant_pid; 0: none yet */
+    int own_grant_pid;
 };
 
 struct guest {
@@ -329,6 +334,13 @@ struct dvk {
     unsigned warm_count;
     size_t warm_bytes;
 
+    /* grants: see vcopy.c */
+    struct link arenas;
+    struct link mapped[MAPPED_BUCKETS];
+    bool mapped_gone; /* grants of some have ended */
+    dvk_copier_told *on_grant; /* the copier's */
+    void *on_grant_context;
+
     /* callbacks */
     void (*on_cancel)(void *context, struct dvk_request *req);
     void *on_cancel_context;
@@ -395,6 +407,8 @@ void own_forget_dc(struct dvk *dvk, uint32_t dc);
 
 /* broker.c */
 int broker_send(struct dvk *dvk, struct dvk_broker_packet *packet, const char *text, const int *fds, unsigned fd_count);
+int broker_send_bytes(struct dvk *dvk, struct dvk_broker_packet *packet, const void *bytes, size_t len, const int *fds,
+                      unsigned fd_count);
 /* Send a request; answered() is called when its answer comes, or with status -DVK_ENODAEMON. */
 int broker_ask(struct dvk *dvk, struct dvk_broker_packet *packet,
                void (*answered)(struct dvk *, struct awaited *, struct packet *), void *a, void *b);
@@ -404,6 +418,8 @@ int broker_ask_wait(struct dvk *dvk, struct dvk_broker_packet *packet, const int
 /* The same with text. */
 int broker_ask_text(struct dvk *dvk, struct dvk_broker_packet *packet, const char *text, const int *fds,
                     unsigned fd_count, struct packet *answer, int64_t deadline);
+int broker_ask_bytes(struct dvk *dvk, struct dvk_broker_packet *packet, const void *bytes, size_t len, const int *fds,
+                     unsigned fd_count, struct packet *answer, int64_t deadline);
 /* Read and handle all packets that are there; events are queued. Never blocks. */
 void broker_drain(struct dvk *dvk);
 void broker_wait(struct dvk *dvk, int64_t deadline); /* until something can be read or written */
@@ -455,6 +471,10 @@ bool loan_take(struct dvk *dvk, struct call *call, struct channel *channel, cons
 void loan_drop(struct dvk *dvk, const void *data); /* if it is one */
 void loans_end(struct dvk *dvk);
 void warm_forget(struct dvk *dvk, const struct channel *channel);
+
+/* vcopy.c */
+void vcopy_grant_gone(struct dvk *dvk, const struct dvk_broker_packet *head);
+void vcopy_end(struct dvk *dvk); /* unmap everything */
 
 /* fdpass.c */
 int fdpass_send(struct channel *channel, uint32_t slot, int side, bool reply, uint32_t sequence, const int *fds,

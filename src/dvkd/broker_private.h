@@ -27,6 +27,8 @@ struct client {
     struct service_client *service; /* services_glue.c's */
     struct list watches;      /* struct watch: see watch.c */
     unsigned watch_count;
+    pid_t sender; /* of the packet that is being handled, as the kernel says; 0: not known */
+    struct client_grants grants;
 };
 
 struct up_node {
@@ -41,6 +43,7 @@ struct connect {
     struct client *client;
     struct dvk_broker_packet packet;
     bool for_proxy;   /* waits for the proxy, not for a cell */
+    bool for_copier;
     struct loop_timer *timer;
 };
 

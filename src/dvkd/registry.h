@@ -22,6 +22,7 @@ enum context_role {
     CONTEXT_PROGRAM, /* came by the socket's path */
     CONTEXT_CELL,    /* a cell's servers (dvs-vos) */
     CONTEXT_PROXY,
+    CONTEXT_COPIER, /* dvs-copier: its endpoints are bound when somebody first addresses them */
 };
 
 struct context {
