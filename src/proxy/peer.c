@@ -373,9 +373,32 @@ static void read_failed(struct peer *peer, ssize_t result) {
                                               : strerror((int)-result));
 }
 
+/* Room for more: a frame that is longer than the buffer has it grow for as long as it comes. False: no memory. */
+static bool buffer_fit(struct peer *peer) {
+    struct wire_header header;
+    size_t cap = READ_BUFFER;
+    if (peer->buffer_len >= sizeof header) { /* its beginning has been checked, or it would not have stayed */
+        memcpy(&header, peer->buffer, sizeof header);
+        if (sizeof header + header.body_len > cap)
+            cap = sizeof header + header.body_len;
+    }
+    if (cap == peer->buffer_cap)
+        return true;
+    uint8_t *buffer = realloc(peer->buffer, cap);
+    if (!buffer)
+        return cap < peer->buffer_cap;
+    peer->buffer = buffer;
+    peer->buffer_cap = cap;
+    return true;
+}
+
 static void peer_read(struct peer *peer) {
     for (int turns = 0; turns < READ_TURNS; turns++) { /* then others have their turn */
-        ssize_t n = stream_read(&peer->stream, peer->buffer + peer->buffer_len, READ_BUFFER - peer->buffer_len);
+        if (!buffer_fit(peer)) {
+            peer_disconnect(peer, "no memory for a long frame"); /* which is sent again */
+            return;
+        }
+        ssize_t n = stream_read(&peer->stream, peer->buffer + peer->buffer_len, peer->buffer_cap - peer->buffer_len);
         if (n == -EAGAIN)
             return;
         if (n <= 0) {
@@ -523,6 +546,7 @@ void peer_up(struct proxy *proxy, uint32_t node, const char *address) {
     peer->address = parsed;
     peer->stream = STREAM_NONE;
     peer->buffer = buffer;
+    peer->buffer_cap = READ_BUFFER;
     peer->backoff_ms = BACKOFF_MIN_MS;
     list_init(&peer->dirty);
     traffic_init(peer);

@@ -31,7 +31,7 @@
 #define FLIGHT_BYTES_MAX (64u << 20)
 #define LANE_BUCKETS 64u
 #define REQUEST_OVERHEAD 512u
-#define READ_BUFFER (256u << 10)
+#define READ_BUFFER (256u << 10) /* at least a frame's header */
 
 enum peer_state {
     PEER_APART,      /* no connection; the connector has a timer to try again */
@@ -52,7 +52,7 @@ struct peer {
     bool wants_out;
     char refusal[STREAM_WHY + 32]; /* what was last said about not being connected: it is said once */
     uint8_t *buffer; /* what was read and is not yet a whole frame */
-    size_t buffer_len;
+    size_t buffer_len, buffer_cap; /* READ_BUFFER, or more while a longer frame comes */
     struct wire_header control; /* a hello or ack that is being written, ahead of the queue */
     struct wire_hello hello;
     size_t control_len, control_at;

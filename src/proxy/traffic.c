@@ -137,6 +137,8 @@ static void pending_send(struct pending *pending) {
     list_append(&peer->pendings, &pending->link);
     struct dvk_message message = req->msg;
     message.flags = message.fds = 0;
+    /* a reply that is longer than the request finds no room there unless it is made */
+    message.reserved = req->reply_cap > DVK_DATA_MAX ? (uint64_t)req->reply_cap << 32 : 0;
     if (link_queue(&peer->frames, dvk_relay_is_send(req) ? WIRE_SEND : WIRE_REQUEST, pending->tag, req->dc, 0, &message,
                    sizeof message, req->data, req->msg.data_len) < 0)
         no_memory();
@@ -330,7 +332,8 @@ static bool request_arrived(struct peer *peer, const struct wire_frame *frame) {
     incoming->tag = header->tag;
     list_append(&peer->incomings, &incoming->link);
     list_append(tag_bucket(peer, header->tag), &incoming->bucket);
-    message.reserved = peer->node;
+    uint64_t reply_room = message.reserved >> 32 <= DVK_LOAN_MAX ? message.reserved >> 32 : 0;
+    message.reserved = reply_room << 32 | peer->node;
     if (dvk_endpoint_slot(message.destination) == dvk_system_slot(proxy->node, DVK_SERVICE_KERNEL)) {
         kernel_request(incoming, header->dc, header->command == WIRE_SEND, &message);
         return true;

@@ -21,11 +21,12 @@
 #ifndef PROXY_WIRE_H
 #define PROXY_WIRE_H
 
+#include <dvk/loan.h>
 #include <dvk/message.h>
 
 #define WIRE_MAGIC 0x50535644u /* "DVSP" */
 #define WIRE_VERSION 1u
-#define WIRE_BODY_MAX (DVK_MESSAGE_SIZE + DVK_DATA_MAX)
+#define WIRE_BODY_MAX (DVK_MESSAGE_SIZE + DVK_LOAN_MAX)
 
 enum wire_command {
     WIRE_HELLO = 1,

@@ -172,7 +172,7 @@ static void test_tls_frames(void **state) {
 /* ---- compressed bodies ---- */
 
 static uint8_t *packed_make(const uint8_t *body, size_t body_len, size_t *len) {
-    uint8_t packed[4096];
+    static uint8_t packed[65536];
     size_t packed_len = wire_pack(body, body_len, packed, sizeof packed);
     assert_true(packed_len > 0);
     struct wire_header header = {.command = WIRE_REQUEST, .flags = WIRE_F_LZ4, .sequence = 1, .tag = 9, .dc = 3};
@@ -185,12 +185,12 @@ static void test_packed(void **state) {
     struct dvk_message *message = (struct dvk_message *)body;
     message->source = 5;
     message->destination = 6;
-    message->data_len = DVK_DATA_MAX;
-    memset(body + DVK_MESSAGE_SIZE, 7, DVK_DATA_MAX);
+    message->data_len = DVK_LOAN_MAX;
+    memset(body + DVK_MESSAGE_SIZE, 7, DVK_LOAN_MAX);
     size_t len;
     struct wire_frame frame;
     uint8_t *bytes = packed_make(body, sizeof body, &len);
-    assert_true(len < 2000);
+    assert_true(len < 65536);
     room[WIRE_BODY_MAX] = 0x5a;
     assert_int_equal(wire_parse(bytes, len, &frame), len);
     assert_int_equal(wire_expand(&frame, room), 0);
@@ -198,7 +198,7 @@ static void test_packed(void **state) {
     assert_memory_equal(frame.body, body, sizeof body);
     /* it says that it is longer, or shorter, than it is */
     struct wire_packed *packed = (struct wire_packed *)(bytes + sizeof(struct wire_header));
-    static const uint32_t lies[] = {0, 1, DVK_MESSAGE_SIZE, 2000, sizeof body - 1, sizeof body + 1, 1u << 31, ~0u};
+    static const uint32_t lies[] = {0, 1, DVK_MESSAGE_SIZE, 65536, sizeof body - 1, sizeof body + 1, 1u << 31, ~0u};
     for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++) {
         packed->body_len = lies[i];
         struct wire_header header;
@@ -216,7 +216,7 @@ static void test_packed(void **state) {
     assert_int_equal(wire_parse(bytes, len, &frame), len);
     assert_int_equal(wire_expand(&frame, room), -EPROTO);
     free(bytes);
-    message->data_len = DVK_DATA_MAX;
+    message->data_len = DVK_LOAN_MAX;
     message->source = DVK_NONE;
     bytes = packed_make(body, sizeof body, &len);
     assert_int_equal(wire_parse(bytes, len, &frame), len);
