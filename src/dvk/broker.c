@@ -289,6 +289,8 @@ static bool packet_handle(struct dvk *dvk, struct packet *packet) {
     case DVK_BROKER_SLOTS_ENDED:
         list_append(&dvk->events, &packet->link);
         return true;
+    case DVK_BROKER_SERVICE_EVENT:
+        return service_event(dvk, packet);
     default: /* of a later version */
         return false;
     }
@@ -430,6 +432,9 @@ bool broker_run_events(struct dvk *dvk) {
         case DVK_BROKER_SLOTS_SETTLED:
         case DVK_BROKER_SLOTS_ENDED:
             slots_event(dvk, packet);
+            break;
+        case DVK_BROKER_SERVICE_EVENT:
+            (void)service_run_event(dvk, packet, &event);
             break;
         case DVK_BROKER_CONTROL:
             event.type = DVK_EVENT_CONTROL;

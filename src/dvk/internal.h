@@ -341,6 +341,11 @@ struct dvk {
     dvk_copier_told *on_grant; /* the copier's */
     void *on_grant_context;
 
+    /* groups and services: see service_internal.h */
+    struct link service_things;
+    uint32_t service_untaken; /* messages of groups in the ready lists */
+    uint32_t service_taken;   /* handed out, and dvkd was not told yet */
+
     /* callbacks */
     void (*on_cancel)(void *context, struct dvk_request *req);
     void *on_cancel_context;
@@ -593,6 +598,13 @@ static inline int64_t about_now(const struct dvk *dvk) {
 static inline bool is_past(int64_t deadline) {
     return deadline != INT64_MAX && now_ns() >= deadline;
 }
+
+/* service.c */
+bool service_event(struct dvk *dvk, struct packet *packet); /* true: the packet was kept, as an event */
+/* Fill in the user's event, or tell a watch: then false. */
+bool service_run_event(struct dvk *dvk, const struct packet *packet, struct dvk_event *event);
+void service_taken(struct dvk *dvk, const struct dvk_request *request); /* a group's, handed out */
+void services_close(struct dvk *dvk);
 
 /* timer.c */
 bool timer_run(struct dvk *dvk, int64_t now);

@@ -334,6 +334,8 @@ static int ready_pop(struct dvk *dvk, const struct filter *filter, struct reques
     request->state = REQUEST_TAKEN;
     if (request->kind == DVK_SLOT_POST && request->channel)
         receive_post_done(dvk, request->channel);
+    if (request->public.group)
+        service_taken(dvk, &request->public);
     if (request->channel) {
         const struct channel *channel = request->channel;
         dvk->last_cpu = __atomic_load_n(&channel->view.header->cpu[1 - channel->side], __ATOMIC_RELAXED);

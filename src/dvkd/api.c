@@ -52,6 +52,7 @@ static const struct {
     {"dc.rm", api_dc_rm},       {"dc.logs", api_dc_logs},     {"debug.channels", api_debug_channels},
     {"debug.endpoints", api_debug_endpoints}, {"debug.memory", api_debug_memory},
     {"debug.record", api_debug_record},
+    {"metrics", api_metrics}, {"debug.snapshot", api_debug_snapshot},
 };
 
 api_operation *api_find(const char *name) {
