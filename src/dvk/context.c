@@ -199,6 +199,8 @@ void dvk_close(struct dvk *dvk) {
         struct route *route;
         while ((route = list_first(&dvk->routes[i], struct route, bucket)))
             route_drop(dvk, route, -DVK_EINTERRUPTED);
+    }
+    for (unsigned i = 0; i < BUCKETS; i++) {
         struct own_endpoint *own;
         while ((own = list_first(&dvk->own[i], struct own_endpoint, bucket))) {
             list_remove(&own->bucket);
@@ -269,6 +271,7 @@ int dvk_bind(struct dvk *dvk, uint32_t dc, uint32_t slot, dvk_endpoint *out) {
     }
     own->dc = dc;
     own->endpoint = answer.head.endpoint;
+    list_init(&own->routes);
     list_append(&dvk->own[bucket_of(dvk_endpoint_slot(own->endpoint), 0)], &own->bucket);
     dvk->own_count++;
     *out = own->endpoint;
@@ -280,12 +283,11 @@ int dvk_unbind(struct dvk *dvk, dvk_endpoint endpoint) {
     if (!own)
         return -DVK_ENOTBOUND;
     struct dvk_broker_packet ask = {.type = DVK_BROKER_UNBIND, .dc = own->dc, .endpoint = endpoint};
-    uint32_t dc = own->dc;
-    inboxes_unwatch(dvk, dc, endpoint);
+    inboxes_unwatch(dvk, own->dc, endpoint);
     list_remove(&own->bucket);
     dvk->own_count--;
+    own_routes_drop(dvk, own, -DVK_EINTERRUPTED);
     free(own);
-    routes_drop_from(dvk, dc, endpoint, -DVK_EINTERRUPTED);
     struct packet answer;
     int error = broker_ask_wait(dvk, &ask, NULL, 0, &answer, deadline_of(BIND_TIMEOUT_MS));
     packet_clear(&answer);

@@ -35,10 +35,9 @@ void own_forget_dc(struct dvk *dvk, uint32_t dc) {
         list_each(own, &dvk->own[i], struct own_endpoint, bucket) {
             if (own->dc != dc)
                 continue;
-            dvk_endpoint endpoint = own->endpoint;
             list_remove(&own->bucket);
             dvk->own_count--;
+            own_routes_drop(dvk, own, -DVK_ENODC);
             free(own);
-            routes_drop_from(dvk, dc, endpoint, -DVK_ENODC);
         }
 }

@@ -11,6 +11,7 @@
  *   guest.c      guests' channels                  error.c     texts
  *   filter.c     receiving from one source         watch.c     endpoints that come and go
  *   loan.c       runs of slots for long messages, loans
+ *   peers.c      who is at a channel's other end
  *   post.c       one-way messages                  spin.c      waiting for, and writing to, another CPU
  *   vcopy.c      grants, arenas, copies
  *
@@ -93,8 +94,9 @@ struct channel {
     uint32_t cpu_told;              /* what header.cpu says of us */
     int64_t stalled_until;          /* not 0: head of its ring has an unknown source; ns */
     struct spin spin;
-    dvk_endpoint *peers;
-    size_t peer_count;
+    dvk_endpoint *peers; /* who is at the other end: see peers.c */
+    uint32_t peer_count, peer_cap, peer_places;
+    uint32_t *peer_table; /* by hash: index in peers + 1; NULL: there are few */
     uint64_t free_map[SLOT_WORDS];   /* own slots not in use */
     uint64_t back_map[SLOT_WORDS];   /* own slots whose completion the scan looks for */
     uint64_t cancel_map[SLOT_WORDS]; /* own slots with a cancellation that the peer had not taken */
@@ -113,6 +115,7 @@ struct channel {
 struct route {
     struct link bucket;
     struct link of_channel;
+    struct link of_own; /* own_endpoint.routes */
     struct link queue; /* calls that wait for the answer to CONNECT */
     uint32_t dc;
     dvk_endpoint from; /* DVK_NONE: on behalf of others (proxy) */
@@ -224,6 +227,7 @@ struct own_endpoint {
     struct link bucket;
     uint32_t dc;
     dvk_endpoint endpoint;
+    struct link routes; /* struct route.of_own: from it */
     int post_error; /* of an earlier post, to be told */
     uint64_t own_grant; /* of all our memory to itself, by process own_grant_pid; 0: none yet */
     int own_grant_pid;
@@ -439,7 +443,7 @@ void packet_clear(struct packet *packet);
 int route_get(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to, struct route **out);
 struct route *route_find(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to);
 void route_drop(struct dvk *dvk, struct route *route, int status); /* ends its queued calls */
-void routes_drop_from(struct dvk *dvk, uint32_t dc, dvk_endpoint from, int status);
+void own_routes_drop(struct dvk *dvk, struct own_endpoint *own, int status);
 
 /* channel.c */
 struct channel_fds {
@@ -449,8 +453,6 @@ struct channel_fds {
 int channel_attach(struct dvk *dvk, uint64_t number, uint32_t dc, int side, bool proxy, bool guest,
                    struct channel_fds *fds, struct channel **out);
 struct channel *channel_find(struct dvk *dvk, uint64_t number);
-int channel_peer_add(struct channel *channel, dvk_endpoint peer);
-bool channel_peer_known(const struct channel *channel, dvk_endpoint peer);
 int channel_slot_take(struct channel *channel); /* own slot, or -1 */
 void channel_slot_free(struct dvk *dvk, struct channel *channel, uint32_t slot);
 void channel_ring(struct dvk *dvk, struct channel *channel);
@@ -480,6 +482,10 @@ void warm_forget(struct dvk *dvk, const struct channel *channel);
 /* vcopy.c */
 void vcopy_grant_gone(struct dvk *dvk, const struct dvk_broker_packet *head);
 void vcopy_end(struct dvk *dvk); /* unmap everything */
+
+/* peers.c */
+int channel_peer_add(struct channel *channel, dvk_endpoint peer); /* 0 too if it is known; or -ENOMEM */
+bool channel_peer_known(const struct channel *channel, dvk_endpoint peer);
 
 /* fdpass.c */
 int fdpass_send(struct channel *channel, uint32_t slot, int side, bool reply, uint32_t sequence, const int *fds,
