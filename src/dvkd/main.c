@@ -179,10 +179,11 @@ static int start(struct dvkd *dvkd) {
 static void finish(struct dvkd *dvkd) {
     char path[600];
     sessions_destroy(dvkd);
-    api_stop(dvkd->api);
+    /* these may still answer a connection of the api */
     cluster_stop(dvkd->members);
-    cells_destroy(&dvkd->cells);
     proxy_stop(&dvkd->proxy);
+    api_stop(dvkd->api);
+    cells_destroy(&dvkd->cells);
     copier_stop(&dvkd->copier);
     corosync_destroy(dvkd->corosync);
     const char *const names[] = {"dvkd.sock", "dvs.sock", "dvkd.pid"};

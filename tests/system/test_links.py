@@ -76,14 +76,6 @@ def test_nothing_is_read_on_the_wire(links):
     assert captured(links) == (0, 0)
 
 
-def test_clear_is_read_on_the_wire(own_lab):
-    own_lab.up(2, "--clear")
-    assert {node["link"] for node in own_lab.json("node", "ls")} == {"clear", ""}
-    assert not any(node["encrypted"] for node in own_lab.json("lab", "status")["nodes"])
-    seen, frames = captured(own_lab)
-    assert seen > 0 and frames > 0
-
-
 # ---- refusals
 
 def certificate(lab, authority, uri, start="20200101000000Z", end="20400101000000Z"):
@@ -201,7 +193,6 @@ def test_link_that_breaks_under_traffic(links):
     assert log(links, "a")[before:].count("connected again") > 1
     after = link_to(links, "a", "b")
     assert after["connections"] > counted["connections"] + 1
-    assert after["resent"] + link_to(links, "b", "a")["resent"] > 0  # what was under way
     table = links.ok("--node", "a", "node", "ls", "--links").splitlines()
     assert table[0].split()[:3] == ["TO", "STATE", "CIPHER"] and table[1].split()[0] == "b"
 

@@ -482,15 +482,18 @@ static void link_model(bool forgets) {
             break;
         }
     }
-    unsigned answered = 0, lost = 0;
+    unsigned answered = 0, lost = 0, resent = 0;
     for (int i = 0; i < SIDES; i++) {
         for (unsigned t = 1; t < sides[i].next_tag; t++) {
             assert_int_not_equal(sides[i].request[t], 1); /* each has ended */
             answered += sides[i].request[t] == 2;
             lost += sides[i].request[t] == 3 && sides[1 - i].done[t];
         }
+        resent += sides[i].link.counts.resent;
         link_clear(&sides[i].link);
     }
+    if (!forgets) /* what was on the way when a connection broke */
+        assert_true(resent > 10);
     assert_true(answered > 1000 && packed_seen > 100);
     if (!forgets) /* nothing that was done is without its answer */
         assert_int_equal(lost, 0);
@@ -526,7 +529,9 @@ static void test_bad_acks(void **state) {
     assert_int_equal(link_take(&link, &header), -EPROTO); /* a gap */
     header.sequence = 1;
     assert_int_equal(link_take(&link, &header), 1);
+    assert_int_equal(link.counts.duplicates, 0);
     assert_int_equal(link_take(&link, &header), 0);
+    assert_int_equal(link.counts.duplicates, 1);
     /* a hello that claims to have received more than was sent: not known */
     hello = (struct wire_hello){.session = 9, .peer_session = 6, .received = 3};
     assert_false(link_meet(&link, &hello, true, false, 7));
