@@ -62,8 +62,8 @@ class Setup:
 
     failure = Failure
 
-    def __init__(self, build, runs):
-        self.build, self.runs = build, runs
+    def __init__(self, build, runs, clear):
+        self.build, self.runs, self.clear = build, runs, clear
         self.dvs = os.path.join(build, "src", "dvs", "dvs")
         self.micro = os.path.join(build, "benchmarks", "micro")
         self.lab = f"bench{os.getpid()}"
@@ -82,7 +82,7 @@ class Setup:
     def __enter__(self):
         shutil.copy(self.micro, os.path.join(self.dir, "micro"))
         try:
-            self.call("lab", "up", "3", "--nodes-named", "a,b,c", "--lab", self.lab)
+            self.call("lab", "up", "3", "--nodes-named", "a,b,c", "--lab", self.lab, *["--clear"] * self.clear)
             self.call("run", "-d", "--name", self.container, "--image", "host", "--place", "local", "--", "sleep", "1000000")
         except BaseException:
             self.__exit__()
@@ -299,6 +299,7 @@ def main():
     parser.add_argument("--json", metavar="FILE", help="also write the rows as a JSON list")
     parser.add_argument("--runs", type=int, default=5, help="measurements of each side (default 5)")
     parser.add_argument("--build", default=os.path.join(ROOT, "build"), help="build directory")
+    parser.add_argument("--clear", action="store_true", help="do not encrypt messages between nodes")
     parser.add_argument("--list", action="store_true", help="list the benchmarks")
     args = parser.parse_args()
     try:
@@ -313,7 +314,7 @@ def main():
     if not chosen:
         parser.error(f"no benchmark matches {args.only}")
     rows, tables = [], []
-    with Setup(args.build, args.runs) as setup:
+    with Setup(args.build, args.runs, args.clear) as setup:
         for name, function in chosen:
             try:
                 result = function(setup)

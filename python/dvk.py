@@ -32,6 +32,7 @@ MAX_NODE, MAX_DC, SERVICE_MAX = 384, 4096, 256
 MESSAGE_SIZE, PAYLOAD_SIZE, DATA_MAX, MESSAGE_FDS = 256, 208, 65536, 32
 
 EVENT_ENDPOINT_GONE, EVENT_NODE_UP, EVENT_NODE_DOWN, EVENT_DC_GONE, EVENT_CONTROL = 1, 2, 3, 4, 5
+EVENT_LOST = 16
 
 
 def endpoint_make(generation, slot):
@@ -153,7 +154,8 @@ class _Request(ctypes.Structure):
     _fields_ = [("msg", Message), ("dc", ctypes.c_uint32), ("data", ctypes.c_void_p), ("reply_data", ctypes.c_void_p),
                 ("reply_cap", ctypes.c_uint32), ("wants_reply", ctypes.c_bool), ("cancelled", ctypes.c_bool),
                 ("local", ctypes.c_bool), ("source_node", ctypes.c_uint32), ("fds", ctypes.c_int * MESSAGE_FDS),
-                ("fd_count", ctypes.c_uint), ("user", ctypes.c_void_p), ("user_key", ctypes.c_uint64)]
+                ("fd_count", ctypes.c_uint), ("user", ctypes.c_void_p), ("user_key", ctypes.c_uint64),
+                ("group", ctypes.c_uint64), ("group_event", ctypes.c_uint32)]
 
 
 class _Event(ctypes.Structure):

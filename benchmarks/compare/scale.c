@@ -5,9 +5,10 @@
  *   clients    a server with that many contexts that have spoken to it: {"scale", "count", "open_us" (open, bind, first
  *              message; each), "one_ns" (round trip of one while the others are idle), "each_ns" (of all in turn),
  *              "server_kib" (resident memory of the server)}
- *   endpoints  one context that has bound so many, each of which has spoken to the server: {"scale", "count", "bind_us",
- *              "first_us" (first message), "first_ns", "last_ns" (round trip from the first and the last of them),
- *              "unbind_us"}
+ *   endpoints  one context that has bound so many, each of which has spoken to the server: {"scale", "count",
+ *              "bind_us", "first_us" (its first message), "unbind_us" (medians of the first tenth of them),
+ *              "bind_last_us", "first_last_us", "unbind_last_us" (of the last), "one_ns", "last_ns" (round trip from the
+ *              first and the last of them)}
  */
 #include "compare.h"
 
@@ -246,31 +247,54 @@ int scale_clients(const struct settings *settings, unsigned clients, int millise
     return 0;
 }
 
+/* Times of the same operation on each of the endpoints. */
+struct times {
+    double *ns;
+    unsigned count;
+};
+
+/* Median of the first (part 0) or the last (part 1) tenth, in us: single ones, so that another's turn on the CPU does
+ * not count. Sorts that part. */
+static double part_us(struct times *times, int part) {
+    unsigned tenth = times->count / 10 ? times->count / 10 : 1;
+    double *from = times->ns + (part ? times->count - tenth : 0);
+    qsort(from, tenth, sizeof *from, compare);
+    return from[tenth / 2] / 1000;
+}
+
 int scale_endpoints(const struct settings *settings, unsigned endpoints, int milliseconds) {
     dvk_endpoint server, *self = calloc(endpoints, sizeof *self);
     pid_t pid = server_start(settings, &server);
-    if (!self)
+    struct times bind = {calloc(endpoints, sizeof(double)), endpoints}, first = {calloc(endpoints, sizeof(double)), endpoints},
+                 unbind = {calloc(endpoints, sizeof(double)), endpoints};
+    if (!self || !bind.ns || !first.ns || !unbind.ns)
         die_errno("endpoints");
     struct dvk *dvk = dvk_end_open(settings, 0, dvk_end(settings, 0));
-    double us[3];
-    int64_t start = now_ns();
-    for (unsigned i = 0; i < endpoints; i++)
+    for (unsigned i = 0; i < endpoints; i++) {
+        int64_t start = now_ns();
         check("bind", dvk_bind(dvk, settings->dc, DVK_SLOT_ANY, &self[i]));
-    us[0] = (double)(now_ns() - start) / endpoints / 1000;
-    start = now_ns();
-    for (unsigned i = 0; i < endpoints; i++)
+        bind.ns[i] = (double)(now_ns() - start);
+    }
+    for (unsigned i = 0; i < endpoints; i++) {
+        int64_t start = now_ns();
         exchange(dvk, self[i], server);
-    us[1] = (double)(now_ns() - start) / endpoints / 1000;
-    double first = one_ns(dvk, self[0], server, milliseconds), last = one_ns(dvk, self[endpoints - 1], server, milliseconds);
-    start = now_ns();
-    for (unsigned i = 0; i < endpoints; i++)
+        first.ns[i] = (double)(now_ns() - start);
+    }
+    double one = one_ns(dvk, self[0], server, milliseconds), last = one_ns(dvk, self[endpoints - 1], server, milliseconds);
+    for (unsigned i = 0; i < endpoints; i++) {
+        int64_t start = now_ns();
         check("unbind", dvk_unbind(dvk, self[i]));
-    us[2] = (double)(now_ns() - start) / endpoints / 1000;
-    printf("{\"scale\": \"endpoints\", \"count\": %u, \"bind_us\": %.1f, \"first_us\": %.1f, \"first_ns\": %.0f, \"last_ns\": %.0f, "
-           "\"unbind_us\": %.1f}\n",
-           endpoints, us[0], us[1], first, last, us[2]);
+        unbind.ns[i] = (double)(now_ns() - start);
+    }
+    printf("{\"scale\": \"endpoints\", \"count\": %u, \"bind_us\": %.1f, \"bind_last_us\": %.1f, \"first_us\": %.1f, "
+           "\"first_last_us\": %.1f, \"one_ns\": %.0f, \"last_ns\": %.0f, \"unbind_us\": %.1f, \"unbind_last_us\": %.1f}\n",
+           endpoints, part_us(&bind, 0), part_us(&bind, 1), part_us(&first, 0), part_us(&first, 1), one, last,
+           part_us(&unbind, 0), part_us(&unbind, 1));
     dvk_close(dvk);
     free(self);
+    free(bind.ns);
+    free(first.ns);
+    free(unbind.ns);
     server_end(pid);
     return 0;
 }

@@ -184,6 +184,8 @@ struct dvk_request {
     unsigned fd_count;
     void *user;            /* the receiver's own */
     uint64_t user_key;
+    uint64_t group;        /* not 0: a group's message or view (dvk/group.h): which of our memberships */
+    uint32_t group_event;  /* enum dvk_group_event */
 };
 
 /*
@@ -226,13 +228,14 @@ enum dvk_event_type {
     DVK_EVENT_DC_GONE,           /* the DC is over, or this node has no quorum any more (a DC without a VOS that spans
                                     nodes): our endpoints in it are unbound, since the others take them for dead */
     DVK_EVENT_CONTROL,           /* a control request from dvkd: text (JSON), answer by dvk_control_reply */
+    DVK_EVENT_LOST = 16,         /* a lock or office is not ours any more (dvk/service.h): id is its handle */
 };
 struct dvk_event {
     enum dvk_event_type type;
     uint32_t dc;
     uint32_t node;
     dvk_endpoint endpoint;
-    uint64_t id;      /* of a control request */
+    uint64_t id;      /* of a control request; of a lock */
     const char *text; /* of a control request, NUL-terminated; valid during the call */
     int fds[DVK_MESSAGE_FDS];
     unsigned fd_count; /* the callee owns them */

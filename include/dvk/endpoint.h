@@ -42,6 +42,7 @@ enum dvk_service {
     DVK_SERVICE_NET = 4,
     DVK_SERVICE_IPC = 5,
     DVK_SERVICE_BLK = 6,
+    DVK_SERVICE_COPY = 255, /* copies between address spaces: dvk/vcopy.h */
     DVK_SERVICE_MAX = 256,
 };
 

@@ -29,6 +29,9 @@ enum dvk_error {
     DVK_ENOQUORUM = 2014,    /* this node is not in a quorate partition */
     DVK_ENODAEMON = 2015,    /* dvkd is not running or went away */
     DVK_EVERSION = 2016,     /* peer speaks another protocol version */
+    DVK_ENOTGRANTED = 2020,  /* that memory was not granted to the requester, or not for that */
+    DVK_EREVOKED = 2021,     /* the grant was revoked */
+    DVK_EOUTOFGRANT = 2022,  /* the range is not wholly inside what was granted */
     DVK_ECONFLICT = 2031,    /* the key is not in the revision that was expected */
     DVK_ENOKEY = 2032,       /* there is no such key */
     DVK_EUNKNOWN = 2033,     /* the change was under way when quorum was lost: it may have taken effect, or may not */

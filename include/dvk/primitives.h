@@ -36,6 +36,41 @@ int dvk_receive_from(struct dvk *dvk, dvk_endpoint to, dvk_endpoint from, struct
 int dvk_receive_request(struct dvk *dvk, dvk_endpoint to, dvk_endpoint from, struct dvk_request **out,
                         int timeout_ms);
 
+/* ---- handing a request on ---- */
+
+/*
+ * dvk_relay: hand a received request on to another endpoint of its DC, on whatever node; that one answers its source.
+ * req: a request (wants_reply), not answered yet. to: who shall answer it, as of a destination.
+ * The new destination receives it as it was: source, type, payload, data. We have no part in it any more: a
+ * cancellation goes to the new destination, its end ends the source's wait with the error that a call of its own would
+ * have had, and so does an endpoint that is not there; ours does not. The reply's source is the new destination. A
+ * request that is handed on more than 16 times ends with -ELOOP.
+ * On 0 req is freed. Errors, with req still to be answered: -EINVAL: not a request that wants a reply, or no
+ * destination; -DVK_ENOTALLOWED: descriptors came with it, or it is from a guest of a cell. Does not block.
+ * The source trusts its destination to hand requests on only to where they may go: they arrive there in its name.
+ */
+int dvk_relay(struct dvk *dvk, struct dvk_request *req, dvk_endpoint to);
+
+/* ---- endpoints that come and go ---- */
+
+/*
+ * dvk_wait_bind: wait until an endpoint is bound, on whatever node.
+ * from: one of our endpoints; `endpoint` is of the same DC. endpoint: with generation 0 (a slot, or a service as
+ * dvk_service_endpoint gives it): whoever is bound there. *out (may be NULL): the endpoint with its generation.
+ * timeout_ms: as everywhere; 0: look only. Messages that come meanwhile wait; no callback is run.
+ * Errors: -DVK_ETIMEDOUT; -DVK_ENOTBOUND: `from` is not ours, or `endpoint` has a generation and is gone, so that it
+ * never comes again, or is of a node that the DC does not have; -DVK_ENODEUNREACH: its node is no member of the cluster,
+ * or left while we waited; -DVK_ENODC; -DVK_ENOTALLOWED; -EINVAL; -EAGAIN: too many waits of this process; -ENOMEM;
+ * -DVK_ENODAEMON.
+ */
+int dvk_wait_bind(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, dvk_endpoint *out, int timeout_ms);
+
+/*
+ * dvk_wait_unbind: wait until an endpoint is gone: its process died or unbound it. 0 at once when nothing is bound
+ * there. With generation 0 it is who is bound at the time of the call that is waited for. Otherwise as dvk_wait_bind.
+ */
+int dvk_wait_unbind(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, int timeout_ms);
+
 #ifdef __cplusplus
 }
 #endif

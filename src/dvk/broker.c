@@ -74,12 +74,13 @@ void broker_flush(struct dvk *dvk) {
         (void)poller_watch_broker(dvk, false);
 }
 
-int broker_send(struct dvk *dvk, struct dvk_broker_packet *head, const char *text, const int *fds, unsigned fd_count) {
+int broker_send_bytes(struct dvk *dvk, struct dvk_broker_packet *head, const void *bytes, size_t text_len, const int *fds,
+                      unsigned fd_count) {
     if (dvk->broker_gone)
         return -DVK_ENODAEMON;
     head->magic = DVK_BROKER_MAGIC;
     head->version = DVK_BROKER_VERSION;
-    size_t text_len = text ? strlen(text) : 0;
+    const char *text = bytes;
     if (text_len > DVK_BROKER_TEXT_MAX)
         return -EMSGSIZE;
     head->text_len = (uint32_t)text_len;
@@ -97,7 +98,9 @@ int broker_send(struct dvk *dvk, struct dvk_broker_packet *head, const char *tex
         return -ENOMEM;
     list_init(&packet->link);
     packet->head = *head;
-    packet->text = text_len ? strdup(text) : NULL;
+    packet->text = text_len ? malloc(text_len) : NULL;
+    if (packet->text)
+        memcpy(packet->text, text, text_len);
     for (; packet->fd_count < fd_count; packet->fd_count++) {
         int fd = fcntl(fds[packet->fd_count], F_DUPFD_CLOEXEC, 0);
         if (fd < 0)
@@ -110,6 +113,10 @@ int broker_send(struct dvk *dvk, struct dvk_broker_packet *head, const char *tex
     }
     list_append(&dvk->outgoing, &packet->link);
     return poller_watch_broker(dvk, true);
+}
+
+int broker_send(struct dvk *dvk, struct dvk_broker_packet *head, const char *text, const int *fds, unsigned fd_count) {
+    return broker_send_bytes(dvk, head, text, text ? strlen(text) : 0, fds, fd_count);
 }
 
 int broker_ask(struct dvk *dvk, struct dvk_broker_packet *head,
@@ -153,7 +160,7 @@ static void answered_wait(struct dvk *dvk, struct awaited *awaited, struct packe
     *(bool *)awaited->b = true;
 }
 
-int broker_ask_text(struct dvk *dvk, struct dvk_broker_packet *head, const char *text, const int *fds,
+int broker_ask_bytes(struct dvk *dvk, struct dvk_broker_packet *head, const void *bytes, size_t len, const int *fds,
                     unsigned fd_count, struct packet *answer, int64_t deadline) {
     bool done = false;
     memset(answer, 0, sizeof *answer);
@@ -166,7 +173,7 @@ int broker_ask_text(struct dvk *dvk, struct dvk_broker_packet *head, const char 
     awaited->a = answer;
     awaited->b = &done;
     list_append(&dvk->awaited, &awaited->link);
-    (void)broker_send(dvk, head, text, fds, fd_count); /* a failure shows as broker_gone or as a timeout */
+    (void)broker_send_bytes(dvk, head, bytes, len, fds, fd_count); /* a failure shows as broker_gone or as a timeout */
     for (;;) {
         broker_drain(dvk);
         if (done)
@@ -182,9 +189,14 @@ int broker_ask_text(struct dvk *dvk, struct dvk_broker_packet *head, const char 
     return -DVK_ENODAEMON;
 }
 
+int broker_ask_text(struct dvk *dvk, struct dvk_broker_packet *head, const char *text, const int *fds, unsigned fd_count,
+                    struct packet *answer, int64_t deadline) {
+    return broker_ask_bytes(dvk, head, text, text ? strlen(text) : 0, fds, fd_count, answer, deadline);
+}
+
 int broker_ask_wait(struct dvk *dvk, struct dvk_broker_packet *head, const int *fds, unsigned fd_count,
                     struct packet *answer, int64_t deadline) {
-    return broker_ask_text(dvk, head, NULL, fds, fd_count, answer, deadline);
+    return broker_ask_bytes(dvk, head, NULL, 0, fds, fd_count, answer, deadline);
 }
 
 void broker_wait(struct dvk *dvk, int64_t deadline) {
@@ -262,6 +274,13 @@ static bool packet_handle(struct dvk *dvk, struct packet *packet) {
         own_forget_dc(dvk, head->dc);
         list_append(&dvk->events, &packet->link);
         return true;
+    case DVK_BROKER_GRANT_MADE:
+    case DVK_BROKER_GRANT_GONE:
+        if (dvk->on_grant)
+            dvk->on_grant(dvk->on_grant_context, head, packet->text, packet->fds, packet->fd_count);
+        else if (head->type == DVK_BROKER_GRANT_GONE)
+            vcopy_grant_gone(dvk, head);
+        return false;
     case DVK_BROKER_NODE:
     case DVK_BROKER_CONTROL:
     case DVK_BROKER_SLOTS_TABLE:
@@ -270,6 +289,8 @@ static bool packet_handle(struct dvk *dvk, struct packet *packet) {
     case DVK_BROKER_SLOTS_ENDED:
         list_append(&dvk->events, &packet->link);
         return true;
+    case DVK_BROKER_SERVICE_EVENT:
+        return service_event(dvk, packet);
     default: /* of a later version */
         return false;
     }
@@ -411,6 +432,9 @@ bool broker_run_events(struct dvk *dvk) {
         case DVK_BROKER_SLOTS_SETTLED:
         case DVK_BROKER_SLOTS_ENDED:
             slots_event(dvk, packet);
+            break;
+        case DVK_BROKER_SERVICE_EVENT:
+            (void)service_run_event(dvk, packet, &event);
             break;
         case DVK_BROKER_CONTROL:
             event.type = DVK_EVENT_CONTROL;

@@ -41,10 +41,24 @@ enum dvk_broker_type {
     DVK_BROKER_DC_FIND = 96,  /* text: a DC's name, or its id in digits. answer: dc */
     DVK_BROKER_DC_NODES = 97, /* dc. answer: text: the ids of its nodes, uint32_t each, ascending */
     DVK_BROKER_SERVICE = 70,     /* groups and services: see service_protocol.h */
+    DVK_BROKER_WATCH = 7,     /* dc, peer = an endpoint; generation 0: whoever has its slot. Answered when it goes, or with
+                                 flags BOUND when it is bound (endpoint: in full). status -DVK_ENOTBOUND: nothing is
+                                 bound there, or (BOUND) that address is no more; -DVK_ETIMEDOUT: NOWAIT was asked for and it
+                                 would have to wait; flags ELSEWHERE: at once: ask dvkd of `node` */
+    DVK_BROKER_UNWATCH = 8,   /* dc, peer = a WATCH's, channel = its id: it is answered with -DVK_EINTERRUPTED if it still
+                                 waits. Has no answer of its own */
+    DVK_BROKER_GRANT = 10, /* dc, endpoint = the owner, ours; peer = the grantee; text: struct dvk_broker_grant; fds: [pidfd
+                              of the sending process], or none when it is memory of an arena. answer: channel = the grant */
+    DVK_BROKER_REVOKE = 11, /* channel = a grant or an arena of ours: with an arena go its grants. Answered when
+                               nothing uses it any more */
+    DVK_BROKER_ARENA = 12, /* fds: [memfd, sealed against shrinking and growing]: a new arena. answer: channel = its number.
+                              No fds: dc, endpoint = the grantee, ours; channel = a shared grant. answer: text: struct
+                              dvk_broker_grant, peer = the owner, fds: [memfd]; GRANT_GONE follows when it ends */
     /* client -> dvkd, not answered */
     DVK_BROKER_SLOTS = 13,         /* a cell's: dc, side = enum dvk_broker_slots (dvk/slots.h) */
     DVK_BROKER_SERVICE_CANCEL = 71,
     DVK_BROKER_SERVICE_TAKEN = 72,
+    DVK_BROKER_GRANT_DONE = 50, /* the copier: id of a GRANT_GONE that it will obey */
     DVK_BROKER_CONTROL_REPLY = 16, /* id of the CONTROL, text */
     DVK_BROKER_CONTROL_SEND = 17,  /* text */
     DVK_BROKER_RECORD = 90,        /* of a cell or the proxy, may come before HELLO; fds: [memfd of its flight recorder] */
@@ -64,6 +78,11 @@ enum dvk_broker_type {
     DVK_BROKER_NODE = 34,     /* node, flags UP or not; to the proxy also text = "address:port" */
     DVK_BROKER_DC_GONE = 35,  /* dc */
     DVK_BROKER_CONTROL = 36,  /* id, text, fds: see dvk_control_reply */
+    DVK_BROKER_GRANT_MADE = 51, /* to the copier: dc, endpoint = the owner, peer = the grantee, channel = the grant, id = the
+                                   memory that it is in; text: struct dvk_broker_grant; fds: [how to reach that memory: an
+                                   arena's memfd or /proc/PID/mem] if it is new to the copier */
+    DVK_BROKER_GRANT_GONE = 52, /* to the copier, and to who has mapped its arena: channel = the grant, status = why;
+                                   id: not 0: the copier says GRANT_DONE. channel may never have been told of */
 };
 
 enum dvk_broker_flags {
@@ -72,6 +91,9 @@ enum dvk_broker_flags {
     DVK_BROKER_F_MOVED = 1u << 2,
     DVK_BROKER_F_UP = 1u << 3,
     DVK_BROKER_F_MORE = 1u << 4, /* CONTROL_REPLY: the text goes on in the next one with the same id */
+    DVK_BROKER_F_BOUND = 1u << 8,     /* WATCH: wait until it is bound, not until it goes */
+    DVK_BROKER_F_ELSEWHERE = 1u << 9, /* WATCH: its answer */
+    DVK_BROKER_F_NOWAIT = 1u << 10,   /* WATCH: answer at once in any case */
 };
 
 enum dvk_broker_slots {
@@ -97,5 +119,21 @@ struct dvk_broker_packet {
     uint32_t pad;
 };
 _Static_assert(sizeof(struct dvk_broker_packet) == 72, "layout");
+
+/* What is granted. dvkd checks it: length not 0, no overflow, below DVK_BROKER_GRANT_END, inside its arena. */
+struct dvk_broker_grant {
+    uint64_t address; /* in the owner's memory, or from the arena's start */
+    uint64_t length;  /* bytes */
+    uint64_t arena;   /* 0: none */
+    uint32_t access;  /* enum dvk_grant_access */
+    uint32_t pad;
+};
+_Static_assert(sizeof(struct dvk_broker_grant) == 32, "layout");
+#define DVK_BROKER_GRANT_END (1ull << 47) /* where a process's addresses end */
+
+/* Numbers of grants and arenas: the node where they were made, shared or not, and a count. Unique for ever. */
+#define DVK_GRANT_NODE_SHIFT 54
+#define DVK_GRANT_SHARED (1ull << 53)
+static inline uint32_t dvk_grant_node(uint64_t grant) { return (uint32_t)(grant >> DVK_GRANT_NODE_SHIFT); }
 
 #endif

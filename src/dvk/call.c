@@ -70,17 +70,27 @@ void call_free(struct dvk *dvk, struct call *call) {
     free(call->data);
     if (call->looped)
         call->looped->looped = NULL;
-    if (call->route)
+    if (call->route && call->route->notify == call)
         call->route->notify = NULL;
+    if (call->posted)
+        call->channel->posted_bytes -= call->data_len;
     struct channel *channel = call->channel;
     uint32_t slot = call->slot, span = call->span;
-    if (call->posted)
-        channel->posted_bytes -= call->data_len;
     free(call);
     if (channel) {
         channel_run_free(dvk, channel, slot, span);
         channel_release(channel);
     }
+}
+
+void call_unslot(struct dvk *dvk, struct call *call) {
+    struct channel *channel = call->channel;
+    if (!channel)
+        return;
+    call->channel = NULL;
+    call->lent = false;
+    channel_run_free(dvk, channel, call->slot, call->span);
+    channel_release(channel);
 }
 
 /* Slots of its channel for a call; -1: there are none now; -EMSGSIZE: there never will be. A loan has brought its own. */
@@ -117,8 +127,10 @@ static int call_send(struct dvk *dvk, struct channel *channel, struct call *call
     call->fd_count = 0;
     if (call->data_len && !call->lent)
         memcpy(dvk_channel_buffer(view, side, 0, slot), data, call->data_len);
-    view->slot[side][slot].request = call->message;
+    uint32_t lines = dvk_message_lines(&call->message);
+    dvk_message_write(&view->slot[side][slot].request, &call->message, lines);
     channel->calls[slot] = call;
+    channel->last_own = slot;
     if (!call->lent)
         channel_hold(channel);
     call->channel = channel;
@@ -127,7 +139,8 @@ static int call_send(struct dvk *dvk, struct channel *channel, struct call *call
     call->state = CALL_SENT;
     if (!call->waited)
         map_set(channel->back_map, slot);
-    uint32_t flags = call->kind | (call->waited ? 0 : DVK_SLOT_RING_BACK) | (call->span - 1) * DVK_SLOT_SPAN_UNIT;
+    uint32_t flags = call->kind | (call->waited ? 0 : DVK_SLOT_RING_BACK) | (call->span - 1) * DVK_SLOT_SPAN_UNIT |
+                     DVK_SLOT_BRIEF | dvk_lines_flags(lines);
     dvk_slot_publish(view, side, slot, flags, sequence);
     channel_ring(dvk, channel);
     if (dvk_channel_is_dead(view)) /* P5: nobody may turn our slot to DEAD any more; the scan closes the channel */
@@ -221,7 +234,8 @@ void call_complete(struct dvk *dvk, struct call *call, int status) {
     call->state = CALL_COMPLETED;
     call->status = status;
     if (status < 0) {
-        memset(&call->message, 0, sizeof call->message);
+        if (status != -DVK_ERELAYED) /* a relay passes that on */
+            memset(&call->message, 0, sizeof call->message);
         call->reply_len = 0;
         if (call->channel)
             map_clear(call->channel->back_map, call->slot);
@@ -244,7 +258,9 @@ void call_take_reply(struct dvk *dvk, struct call *call) {
     struct channel *channel = call->channel;
     const struct dvk_channel_view *view = &channel->view;
     map_clear(channel->back_map, call->slot);
-    struct dvk_message reply = view->slot[channel->side][call->slot].reply; /* the one copy */
+    const struct dvk_slot *shared = &view->slot[channel->side][call->slot];
+    struct dvk_message reply; /* the one copy */
+    dvk_message_read(&reply, &shared->reply, __atomic_load_n(&shared->reply_lines, __ATOMIC_RELAXED));
     int status = 0;
     unsigned fds = reply.flags & DVK_MSG_FDS ? reply.fds : 0;
     if (reply.data_len > (uint64_t)call->span * view->data_bytes || fds > DVK_MESSAGE_FDS || (channel->proxy && fds))
@@ -271,6 +287,10 @@ void call_take_reply(struct dvk *dvk, struct call *call) {
         /* forget a way that led nowhere, so that the next call finds the destination's next incarnation */
         if (status == -DVK_ENOTBOUND && route && route->channel == channel && !call->route)
             route_drop(dvk, route, status);
+    }
+    if (status == -DVK_ERELAYED && !dvk->relay) {
+        call_follow(dvk, call, reply.payload.words[0], dvk_channel_buffer(view, channel->side, 0, call->slot));
+        return;
     }
     reply.flags &= DVK_MSG_FDS;
     reply.reserved = 0;
@@ -429,15 +449,55 @@ int dvk_cancel(struct dvk *dvk, uint64_t id) {
     return 0;
 }
 
+/* Add bits to a notification that the destination has not received yet. */
+static bool note_merge(struct call *note, uint64_t bits) {
+    if (note->state == CALL_QUEUED) {
+        note->message.notify |= bits;
+        return true;
+    }
+    if (note->state != CALL_SENT)
+        return false;
+    struct channel *channel = note->channel;
+    uint64_t *word = &channel->view.slot[channel->side][note->slot].request.notify;
+    uint64_t old = __atomic_load_n(word, __ATOMIC_RELAXED);
+    while (old) /* 0: its receiver has taken them, see note_take */
+        if (__atomic_compare_exchange_n(word, &old, old | bits, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+            return true;
+    return false;
+}
+
+/* The destination has received the route's notification: another one may follow although its end has not been seen,
+ * for a process that only notifies looks for none. */
+static void note_retire(struct dvk *dvk, struct route *route) {
+    uint64_t *free_place = NULL;
+    for (unsigned i = 0; i < NOTES_MAX; i++) {
+        struct call *note = route->notes[i] ? call_by_id(dvk, route->notes[i]) : NULL;
+        if (note && note->state == CALL_SENT) {
+            struct channel *channel = note->channel;
+            if (dvk_slot_look(&channel->view.slot[channel->side][note->slot], note->sequence) != DVK_LOOK_DONE)
+                continue;
+            call_free(dvk, note);
+            note = NULL;
+        }
+        if (!note)
+            free_place = &route->notes[i];
+    }
+    if (!free_place || route->notify->state != CALL_SENT)
+        return; /* the bits wait for its end */
+    *free_place = route->notify->id;
+    route->notify->route = NULL;
+    route->notify = NULL;
+}
+
 static int notify(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk_message *message) {
     struct route *route;
     int error = route_get(dvk, dc, from, message->destination, &route);
     if (error < 0)
         return error;
-    if (route->notify && route->notify->state == CALL_QUEUED) {
-        route->notify->message.notify |= message->notify;
+    if (route->notify && (note_merge(route->notify, message->notify)))
         return 0;
-    }
+    if (route->notify)
+        note_retire(dvk, route);
     route->notify_bits |= message->notify;
     return route->notify ? 0 : notify_send(dvk, route);
 }

@@ -16,24 +16,6 @@ struct channel *channel_find(struct dvk *dvk, uint64_t number) {
     return NULL;
 }
 
-bool channel_peer_known(const struct channel *channel, dvk_endpoint peer) {
-    for (size_t i = 0; i < channel->peer_count; i++)
-        if (channel->peers[i] == peer)
-            return true;
-    return false;
-}
-
-int channel_peer_add(struct channel *channel, dvk_endpoint peer) {
-    if (channel_peer_known(channel, peer))
-        return 0;
-    dvk_endpoint *peers = realloc(channel->peers, (channel->peer_count + 1) * sizeof *peers);
-    if (!peers)
-        return -ENOMEM;
-    peers[channel->peer_count++] = peer;
-    channel->peers = peers;
-    return 0;
-}
-
 /* Bit 0 is what a peer reads before we have set ours: never given out. Bits are shared when they run out. */
 static uint32_t bit_take(struct dvk *dvk) {
     for (unsigned tries = 0; tries < DVK_DOORBELL_BITS; tries++) {
@@ -120,6 +102,7 @@ void channel_free(struct channel *channel) {
     if (channel->socket >= 0)
         close(channel->socket);
     free(channel->peers);
+    free(channel->peer_table);
     free(channel->cancel_at);
     free(channel->calls);
     free(channel->requests);
@@ -210,6 +193,8 @@ void channel_close(struct dvk *dvk, struct channel *channel, int status, bool te
     if (channel->closed)
         return;
     channel->closed = true;
+    if (dvk->last_channel == channel)
+        dvk->last_channel = NULL;
     list_remove(&channel->link);
     list_remove(&channel->number_link);
     list_remove(&channel->bit_link);

@@ -25,7 +25,7 @@
  *   ring[s].head, ring[s].entry[]  party s      (release; pairs with the peer's acquire of head)
  *   ring[s].tail                   the peer     (count of what it took)
  *   slot.request, .sequence, .flags, .cancel, request buffer   the slot's own side
- *   slot.reply, reply buffer       the peer
+ *   slot.reply, .reply_lines, reply buffer   the peer
  *   slot.state  own side: WAITING|seq, FREE;  peer: DONE|seq (release; pairs with the waiter's acquire);
  *               dvkd: DEAD.
  * A party must survive any bytes here: indexes are masked or checked, messages are copied out once and
@@ -38,7 +38,7 @@
 #include <stdint.h>
 
 #define DVK_CHANNEL_MAGIC 0x314e484353564444ull /* "DDVSCHN1" */
-#define DVK_CHANNEL_VERSION 1u
+#define DVK_CHANNEL_VERSION 2u
 #define DVK_CHANNEL_MAX_SLOTS 1024u
 #define DVK_PAGE 4096u
 
@@ -86,6 +86,9 @@ enum dvk_slot_flags {
     DVK_SLOT_POST = 2u,     /* a send without data, between hosted processes, that is not answered: its slot is free again
                                when ring.tail has passed it. DONE, with an error as the reply, before that: refused */
     DVK_SLOT_RING_BACK = 4u, /* requester waits on its doorbell, not on slot.state: ring it */
+    DVK_SLOT_BRIEF = 8u,     /* requester reads no more of the reply than slot.reply_lines says */
+    DVK_SLOT_LINES_UNIT = 16u, /* times the request's lines, 1..3: only these were written, the rest of it is zeros; 0: all */
+    DVK_SLOT_LINES_MASK = 3u * DVK_SLOT_LINES_UNIT,
     DVK_SLOT_SPAN_UNIT = 256u, /* times (span - 1), below DVK_CHANNEL_MAX_SLOTS: length of the run */
 };
 
@@ -95,7 +98,8 @@ struct dvk_slot {
     uint32_t sequence;
     uint32_t flags;
     uint32_t cancel; /* not 0: the requester wants it to end */
-    uint32_t pad[11];
+    uint32_t reply_lines; /* as the request's lines, of the reply; only if the request was BRIEF */
+    uint32_t pad[10];
     struct dvk_message request;
     struct dvk_message reply;
 };
@@ -129,7 +133,8 @@ struct dvk_doorbell {
     uint32_t word;
     uint32_t sleeping;
     uint32_t cpu; /* CPU the receiver last ran on + 1 */
-    uint32_t pad[13];
+    uint32_t pad;
+    /* the first bits lie in the same cache line as word: a process with few channels needs no other */
     uint64_t summary[2];                      /* bit k: pending[k] may be non-zero */
     uint64_t pending[DVK_DOORBELL_BITS / 64];
 };

@@ -2,6 +2,7 @@
 /* Contexts: opening, closing, and the endpoints that they are bound to. */
 #include "common/cleanup.h"
 #include "dvk/channel_create.h"
+#include "dvk/copier.h"
 #include "dvk/internal.h"
 #include "dvk/relay.h"
 
@@ -36,6 +37,7 @@ bool own_resolve(struct dvk *dvk, uint32_t dc, dvk_endpoint to, dvk_endpoint *fu
 
 static void context_free(struct dvk *dvk) {
     poller_stop(dvk);
+    services_close(dvk);
     pthread_mutex_destroy(&dvk->turn);
     if (dvk->doorbell)
         munmap(dvk->doorbell, DVK_DOORBELL_SIZE);
@@ -69,7 +71,8 @@ static int doorbell_make(struct dvk *dvk) {
     return 0;
 }
 
-int dvk_open_fd(int fd, struct dvk **out) {
+/* Takes over fd. */
+static int context_create(int fd, struct dvk **out) {
     struct dvk *dvk = calloc(1, sizeof *dvk);
     if (!dvk) {
         close(fd);
@@ -81,15 +84,18 @@ int dvk_open_fd(int fd, struct dvk **out) {
     struct link *lists[] = {&dvk->awaited,   &dvk->outgoing,      &dvk->events,  &dvk->channels,
                             &dvk->more,      &dvk->ready,         &dvk->notices, &dvk->ready_notes,
                             &dvk->completed, &dvk->free_requests, &dvk->requests, &dvk->filed,
-                            &dvk->filed_notes, &dvk->loans};
+                            &dvk->filed_notes, &dvk->loans, &dvk->arenas};
     for (size_t i = 0; i < ARRAY_LENGTH(lists); i++)
         list_init(lists[i]);
+    list_init(&dvk->service_things);
     for (unsigned i = 0; i < BUCKETS; i++) {
         list_init(&dvk->own[i]);
         list_init(&dvk->guests[i]);
         list_init(&dvk->routes[i]);
         list_init(&dvk->numbers[i]);
     }
+    for (unsigned i = 0; i < MAPPED_BUCKETS; i++)
+        list_init(&dvk->mapped[i]);
     dvk->next_bit = 1;
     dvk->accepts = DVK_DATA_MAX;
     dvk->next_scan = INT64_MAX;
@@ -106,21 +112,53 @@ int dvk_open_fd(int fd, struct dvk **out) {
         cpu_update(dvk);
         error = poller_start(dvk);
     }
-    if (error == 0) {
-        struct dvk_broker_packet hello = {.type = DVK_BROKER_HELLO};
-        struct packet answer;
-        error = broker_ask_wait(dvk, &hello, &dvk->doorbell_fd, 1, &answer, deadline_of(OPEN_TIMEOUT_MS));
-        if (error < 0 && dvk->broker_error)
-            error = dvk->broker_error;
-        if (error == 0)
-            dvk->node = answer.head.node;
-        packet_clear(&answer);
-    }
     if (error < 0) {
         dvk_close(dvk);
         return error;
     }
     *out = dvk;
+    return 0;
+}
+
+static int context_greet(struct dvk *dvk) {
+    struct dvk_broker_packet hello = {.type = DVK_BROKER_HELLO};
+    struct packet answer;
+    int error = broker_ask_wait(dvk, &hello, &dvk->doorbell_fd, 1, &answer, deadline_of(OPEN_TIMEOUT_MS));
+    if (error < 0 && dvk->broker_error)
+        error = dvk->broker_error;
+    if (error == 0)
+        dvk->node = answer.head.node;
+    packet_clear(&answer);
+    return error;
+}
+
+int dvk_open_fd(int fd, struct dvk **out) {
+    struct dvk *dvk;
+    int error = context_create(fd, &dvk);
+    if (error < 0)
+        return error;
+    error = context_greet(dvk);
+    if (error < 0)
+        dvk_close(dvk);
+    else
+        *out = dvk;
+    return error;
+}
+
+int dvk_copier_open(int fd, dvk_copier_told *told, void *context, struct dvk **out) {
+    *out = NULL;
+    int error = context_create(fd, out);
+    if (error < 0)
+        return error;
+    (*out)->on_grant = told;
+    (*out)->on_grant_context = context;
+    error = context_greet(*out);
+    if (error < 0) {
+        dvk_close(*out);
+        *out = NULL;
+        return error;
+    }
+    dvk_relay_enable(*out);
     return 0;
 }
 
@@ -152,6 +190,7 @@ void dvk_close(struct dvk *dvk) {
         poller_stop(dvk);
     }
     loans_end(dvk);
+    vcopy_end(dvk);
     struct channel *channel;
     while ((channel = list_first(&dvk->channels, struct channel, link)))
         channel_close(dvk, channel, -DVK_EINTERRUPTED, false, false);
@@ -160,6 +199,8 @@ void dvk_close(struct dvk *dvk) {
         struct route *route;
         while ((route = list_first(&dvk->routes[i], struct route, bucket)))
             route_drop(dvk, route, -DVK_EINTERRUPTED);
+    }
+    for (unsigned i = 0; i < BUCKETS; i++) {
         struct own_endpoint *own;
         while ((own = list_first(&dvk->own[i], struct own_endpoint, bucket))) {
             list_remove(&own->bucket);
@@ -230,6 +271,7 @@ int dvk_bind(struct dvk *dvk, uint32_t dc, uint32_t slot, dvk_endpoint *out) {
     }
     own->dc = dc;
     own->endpoint = answer.head.endpoint;
+    list_init(&own->routes);
     list_append(&dvk->own[bucket_of(dvk_endpoint_slot(own->endpoint), 0)], &own->bucket);
     dvk->own_count++;
     *out = own->endpoint;
@@ -241,11 +283,11 @@ int dvk_unbind(struct dvk *dvk, dvk_endpoint endpoint) {
     if (!own)
         return -DVK_ENOTBOUND;
     struct dvk_broker_packet ask = {.type = DVK_BROKER_UNBIND, .dc = own->dc, .endpoint = endpoint};
-    uint32_t dc = own->dc;
+    inboxes_unwatch(dvk, own->dc, endpoint);
     list_remove(&own->bucket);
     dvk->own_count--;
+    own_routes_drop(dvk, own, -DVK_EINTERRUPTED);
     free(own);
-    routes_drop_from(dvk, dc, endpoint, -DVK_EINTERRUPTED);
     struct packet answer;
     int error = broker_ask_wait(dvk, &ask, NULL, 0, &answer, deadline_of(BIND_TIMEOUT_MS));
     packet_clear(&answer);

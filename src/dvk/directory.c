@@ -24,7 +24,7 @@ int dvk_dc_nodes(struct dvk *dvk, uint32_t dc, uint32_t *nodes, size_t cap) {
     struct packet answer;
     int error = broker_ask_wait(dvk, &ask, NULL, 0, &answer, deadline_of(ASK_TIMEOUT_MS));
     size_t count = error == 0 && answer.text ? answer.head.text_len / sizeof *nodes : 0;
-    if (count)
+    if (count && cap)
         memcpy(nodes, answer.text, (count < cap ? count : cap) * sizeof *nodes);
     packet_clear(&answer);
     return error < 0 ? error : (int)count;
@@ -35,10 +35,9 @@ void own_forget_dc(struct dvk *dvk, uint32_t dc) {
         list_each(own, &dvk->own[i], struct own_endpoint, bucket) {
             if (own->dc != dc)
                 continue;
-            dvk_endpoint endpoint = own->endpoint;
             list_remove(&own->bucket);
             dvk->own_count--;
+            own_routes_drop(dvk, own, -DVK_ENODC);
             free(own);
-            routes_drop_from(dvk, dc, endpoint, -DVK_ENODC);
         }
 }

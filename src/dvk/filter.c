@@ -138,7 +138,8 @@ static int receive_filtered(struct dvk *dvk, dvk_endpoint to, dvk_endpoint from,
         return -ENOMEM;
     filter.inbox->waiting++;
     int error = receive_next(dvk, &filter, out, timeout_ms);
-    filter.inbox->waiting--;
+    if (--filter.inbox->waiting == 0)
+        filter.inbox->gone = 0;
     inbox_put(filter.inbox);
     return error;
 }

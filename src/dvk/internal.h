@@ -11,7 +11,9 @@
  *   guest.c      guests' channels                  error.c     texts
  *   filter.c     receiving from one source         watch.c     endpoints that come and go
  *   loan.c       runs of slots for long messages, loans
- *   post.c       one-way messages
+ *   peers.c      who is at a channel's other end
+ *   post.c       one-way messages                  spin.c      waiting for, and writing to, another CPU
+ *   vcopy.c      grants, arenas, copies
  *
  * One thread uses a context, but for dvk_wake and the poller thread, which touch only `wake`, `fds_ready` and the
  * doorbell. Ownership: the context owns channels, routes, calls and requests. A channel stays mapped while a request
@@ -21,6 +23,7 @@
 #define DVK_INTERNAL_H
 
 #include "dvk/broker.h"
+#include "dvk/copier.h"
 #include "dvk/futex.h"
 #include "dvk/list.h"
 #include "dvk/ring.h"
@@ -31,18 +34,22 @@
 #include <string.h>
 
 #define BUCKETS 1024u
+#define MAPPED_BUCKETS 64u
 #define SLOT_WORDS (DVK_CHANNEL_MAX_SLOTS / 64)
 #define NS_PER_MS 1000000ll
+#define NOTES_MAX 8u
 
 struct call;
 struct request;
 
 enum fds_ready { FDS_NEWS = 1, FDS_GLANCED = 2 };
 
-/* Adaptive spinning of one waiter: see spin_until in sync.c. */
+/* Adaptive spinning of one waiter: see spin.c. */
 struct spin {
     int64_t budget_ns;
     unsigned skip; /* waits left before it is tried again */
+    unsigned rest; /* so many are left after the next failure, half of it */
+    unsigned successes;
 };
 
 /* Descriptors of a message whose turn has not come yet. */
@@ -87,12 +94,14 @@ struct channel {
     uint32_t cpu_told;              /* what header.cpu says of us */
     int64_t stalled_until;          /* not 0: head of its ring has an unknown source; ns */
     struct spin spin;
-    dvk_endpoint *peers;
-    size_t peer_count;
+    dvk_endpoint *peers; /* who is at the other end: see peers.c */
+    uint32_t peer_count, peer_cap, peer_places;
+    uint32_t *peer_table; /* by hash: index in peers + 1; NULL: there are few */
     uint64_t free_map[SLOT_WORDS];   /* own slots not in use */
     uint64_t back_map[SLOT_WORDS];   /* own slots whose completion the scan looks for */
     uint64_t cancel_map[SLOT_WORDS]; /* own slots with a cancellation that the peer had not taken */
     uint32_t *cancel_at;             /* its position, by own slot; NULL until there is one */
+    uint32_t last_own, last_peer;    /* slots of the last request that we made, that we took */
     struct call **calls;             /* by own slot */
     struct request **requests;       /* by the peer's slot: taken, unanswered */
     struct posted *posts;            /* our quick posts, a ring of as many as own slots; NULL: there was none */
@@ -106,14 +115,16 @@ struct channel {
 struct route {
     struct link bucket;
     struct link of_channel;
+    struct link of_own; /* own_endpoint.routes */
     struct link queue; /* calls that wait for the answer to CONNECT */
     uint32_t dc;
     dvk_endpoint from; /* DVK_NONE: on behalf of others (proxy) */
     dvk_endpoint to;
     dvk_endpoint full;       /* to, with its generation if dvkd knows it */
     struct channel *channel; /* NULL: connecting */
-    struct call *notify;     /* a notification under way, or NULL */
+    struct call *notify;     /* the last notification under way, or NULL */
     uint64_t notify_bits;    /* not sent yet */
+    uint64_t notes[NOTES_MAX]; /* ids of earlier ones that the peer has taken, perhaps not answered; 0: none */
 };
 
 enum call_state {
@@ -151,6 +162,7 @@ struct call {
     struct route *route;     /* notifications only */
     struct request *looped;
     uint32_t slot, sequence;
+    unsigned hops; /* how often it was handed on */
     uint32_t span;       /* slots in its run */
     uint32_t reply_room; /* bytes that its reply may have, if more than its data */
 };
@@ -215,7 +227,10 @@ struct own_endpoint {
     struct link bucket;
     uint32_t dc;
     dvk_endpoint endpoint;
+    struct link routes; /* struct route.of_own: from it */
     int post_error; /* of an earlier post, to be told */
+    uint64_t own_grant; /* of all our memory to itself, by process own_grant_pid; 0: none yet */
+    int own_grant_pid;
 };
 
 struct guest {
@@ -300,6 +315,7 @@ struct dvk {
     unsigned work;     /* calls of dvk_receive since the clock was read */
     struct spin spin;
     uint32_t last_cpu; /* CPU + 1 of the last request's sender */
+    struct channel *last_channel; /* of the last request, if that is one between hosted processes */
 
     /* calls and requests */
     struct call **calls; /* by index: low 24 bits of the id - 1 */
@@ -321,6 +337,18 @@ struct dvk {
     struct warm warm[WARM_REGIONS]; /* oldest first */
     unsigned warm_count;
     size_t warm_bytes;
+
+    /* grants: see vcopy.c */
+    struct link arenas;
+    struct link mapped[MAPPED_BUCKETS];
+    bool mapped_gone; /* grants of some have ended */
+    dvk_copier_told *on_grant; /* the copier's */
+    void *on_grant_context;
+
+    /* groups and services: see service_internal.h */
+    struct link service_things;
+    uint32_t service_untaken; /* messages of groups in the ready lists */
+    uint32_t service_taken;   /* handed out, and dvkd was not told yet */
 
     /* callbacks */
     void (*on_cancel)(void *context, struct dvk_request *req);
@@ -388,6 +416,8 @@ void own_forget_dc(struct dvk *dvk, uint32_t dc);
 
 /* broker.c */
 int broker_send(struct dvk *dvk, struct dvk_broker_packet *packet, const char *text, const int *fds, unsigned fd_count);
+int broker_send_bytes(struct dvk *dvk, struct dvk_broker_packet *packet, const void *bytes, size_t len, const int *fds,
+                      unsigned fd_count);
 /* Send a request; answered() is called when its answer comes, or with status -DVK_ENODAEMON. */
 int broker_ask(struct dvk *dvk, struct dvk_broker_packet *packet,
                void (*answered)(struct dvk *, struct awaited *, struct packet *), void *a, void *b);
@@ -397,6 +427,8 @@ int broker_ask_wait(struct dvk *dvk, struct dvk_broker_packet *packet, const int
 /* The same with text. */
 int broker_ask_text(struct dvk *dvk, struct dvk_broker_packet *packet, const char *text, const int *fds,
                     unsigned fd_count, struct packet *answer, int64_t deadline);
+int broker_ask_bytes(struct dvk *dvk, struct dvk_broker_packet *packet, const void *bytes, size_t len, const int *fds,
+                     unsigned fd_count, struct packet *answer, int64_t deadline);
 /* Read and handle all packets that are there; events are queued. Never blocks. */
 void broker_drain(struct dvk *dvk);
 void broker_wait(struct dvk *dvk, int64_t deadline); /* until something can be read or written */
@@ -411,7 +443,7 @@ void packet_clear(struct packet *packet);
 int route_get(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to, struct route **out);
 struct route *route_find(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to);
 void route_drop(struct dvk *dvk, struct route *route, int status); /* ends its queued calls */
-void routes_drop_from(struct dvk *dvk, uint32_t dc, dvk_endpoint from, int status);
+void own_routes_drop(struct dvk *dvk, struct own_endpoint *own, int status);
 
 /* channel.c */
 struct channel_fds {
@@ -421,8 +453,6 @@ struct channel_fds {
 int channel_attach(struct dvk *dvk, uint64_t number, uint32_t dc, int side, bool proxy, bool guest,
                    struct channel_fds *fds, struct channel **out);
 struct channel *channel_find(struct dvk *dvk, uint64_t number);
-int channel_peer_add(struct channel *channel, dvk_endpoint peer);
-bool channel_peer_known(const struct channel *channel, dvk_endpoint peer);
 int channel_slot_take(struct channel *channel); /* own slot, or -1 */
 void channel_slot_free(struct dvk *dvk, struct channel *channel, uint32_t slot);
 void channel_ring(struct dvk *dvk, struct channel *channel);
@@ -449,6 +479,14 @@ void loan_drop(struct dvk *dvk, const void *data); /* if it is one */
 void loans_end(struct dvk *dvk);
 void warm_forget(struct dvk *dvk, const struct channel *channel);
 
+/* vcopy.c */
+void vcopy_grant_gone(struct dvk *dvk, const struct dvk_broker_packet *head);
+void vcopy_end(struct dvk *dvk); /* unmap everything */
+
+/* peers.c */
+int channel_peer_add(struct channel *channel, dvk_endpoint peer); /* 0 too if it is known; or -ENOMEM */
+bool channel_peer_known(const struct channel *channel, dvk_endpoint peer);
+
 /* fdpass.c */
 int fdpass_send(struct channel *channel, uint32_t slot, int side, bool reply, uint32_t sequence, const int *fds,
                 unsigned count);
@@ -466,6 +504,7 @@ int call_submit(struct dvk *dvk, struct call *call, const void *data, size_t dat
 /* A reply is there (status 0: taken from its slot) or none will come. The channel's slot is held until call_free. */
 void call_complete(struct dvk *dvk, struct call *call, int status);
 void call_take_reply(struct dvk *dvk, struct call *call);
+void call_unslot(struct dvk *dvk, struct call *call); /* give back its slots, if it has any */
 void call_on_route(struct dvk *dvk, struct route *route);        /* route is ready: move its queue on */
 void call_send_queued(struct dvk *dvk, struct channel *channel); /* slots may be free */
 void call_request_cancel(struct dvk *dvk, struct call *call);
@@ -496,6 +535,11 @@ int filter_next(struct dvk *dvk, const struct filter *filter, struct request **o
 /* It leaves the ready and filed lists. */
 void request_unfile(struct request *request);
 
+/* watch.c: have inbox->gone set when its source goes; 0 or a negative error. */
+int inbox_watch(struct dvk *dvk, struct inbox *inbox);
+/* Our endpoint goes: its inboxes' sources need not be watched. */
+void inboxes_unwatch(struct dvk *dvk, uint32_t dc, dvk_endpoint to);
+
 /* reply.c */
 struct request *request_new(struct dvk *dvk);
 void request_free(struct dvk *dvk, struct request *request);
@@ -505,18 +549,30 @@ void request_error(struct dvk *dvk, struct channel *channel, uint32_t slot, uint
 /* A send was taken: tell its sender. */
 void request_taken(struct dvk *dvk, struct request *request);
 
+/* spin.c */
+/* Spin until *word differs from value, within the budget; true if it does. peer_cpu: CPU + 1 of who will change it. */
+bool spin_until(struct dvk *dvk, struct spin *spin, const uint32_t *word, uint32_t value, uint32_t peer_cpu);
+/* The cache lines that a request in our next slot will be written to, and those that the peer's next one was. */
+void channel_prefetch_own(const struct channel *channel);
+void channel_prefetch_peer(const struct channel *channel);
+
 /* post.c */
 void post_failed(struct dvk *dvk, dvk_endpoint from, int status);
 void posts_reclaim(struct dvk *dvk, struct channel *channel); /* slots of quick posts that the peer has taken */
 /* Calls wait for slots that quick posts have: send what can be sent now, and have the peer ring when it takes more. */
 void posts_make_room(struct dvk *dvk, struct channel *channel);
 
+/* Answer and free it; error: in the destination's place. */
+void request_answer(struct dvk *dvk, struct request *request, const struct dvk_message *reply, const int *fds,
+                    unsigned fd_count, bool error);
+
+/* follow.c: a call was handed on: make it again there, or complete it with an error. data: its request's. */
+void call_follow(struct dvk *dvk, struct call *call, dvk_endpoint to, const void *data);
+
 /* sync.c */
 /* Is the peer, a single thread, itself waiting for us? Then to wait for it would be for ever. */
 bool channel_peer_waits_for_us(const struct channel *channel);
 void cpu_update(struct dvk *dvk);
-/* Spin until *word differs from value, within the budget; true if it does. peer_cpu: CPU + 1 of who will change it. */
-bool spin_until(struct dvk *dvk, struct spin *spin, const uint32_t *word, uint32_t value, uint32_t peer_cpu);
 
 /* loopback.c */
 int loopback_submit(struct dvk *dvk, struct call *call, const void *data, size_t data_len);
@@ -548,6 +604,13 @@ static inline int64_t about_now(const struct dvk *dvk) {
 static inline bool is_past(int64_t deadline) {
     return deadline != INT64_MAX && now_ns() >= deadline;
 }
+
+/* service.c */
+bool service_event(struct dvk *dvk, struct packet *packet); /* true: the packet was kept, as an event */
+/* Fill in the user's event, or tell a watch: then false. */
+bool service_run_event(struct dvk *dvk, const struct packet *packet, struct dvk_event *event);
+void service_taken(struct dvk *dvk, const struct dvk_request *request); /* a group's, handed out */
+void services_close(struct dvk *dvk);
 
 /* timer.c */
 bool timer_run(struct dvk *dvk, int64_t now);

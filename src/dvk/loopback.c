@@ -2,6 +2,7 @@
 /* Messages between endpoints of one context: no channel, but the same order of events: requests come out of
  * dvk_receive and completions are run from it, never from within dvk_call or dvk_reply. */
 #include "dvk/internal.h"
+#include "dvk/relay.h"
 
 #include <stdlib.h>
 
@@ -53,6 +54,10 @@ void loopback_finish(struct dvk *dvk, struct request *request, const struct dvk_
     if (!call)
         return;
     call->looped = NULL;
+    if (reply->flags & DVK_MSG_ERROR && reply->status == -DVK_ERELAYED) {
+        call_follow(dvk, call, reply->payload.words[0], request->data_buffer);
+        return;
+    }
     if (reply->flags & DVK_MSG_ERROR) {
         call_complete(dvk, call, reply->status);
         return;

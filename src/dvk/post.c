@@ -117,12 +117,13 @@ static int post_quick(struct dvk *dvk, dvk_endpoint from, struct route *route, c
     if (slot >= 0) {
         uint32_t sequence = ++channel->next_sequence & DVK_SEQUENCE_MASK, at = (uint32_t)slot;
         struct dvk_message *request = &view->slot[side][at].request;
-        *request = *message;
+        uint32_t lines = dvk_message_lines(message);
+        dvk_message_write(request, message, lines);
         request->source = from;
         request->data_len = 0;
         request->flags = request->fds = 0;
         request->notify = request->reserved = 0;
-        dvk_slot_publish(view, side, at, DVK_SLOT_POST, sequence);
+        dvk_slot_post(view, side, at, DVK_SLOT_POST | dvk_lines_flags(lines), sequence);
         struct posted *posted = &channel->posts[(channel->post_first + channel->post_count++) % view->slots[side]];
         posted->slot = at;
         posted->sequence = sequence;

@@ -31,7 +31,7 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
     if (!request)
         return 0; /* later, when there is memory */
     struct dvk_request *pub = &request->public;
-    pub->msg = slot->request; /* the one copy */
+    dvk_message_read(&pub->msg, &slot->request, dvk_flags_lines(flags)); /* the one copy */
     struct dvk_message *msg = &pub->msg;
     uint32_t kind = flags & DVK_SLOT_KIND_MASK, span = DVK_SLOT_SPAN(flags);
     unsigned fds = msg->flags & DVK_MSG_FDS ? msg->fds : 0;
@@ -102,6 +102,12 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
         channel->posts_ready++;
         return 1;
     }
+    if (kind == DVK_SLOT_SENDREC) {
+        __builtin_prefetch(&slot->reply, 1);
+        __builtin_prefetch((const uint8_t *)&slot->reply + DVK_LINE, 1);
+    }
+    channel->last_peer = i;
+    dvk->last_channel = channel;
     request->sync = !(flags & DVK_SLOT_RING_BACK);
     if (request->sync)
         channel->sync_requests++;
@@ -117,6 +123,7 @@ static void header_notify_take(struct dvk *dvk, struct channel *channel) {
     struct request *request = request_new(dvk);
     if (!request)
         return;
+    memset(&request->public.msg, 0, sizeof request->public.msg);
     request->public.msg.notify = __atomic_exchange_n(word, 0, __ATOMIC_ACQ_REL);
     request->public.msg.source = channel->peers[0];
     request->public.dc = channel->dc;
@@ -300,6 +307,15 @@ static struct request *ready_first(const struct dvk *dvk) {
     return NULL;
 }
 
+/* The bits of a notification, at the moment when it is received: its sender may have added some. See note_merge. */
+static void note_take(struct request *request) {
+    const struct channel *channel = request->channel;
+    uint64_t *word = &channel->view.slot[1 - channel->side][request->slot].request.notify;
+    uint64_t bits = __atomic_exchange_n(word, 0, __ATOMIC_ACQ_REL);
+    if (bits)
+        request->public.msg.notify = bits;
+}
+
 /* Hand out what the filter (NULL: none) lets through. 0 with *out, which may be NULL, or -ENOMEM. */
 static int ready_pop(struct dvk *dvk, const struct filter *filter, struct request **out) {
     struct request *request = NULL;
@@ -318,10 +334,14 @@ static int ready_pop(struct dvk *dvk, const struct filter *filter, struct reques
     request->state = REQUEST_TAKEN;
     if (request->kind == DVK_SLOT_POST && request->channel)
         receive_post_done(dvk, request->channel);
+    if (request->public.group)
+        service_taken(dvk, &request->public);
     if (request->channel) {
         const struct channel *channel = request->channel;
         dvk->last_cpu = __atomic_load_n(&channel->view.header->cpu[1 - channel->side], __ATOMIC_RELAXED);
     }
+    if (request->public.msg.notify && request->channel && !request->detached)
+        note_take(request);
     /* the data of a send stays its sender's until dvk_release */
     if (request->kind == DVK_SLOT_SEND && !request->public.wants_reply && request->public.msg.data_len == 0)
         request_taken(dvk, request);
@@ -330,8 +350,11 @@ static int ready_pop(struct dvk *dvk, const struct filter *filter, struct reques
 
 static void sleep_until(struct dvk *dvk, int64_t exact, int64_t about) {
     uint32_t seen = dvk->seen;
-    if (spin_until(dvk, &dvk->spin, &dvk->doorbell->word, seen, dvk->last_cpu))
+    if (spin_until(dvk, &dvk->spin, &dvk->doorbell->word, seen, dvk->last_cpu)) {
+        if (dvk->last_channel)
+            channel_prefetch_peer(dvk->last_channel);
         return;
+    }
     if (!dvk_doorbell_prepare_sleep(dvk->doorbell, seen))
         return;
     dvk->sleeping_until = exact;
@@ -384,6 +407,8 @@ int receive_next(struct dvk *dvk, const struct filter *filter, struct dvk_reques
             continue;
         if (dvk->broker_gone)
             return dvk->broker_error ? dvk->broker_error : -DVK_ENODAEMON;
+        if (filter && filter->inbox->gone)
+            return filter->inbox->gone;
         if (deadline < 0)
             deadline = deadline_of(timeout_ms);
         if (scan_if_due(dvk, about_now(dvk)))
@@ -394,6 +419,8 @@ int receive_next(struct dvk *dvk, const struct filter *filter, struct dvk_reques
             last = true; /* the time may have passed while we were not running: look once more */
             continue;
         }
+        if (filter && (error = inbox_watch(dvk, filter->inbox)) < 0)
+            return error;
         sleep_until(dvk, deadline < timer_next(dvk) ? deadline : timer_next(dvk), dvk->next_scan);
     }
 }

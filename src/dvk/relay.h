@@ -29,8 +29,26 @@ int dvk_call_as(struct dvk *dvk, uint32_t dc, const struct dvk_message *message,
 int dvk_send_as(struct dvk *dvk, uint32_t dc, const struct dvk_message *message, const void *data, size_t data_len,
                 dvk_done *done, void *context, uint64_t *call);
 
+/*
+ * The status of a DVK_MSG_ERROR reply with which a request is handed on: words[0] of the payload is the endpoint that is
+ * to answer it. Only a relay sees it, and passes it on with the payload; see follow.c.
+ */
+#define DVK_ERELAYED 2017
+
 /* Answer without a reply of the destination: its requester's call ends with `error` (negative). Frees req. */
 void dvk_reply_error(struct dvk *dvk, struct dvk_request *req, int error);
+
+/*
+ * dvk_relay_watch: ask dvkd to tell when an endpoint of this node goes, or with flag DVK_BROKER_F_BOUND when it is bound
+ * (DVK_BROKER_WATCH). fn is called once with the answer's status and the endpoint in full, in whichever thread reads
+ * dvkd's packets, perhaps before this returns; also when dvkd goes. *id names it for dvk_relay_unwatch. 0 or a negative
+ * error, and then fn is not called.
+ */
+typedef void dvk_relay_told(void *context, int status, dvk_endpoint endpoint);
+int dvk_relay_watch(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, uint32_t flags, dvk_relay_told *fn,
+                    void *context, uint64_t *id);
+/* Take it back: fn is still called, once. Arguments as they were. */
+void dvk_relay_unwatch(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, uint64_t id);
 
 /* Event of a relay only: somebody here wants to reach event.endpoint of event.dc, which lives on event.node (0: where
  * its system slot says). DVK_EVENT_NODE_UP's text is the node's "address:port". */

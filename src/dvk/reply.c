@@ -17,11 +17,13 @@ struct request *request_new(struct dvk *dvk) {
         request = malloc(sizeof *request);
     if (!request)
         return NULL;
-    memset(request, 0, sizeof *request);
+    /* all but the message, which every caller writes as a whole */
+    uint8_t *bytes = (uint8_t *)request;
+    memset(bytes + sizeof request->public.msg, 0, offsetof(struct request, public.fds) - sizeof request->public.msg);
+    memset(bytes + offsetof(struct request, public.fd_count), 0, sizeof *request - offsetof(struct request, public.fd_count));
     list_init(&request->link);
     list_append(&dvk->requests, &request->all);
-    for (unsigned i = 0; i < DVK_MESSAGE_FDS; i++)
-        request->public.fds[i] = -1;
+    memset(request->public.fds, 0xff, sizeof request->public.fds); /* -1 */
     return request;
 }
 
@@ -63,7 +65,11 @@ void request_free(struct dvk *dvk, struct request *request) {
 static void slot_answer(struct dvk *dvk, struct channel *channel, uint32_t i, uint32_t sequence,
                         const struct dvk_message *reply) {
     struct dvk_slot *slot = &channel->view.slot[1 - channel->side][i];
-    slot->reply = *reply;
+    /* `lines` before the state: the requester reads both after that (P2) */
+    uint32_t brief = __atomic_load_n(&slot->flags, __ATOMIC_RELAXED) & DVK_SLOT_BRIEF;
+    uint32_t lines = brief ? dvk_message_lines(reply) : DVK_MESSAGE_LINES;
+    dvk_message_write(&slot->reply, reply, lines);
+    __atomic_store_n(&slot->reply_lines, lines, __ATOMIC_RELAXED);
     unsigned todo = dvk_slot_finish(slot, sequence);
     if (todo & DVK_FINISH_WAKE)
         dvk_futex_wake(&slot->state, INT_MAX);
@@ -131,8 +137,8 @@ void request_detach(struct dvk *dvk, struct request *request) {
         request_notice(dvk, request);
 }
 
-static void request_answer(struct dvk *dvk, struct request *request, const struct dvk_message *reply, const int *fds,
-                           unsigned fd_count, bool error) {
+void request_answer(struct dvk *dvk, struct request *request, const struct dvk_message *reply, const int *fds,
+                    unsigned fd_count, bool error) {
     if (request->is_loopback) {
         if (!request->finished)
             loopback_finish(dvk, request, reply, fds, fd_count);

@@ -151,6 +151,15 @@ static inline bool dvk_ring_has_passed(const struct dvk_ring *ring, uint32_t pos
 
 /* ---- slots, requester ---- */
 
+/* All of our slot but its state. */
+static inline void dvk_slot_fill(const struct dvk_channel_view *view, int side, uint32_t i, uint32_t flags, uint32_t sequence) {
+    struct dvk_slot *slot = &view->slot[side][i];
+    __atomic_store_n(&slot->sequence, sequence & DVK_SEQUENCE_MASK, __ATOMIC_RELAXED);
+    __atomic_store_n(&slot->flags, flags, __ATOMIC_RELAXED);
+    __atomic_store_n(&slot->cancel, 0u, __ATOMIC_RELAXED);
+    __atomic_store_n(&slot->waiters, 0u, __ATOMIC_RELAXED);
+}
+
 /*
  * dvk_slot_publish: make the request in slot i of side `side` (ours) known to the peer. slot->request and the request
  * buffer are written already. flags: enum dvk_slot_flags. sequence: another one than the slot's last; the requester
@@ -159,13 +168,16 @@ static inline bool dvk_ring_has_passed(const struct dvk_ring *ring, uint32_t pos
  */
 static inline void dvk_slot_publish(const struct dvk_channel_view *view, int side, uint32_t i, uint32_t flags,
                                     uint32_t sequence) {
-    struct dvk_slot *slot = &view->slot[side][i];
-    sequence &= DVK_SEQUENCE_MASK;
-    __atomic_store_n(&slot->sequence, sequence, __ATOMIC_RELAXED);
-    __atomic_store_n(&slot->flags, flags, __ATOMIC_RELAXED);
-    __atomic_store_n(&slot->cancel, 0u, __ATOMIC_RELAXED);
-    __atomic_store_n(&slot->waiters, 0u, __ATOMIC_RELAXED);
-    __atomic_store_n(&slot->state, DVK_STATE(DVK_SLOT_WAITING, sequence), __ATOMIC_SEQ_CST); /* P5 */
+    dvk_slot_fill(view, side, i, flags, sequence);
+    __atomic_store_n(&view->slot[side][i].state, DVK_STATE(DVK_SLOT_WAITING, sequence), __ATOMIC_SEQ_CST); /* P5 */
+    dvk_ring_append(&view->header->ring[side], view->slots[side], (uint16_t)i);
+}
+
+/* The same for a post: nobody waits for its state, so that only its order before the ring counts (P1). */
+static inline void dvk_slot_post(const struct dvk_channel_view *view, int side, uint32_t i, uint32_t flags,
+                                 uint32_t sequence) {
+    dvk_slot_fill(view, side, i, flags, sequence);
+    __atomic_store_n(&view->slot[side][i].state, DVK_STATE(DVK_SLOT_WAITING, sequence), __ATOMIC_RELAXED);
     dvk_ring_append(&view->header->ring[side], view->slots[side], (uint16_t)i);
 }
 
@@ -226,6 +238,50 @@ static inline unsigned dvk_slot_finish(struct dvk_slot *slot, uint32_t sequence)
     return todo;
 }
 
+/* ---- messages, by cache lines ---- */
+
+/*
+ * Most messages are zeros at their end. What is not written need not travel from one CPU's cache to the other's: so
+ * only the lines up to the last that is not zero are copied into the channel, and their number is told.
+ */
+#define DVK_LINE 64u
+#define DVK_MESSAGE_LINES (DVK_MESSAGE_SIZE / DVK_LINE)
+
+/* Lines of a message, without those at the end that are zero; at least 1. */
+static inline uint32_t dvk_message_lines(const struct dvk_message *message) {
+    const uint64_t *words = (const uint64_t *)(const void *)message;
+    uint32_t lines = DVK_MESSAGE_LINES;
+    for (; lines > 1; lines--) {
+        const uint64_t *line = words + (lines - 1) * (DVK_LINE / 8);
+        if (line[0] | line[1] | line[2] | line[3] | line[4] | line[5] | line[6] | line[7])
+            break;
+    }
+    return lines;
+}
+
+/* Write that many lines of a message. */
+static inline void dvk_message_write(struct dvk_message *to, const struct dvk_message *from, uint32_t lines) {
+    for (uint32_t i = 0; i < lines; i++)
+        __builtin_memcpy((uint8_t *)to + i * DVK_LINE, (const uint8_t *)from + i * DVK_LINE, DVK_LINE);
+}
+
+/* Read a message of which `lines` were written (0 or too many: all), into private memory. */
+static inline void dvk_message_read(struct dvk_message *to, const struct dvk_message *from, uint32_t lines) {
+    if (lines == 0 || lines > DVK_MESSAGE_LINES)
+        lines = DVK_MESSAGE_LINES;
+    dvk_message_write(to, from, lines);
+    for (uint32_t i = lines; i < DVK_MESSAGE_LINES; i++)
+        __builtin_memset((uint8_t *)to + i * DVK_LINE, 0, DVK_LINE);
+}
+
+/* The flags that tell the lines of a request. */
+static inline uint32_t dvk_lines_flags(uint32_t lines) {
+    return lines == DVK_MESSAGE_LINES ? 0 : lines * DVK_SLOT_LINES_UNIT;
+}
+static inline uint32_t dvk_flags_lines(uint32_t flags) {
+    return (flags & DVK_SLOT_LINES_MASK) / DVK_SLOT_LINES_UNIT;
+}
+
 /* ---- doorbells ---- */
 
 /*
@@ -235,6 +291,13 @@ static inline unsigned dvk_slot_finish(struct dvk_slot *slot, uint32_t sequence)
 static inline bool dvk_doorbell_post(struct dvk_doorbell *bell, uint32_t bit) {
     bit %= DVK_DOORBELL_BITS;
     uint32_t word = bit / 64;
+    /* Set already, and not seen yet: who set it rings, and the owner clears it before it looks at what we have appended.
+     * Not if it sleeps: who set it may have died before it rang. */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&bell->pending[word], __ATOMIC_RELAXED) >> (bit % 64) & 1 &&
+        __atomic_load_n(&bell->summary[word / 64], __ATOMIC_RELAXED) >> (word % 64) & 1 &&
+        !__atomic_load_n(&bell->sleeping, __ATOMIC_RELAXED))
+        return false;
     __atomic_fetch_or(&bell->pending[word], 1ull << (bit % 64), __ATOMIC_SEQ_CST);
     __atomic_fetch_or(&bell->summary[word / 64], 1ull << (word % 64), __ATOMIC_SEQ_CST);
     __atomic_fetch_add(&bell->word, 1u, __ATOMIC_SEQ_CST);

@@ -15,6 +15,7 @@ struct route *route_find(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_en
 void route_drop(struct dvk *dvk, struct route *route, int status) {
     list_remove(&route->bucket);
     list_remove(&route->of_channel);
+    list_remove(&route->of_own);
     if (!route->channel)
         list_each(awaited, &dvk->awaited, struct awaited, link) {
             if (awaited->a == route)
@@ -30,18 +31,10 @@ void route_drop(struct dvk *dvk, struct route *route, int status) {
     free(route);
 }
 
-void routes_drop_from(struct dvk *dvk, uint32_t dc, dvk_endpoint from, int status) {
-    for (unsigned i = 0; i < BUCKETS; i++)
-        for (bool again = true; again;) {
-            again = false;
-            list_each(route, &dvk->routes[i], struct route, bucket) {
-                if (route->from == from && route->dc == dc) {
-                    route_drop(dvk, route, status);
-                    again = true; /* what completes may drop others */
-                    break;
-                }
-            }
-        }
+void own_routes_drop(struct dvk *dvk, struct own_endpoint *own, int status) {
+    struct route *route;
+    while ((route = list_first(&own->routes, struct route, of_own)))
+        route_drop(dvk, route, status);
 }
 
 static void connect_answered(struct dvk *dvk, struct awaited *awaited, struct packet *packet) {
@@ -91,7 +84,11 @@ int route_get(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to, 
     route->dc = dc;
     route->from = from;
     route->to = route->full = to;
+    struct own_endpoint *own = own_find(dvk, from); /* NULL: on behalf of others */
     list_init(&route->of_channel);
+    list_init(&route->of_own);
+    if (own)
+        list_append(&own->routes, &route->of_own);
     list_init(&route->queue);
     list_append(&dvk->routes[bucket_of(to ^ from * 31, dc)], &route->bucket);
     struct dvk_broker_packet ask = {.type = DVK_BROKER_CONNECT, .dc = dc, .endpoint = from, .peer = to};

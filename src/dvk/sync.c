@@ -5,53 +5,11 @@
 #include <dvk/loan.h>
 #include <sched.h>
 
-/*
- * Spinning pays only while the other side runs on another CPU: a wake-up across CPUs costs some 20 to 60 us, a
- * hand-over on one CPU 2 us. The budget follows what the last waits took; when spinning fails it is halved, and below
- * the minimum it rests for a while.
- */
-#define SPIN_START_NS 20000
-#define SPIN_MAX_NS 50000
-#define SPIN_MIN_NS 2000
-#define SPIN_REST 128u
-
 void cpu_update(struct dvk *dvk) {
     int cpu = sched_getcpu();
     dvk->cpu = cpu < 0 ? 0 : (uint32_t)cpu + 1;
     if (__atomic_load_n(&dvk->doorbell->cpu, __ATOMIC_RELAXED) != dvk->cpu)
         __atomic_store_n(&dvk->doorbell->cpu, dvk->cpu, __ATOMIC_RELAXED);
-}
-
-bool spin_until(struct dvk *dvk, struct spin *spin, const uint32_t *word, uint32_t value, uint32_t peer_cpu) {
-    if (dvk->cpu_count < 2 || peer_cpu == 0 || peer_cpu == dvk->cpu)
-        return __atomic_load_n(word, __ATOMIC_ACQUIRE) != value;
-    if (spin->skip) {
-        spin->skip--;
-        return __atomic_load_n(word, __ATOMIC_ACQUIRE) != value;
-    }
-    if (spin->budget_ns == 0)
-        spin->budget_ns = SPIN_START_NS;
-    int64_t start = now_ns(), spent;
-    do {
-        for (int i = 0; i < 32; i++) {
-            if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != value) {
-                spent = now_ns() - start;
-                int64_t wanted = 3 * spent + SPIN_MIN_NS;
-                spin->budget_ns += (wanted - spin->budget_ns) / 8;
-                if (spin->budget_ns > SPIN_MAX_NS)
-                    spin->budget_ns = SPIN_MAX_NS;
-                return true;
-            }
-            __builtin_ia32_pause();
-        }
-        spent = now_ns() - start;
-    } while (spent < spin->budget_ns);
-    spin->budget_ns /= 2;
-    if (spin->budget_ns < SPIN_MIN_NS) {
-        spin->skip = SPIN_REST;
-        spin->budget_ns = SPIN_START_NS;
-    }
-    return false;
 }
 
 bool channel_peer_waits_for_us(const struct channel *channel) {
@@ -137,8 +95,12 @@ static int wait_call(struct dvk *dvk, struct call *call, int64_t deadline) {
     for (;;) {
         if (call->state == CALL_COMPLETED)
             return 0;
-        if (call->state == CALL_SENT)
-            return wait_slot(dvk, call, deadline);
+        if (call->state == CALL_SENT) {
+            int error = wait_slot(dvk, call, deadline);
+            if (error < 0)
+                return error;
+            continue; /* completed, or handed on */
+        }
         if (dvk->broker_gone)
             return -DVK_ENODAEMON;
         int64_t now = now_ns();
@@ -174,6 +136,9 @@ static int sync_call(struct dvk *dvk, dvk_endpoint from, struct dvk_message *mes
     dvk_endpoint full;
     if (own_resolve(dvk, own->dc, message->destination, &full))
         return -DVK_EDEADLOCK;
+    const struct route *route = route_find(dvk, own->dc, from, message->destination);
+    if (route && route->channel)
+        channel_prefetch_own(route->channel);
     int64_t deadline = deadline_of(timeout_ms);
     cpu_update(dvk);
     poller_glance(dvk);

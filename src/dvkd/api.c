@@ -45,13 +45,14 @@ static const struct {
     const char *name;
     api_operation *fn;
 } operations[] = {
-    {"cluster.token", api_cluster_token}, {"cluster.ls", api_cluster_ls}, {"cluster.leave", api_cluster_leave},
+    {"node.links", api_node_links}, {"cluster.token", api_cluster_token}, {"cluster.ls", api_cluster_ls}, {"cluster.leave", api_cluster_leave},
     {"version", api_version},   {"node.ls", api_node_ls},     {"dc.ls", api_dc_ls},
     {"dc.inspect", api_dc_inspect}, {"dc.create", api_dc_create}, {"dc.run", api_dc_run},   {"dc.exec", api_dc_exec},
     {"dc.resize", api_dc_resize}, {"dc.ps", api_dc_ps},       {"dc.kill", api_dc_kill},
     {"dc.rm", api_dc_rm},       {"dc.logs", api_dc_logs},     {"debug.channels", api_debug_channels},
     {"debug.endpoints", api_debug_endpoints}, {"debug.memory", api_debug_memory},
     {"debug.record", api_debug_record},
+    {"metrics", api_metrics}, {"debug.snapshot", api_debug_snapshot},
 };
 
 api_operation *api_find(const char *name) {

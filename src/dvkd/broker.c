@@ -18,6 +18,9 @@ void broker_init(struct broker *broker, struct loop *loop, uint32_t node, uint32
                  const struct broker_host *host) {
     *broker = (struct broker){.loop = loop, .node = node, .host = *host, .listen_fd = -1};
     registry_init(&broker->registry, first_generation);
+    broker->registry.changed = broker_watch_changed;
+    broker->registry.changed_context = broker;
+    grants_init(broker, first_generation);
     list_init(&broker->clients);
     list_init(&broker->waiting);
     list_init(&broker->bind_waits);
@@ -36,7 +39,9 @@ void broker_destroy(struct broker *broker) {
         list_remove(&node->link);
         free(node);
     }
+    grants_destroy(broker);
     registry_destroy(&broker->registry);
+    table_free(&broker->watched);
 }
 
 /* ---- nodes ---- */
@@ -104,6 +109,11 @@ static void handle_hello(struct client *client, const struct dvk_broker_packet *
         broker->proxy = client;
         broker_retry(broker, 0, 0);
     }
+    if (client->context->role == CONTEXT_COPIER) {
+        broker->copier = client;
+        grants_copier_ready(broker);
+        broker_copier_change(broker, 0);
+    }
 }
 
 /* The DC's nodes; for the DVK's own DC 0 this node alone is known, which is all that a binding needs. */
@@ -126,7 +136,7 @@ static int check_slot(struct broker *broker, const struct context *context, uint
     uint32_t service = dvk_system_slot_service(slot);
     /* the VOS's services belong to the cell's servers, the others to whoever comes */
     bool vos = service >= DVK_SERVICE_PM && service <= DVK_SERVICE_BLK;
-    return service != DVK_SERVICE_KERNEL && vos == (context->role == CONTEXT_CELL) ? 0 : -DVK_ENOTALLOWED;
+    return service != DVK_SERVICE_KERNEL && service != DVK_SERVICE_COPY && vos == (context->role == CONTEXT_CELL) ? 0 : -DVK_ENOTALLOWED;
 }
 
 bool broker_set_is_ours(const struct broker *broker, uint32_t dc, uint32_t set) {
@@ -151,7 +161,7 @@ uint32_t broker_free_slot(struct broker *broker, uint32_t dc) {
 static int bind_slot(struct client *client, uint32_t dc, uint32_t slot, struct endpoint **out) {
     struct broker *broker = client->broker;
     struct context *context = client->context;
-    if (context->role == CONTEXT_PROXY || (context->role == CONTEXT_CELL && dc != context->dc))
+    if (context->role == CONTEXT_PROXY || context->role == CONTEXT_COPIER || (context->role == CONTEXT_CELL && dc != context->dc))
         return -DVK_ENOTALLOWED;
     const uint32_t *nodes;
     uint32_t count, index = 0;
@@ -200,6 +210,7 @@ static void handle_unbind(struct client *client, const struct dvk_broker_packet 
         if (client->broker->host.endpoint_gone)
             client->broker->host.endpoint_gone(client->broker->host.context, client, packet->dc,
                                                endpoint_address(endpoint));
+        grants_endpoint_gone(client, packet->dc, endpoint_address(endpoint));
         registry_unbind(registry, endpoint);
     }
     struct dvk_broker_packet answer = client_answer(packet, result);
@@ -251,11 +262,29 @@ void broker_packet(struct client *client, const struct dvk_broker_packet *packet
     case DVK_BROKER_SLOTS:
         broker_slots_packet(client, packet, text);
         break;
+    case DVK_BROKER_GRANT:
+        broker_grant(client, packet, text, fds, fd_count);
+        break;
+    case DVK_BROKER_REVOKE:
+        broker_revoke(client, packet);
+        break;
+    case DVK_BROKER_ARENA:
+        broker_arena(client, packet, fds, fd_count);
+        break;
+    case DVK_BROKER_GRANT_DONE:
+        broker_grant_done(client, packet);
+        break;
     case DVK_BROKER_GUEST_BIND:
         broker_guest_bind(client, packet);
         break;
     case DVK_BROKER_GUEST_UNBIND:
         broker_guest_unbind(client, packet);
+        break;
+    case DVK_BROKER_WATCH:
+        broker_watch(client, packet);
+        break;
+    case DVK_BROKER_UNWATCH:
+        broker_unwatch(client, packet);
         break;
     case DVK_BROKER_CONTROL_REPLY:
         broker_control_reply(client, packet, text);
@@ -288,7 +317,7 @@ void broker_packet(struct client *client, const struct dvk_broker_packet *packet
 /* ---- for people who debug ---- */
 
 static const char *role_name(const struct context *context) {
-    static const char *const names[] = {"program", "cell", "proxy"};
+    static const char *const names[] = {"program", "cell", "proxy", "copier"};
     return names[context->role];
 }
 
@@ -298,10 +327,11 @@ json_t *broker_list_endpoints(const struct broker *broker) {
     list_for_each(client, &broker->clients, link) {
         struct endpoint *endpoint;
         list_for_each(endpoint, &client->context->endpoints, context_link) {
-            json_t *item = json_pack("{s:I, s:I, s:I, s:s, s:I, s:b, s:i}", "dc", (json_int_t)endpoint->dc, "slot",
+            json_t *item = json_pack("{s:I, s:I, s:I, s:s, s:I, s:b, s:i, s:I}", "dc", (json_int_t)endpoint->dc, "slot",
                                      (json_int_t)endpoint->slot, "generation", (json_int_t)endpoint->generation,
                                      "role", role_name(client->context), "context", (json_int_t)client->context->id,
-                                     "guest", endpoint->guest, "pid", (int)client->pid);
+                                     "guest", endpoint->guest, "pid", (int)client->pid, "watched",
+                                     (json_int_t)broker_watch_count(broker, endpoint));
             json_array_append_new(list, item);
         }
     }

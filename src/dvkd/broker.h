@@ -12,6 +12,7 @@
 #include "common/json.h"
 #include "common/loop.h"
 #include "dvk/broker.h"
+#include "dvkd/grants.h"
 #include "dvkd/registry.h"
 #include "dvkd/slot_table.h"
 
@@ -46,6 +47,9 @@ struct broker_host {
     void (*service)(void *context, struct client *client, const struct dvk_broker_packet *packet, const char *text);
     /* A client has unbound an endpoint itself. May be NULL. */
     void (*endpoint_gone)(void *context, struct client *client, uint32_t dc, dvk_endpoint endpoint);
+    /* Somebody wants something copied and there is no copier. 0: it is being started; broker_copier_change follows, later.
+     * Else a negative error. NULL: there never is one. */
+    int (*copier_start)(void *context);
     /* A client has gone (its endpoints are unbound already). */
     void (*client_gone)(void *context, struct client *client);
     /* A cell's servers or the proxy gave the memfd of its flight recorder (taken over). NULL: it is not kept. */
@@ -63,6 +67,8 @@ struct broker {
     struct broker_host host;
     struct list clients;   /* struct client.link */
     struct client *proxy;  /* the proxy that has said HELLO; NULL: none */
+    struct client *copier; /* the same of the copier */
+    struct grants grants;
     bool expects_proxy;    /* one is being started: who needs it waits */
     struct list waiting;   /* struct connect: CONNECTs that wait for a cell or the proxy */
     struct list bind_waits; /* struct bind_wait: BINDs that wait for a slot */
@@ -71,6 +77,7 @@ struct broker {
     int listen_fd;
     struct loop_watch *listen_watch;
     struct list up_nodes;  /* struct up_node: what a new client is told */
+    struct table watched;  /* struct watched_slot: see watch.c */
 };
 
 /* first_generation: see registry.h. */
@@ -101,6 +108,9 @@ void broker_slots_ended(struct broker *broker, uint32_t dc, int status);
 /* Try again the CONNECTs that wait for a DC's cell (dc 0: for the proxy). status: not 0: they fail with it instead.
  * Not to be called from within a function of the host. */
 void broker_retry(struct broker *broker, uint32_t dc, int status);
+
+/* The same for those that wait for the copier. */
+void broker_copier_change(struct broker *broker, int status);
 
 /*
  * Send a control request (JSON object; the "op" is in it). fds: taken over. done is called exactly once, later:

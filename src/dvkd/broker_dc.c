@@ -33,6 +33,7 @@ static void program_leave_dc(struct client *client, uint32_t dc) {
 
 void broker_dc_cut(struct broker *broker, uint32_t dc) {
     broker_retry(broker, dc, -DVK_ENODC);
+    broker_watches_end(broker, dc, -DVK_ENODC);
     struct client *client;
     list_for_each(client, &broker->clients, link) {
         const struct context *context = client->context;

@@ -25,6 +25,10 @@ struct client {
     bool watches_slots;
     uint64_t slots_told; /* version of the table that it was told, + 1 */
     struct service_client *service; /* services_glue.c's */
+    struct list watches;      /* struct watch: see watch.c */
+    unsigned watch_count;
+    pid_t sender; /* of the packet that is being handled, as the kernel says; 0: not known */
+    struct client_grants grants;
 };
 
 struct up_node {
@@ -39,6 +43,7 @@ struct connect {
     struct client *client;
     struct dvk_broker_packet packet;
     bool for_proxy;   /* waits for the proxy, not for a cell */
+    bool for_copier;
     struct loop_timer *timer;
 };
 
@@ -67,6 +72,17 @@ void connect_drop(struct connect *connect);
 /* broker_dc.c */
 void broker_dc_find(struct client *client, const struct dvk_broker_packet *packet, const char *text);
 void broker_dc_nodes(struct client *client, const struct dvk_broker_packet *packet);
+/* The node where an endpoint of the DC is bound, if it is. 0, -DVK_ENODC or -DVK_ENOTBOUND. */
+int broker_home(struct broker *broker, uint32_t dc, dvk_endpoint endpoint, uint32_t *node);
+
+/* watch.c */
+void broker_watch(struct client *client, const struct dvk_broker_packet *packet);
+void broker_unwatch(struct client *client, const struct dvk_broker_packet *packet);
+/* registry.changed; context: the broker */
+void broker_watch_changed(void *context, const struct endpoint *endpoint, bool bound);
+unsigned broker_watch_count(const struct broker *broker, const struct endpoint *endpoint); /* that wait for its end */
+void broker_watches_drop(struct client *client);                               /* without an answer: it is gone */
+void broker_watches_end(struct broker *broker, uint32_t dc, int status); /* the DC is no more */
 
 /* broker_slots.c */
 void broker_slots_packet(struct client *client, const struct dvk_broker_packet *packet, const char *text);

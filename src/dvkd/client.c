@@ -83,7 +83,9 @@ static int send_packet(int fd, const struct iovec *parts, int part_count, const 
 static void queue_packet(struct client *client, const struct iovec *parts, int part_count, const int *fds,
                          unsigned fd_count) {
     size_t len = parts[0].iov_len + (part_count > 1 ? parts[1].iov_len : 0);
-    if (client->output_count >= CLIENT_QUEUE_MAX || client->output_bytes + len > CLIENT_QUEUE_BYTES_MAX) {
+    /* what the copier gets is bounded by what the others may grant */
+    bool bounded = client->context->role != CONTEXT_COPIER;
+    if ((bounded && client->output_count >= CLIENT_QUEUE_MAX) || (bounded && client->output_bytes + len > CLIENT_QUEUE_BYTES_MAX)) {
         client_violation(client, "it does not read its packets");
         return;
     }
@@ -152,7 +154,7 @@ static void flush_output(struct client *client) {
 static bool receive_packet(struct client *client) {
     static char buffer[sizeof(struct dvk_broker_packet) + DVK_BROKER_TEXT_MAX + 1];
     union {
-        char space[CMSG_SPACE(DVK_MESSAGE_FDS * sizeof(int))];
+        char space[CMSG_SPACE(DVK_MESSAGE_FDS * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
         struct cmsghdr align;
     } control;
     struct iovec part = {buffer, sizeof buffer - 1};
@@ -167,7 +169,13 @@ static bool receive_packet(struct client *client) {
     }
     int fds[DVK_MESSAGE_FDS];
     unsigned fd_count = 0;
+    client->sender = 0;
     for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
+        if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_CREDENTIALS) {
+            struct ucred sender;
+            memcpy(&sender, CMSG_DATA(header), sizeof sender);
+            client->sender = sender.pid;
+        }
         if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
             continue;
         unsigned count = (unsigned)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
@@ -212,6 +220,8 @@ int broker_adopt(struct broker *broker, int fd, enum context_role role, uint32_t
     *client = (struct client){.broker = broker, .fd = socket_fd};
     list_init(&client->output);
     list_init(&client->controls);
+    list_init(&client->watches);
+    grants_client_init(client);
     int flags = fcntl(fd, F_GETFL), size = 1 << 20;
     struct ucred peer;
     socklen_t peer_len = sizeof peer;
@@ -220,6 +230,10 @@ int broker_adopt(struct broker *broker, int fd, enum context_role role, uint32_t
         free(client);
         return result;
     }
+    /* who sends each packet: grants need it, and are refused without */
+    int one = 1;
+    if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof one) < 0)
+        log_warning("SO_PASSCRED: %m");
     /* room for the longest text; more is a convenience, so a refusal does not matter */
     if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size) < 0)
         log_debug("SO_SNDBUFFORCE: %m");
@@ -253,9 +267,16 @@ void client_close(struct client *client) {
     list_remove(&client->link);
     if (broker->proxy == client)
         broker->proxy = NULL;
+    if (broker->copier == client) {
+        broker->copier = NULL;
+        grants_copier_gone(broker);
+    }
+    grants_client_gone(client);
     struct connect *connect;
     list_for_each(connect, &broker->waiting, link) if (connect->client == client) connect_drop(connect);
     broker_slots_client_gone(client);
+
+    broker_watches_drop(client);
 
     /* the dead take their channels with them: whoever waits on one is woken with the error */
     struct endpoint *endpoint;

@@ -29,7 +29,7 @@ struct route {
     struct endpoint *endpoint; /* NULL: behind the proxy */
     uint32_t node;             /* where a destination behind the proxy lives */
 };
-enum { WAIT_FOR_CELL = 1, WAIT_FOR_PROXY = 2 }; /* resolve()'s positive results */
+enum { WAIT_FOR_CELL = 1, WAIT_FOR_PROXY = 2, WAIT_FOR_COPIER = 3 }; /* resolve()'s positive results */
 
 void connect_drop(struct connect *connect) {
     loop_timer_cancel(connect->timer);
@@ -49,6 +49,17 @@ static int resolve_remote(struct broker *broker, const struct client *client, ui
     return 0;
 }
 
+/* The copier's endpoint in a DC: it gets one when it is first addressed there, or first addresses somebody. */
+static int copier_endpoint(struct broker *broker, uint32_t dc, struct endpoint **out) {
+    if (!broker->copier) {
+        int result = broker->host.copier_start ? broker->host.copier_start(broker->host.context) : -DVK_ENOTBOUND;
+        return result < 0 ? result : WAIT_FOR_COPIER;
+    }
+    uint32_t slot = dvk_system_slot(broker->node, DVK_SERVICE_COPY);
+    *out = registry_find(&broker->registry, dc, slot);
+    return *out ? 0 : registry_bind(&broker->registry, broker->copier->context, dc, slot, false, out);
+}
+
 static bool contains(const uint32_t *nodes, uint32_t count, uint32_t node) {
     for (uint32_t i = 0; i < count; i++)
         if (nodes[i] == node)
@@ -56,11 +67,10 @@ static bool contains(const uint32_t *nodes, uint32_t count, uint32_t node) {
     return false;
 }
 
-/* 0: *route is filled in. WAIT_FOR_*: not yet. Negative: never. */
-static int resolve(struct client *client, uint32_t dc, dvk_endpoint to, struct route *route) {
-    struct broker *broker = client->broker;
-    uint32_t slot = dvk_endpoint_slot(to), node_count = 0, home = broker->node;
+int broker_home(struct broker *broker, uint32_t dc, dvk_endpoint endpoint, uint32_t *node) {
+    uint32_t slot = dvk_endpoint_slot(endpoint), node_count = 0;
     const uint32_t *nodes = NULL;
+    *node = broker->node;
     if (dc > DVK_MAX_DC)
         return -DVK_ENODC;
     if (dc != 0) {
@@ -68,6 +78,28 @@ static int resolve(struct client *client, uint32_t dc, dvk_endpoint to, struct r
         if (result < 0)
             return result;
     }
+    if (registry_find_endpoint(&broker->registry, dc, endpoint))
+        return 0;
+    if (dvk_slot_is_system(slot)) {
+        uint32_t home = dvk_system_slot_node(slot);
+        if (home == 0 || home > DVK_MAX_NODE || (dc != 0 && !contains(nodes, node_count, home)))
+            return -DVK_ENOTBOUND;
+        *node = home;
+    } else if (dvk_slot_is_user(slot) && dc != 0) {
+        *node = broker->host.slot_owner(broker->host.context, dc, slot);
+        if (!*node)
+            return -DVK_ENOTBOUND;
+    }
+    return 0;
+}
+
+/* 0: *route is filled in. WAIT_FOR_*: not yet. Negative: never. */
+static int resolve(struct client *client, uint32_t dc, dvk_endpoint to, struct route *route) {
+    struct broker *broker = client->broker;
+    uint32_t slot = dvk_endpoint_slot(to), home;
+    int result = broker_home(broker, dc, to, &home);
+    if (result < 0)
+        return result;
     struct endpoint *endpoint = registry_find_endpoint(&broker->registry, dc, to);
     if (endpoint) {
         /* a guest has one channel, with its cell's servers; nobody else speaks to it */
@@ -76,23 +108,20 @@ static int resolve(struct client *client, uint32_t dc, dvk_endpoint to, struct r
         *route = (struct route){.peer = endpoint->context, .endpoint = endpoint, .node = broker->node};
         return 0;
     }
-    if (dvk_slot_is_system(slot)) {
-        home = dvk_system_slot_node(slot);
-        if (home == 0 || home > DVK_MAX_NODE || (dc != 0 && !contains(nodes, node_count, home)))
-            return -DVK_ENOTBOUND;
-    } else if (dvk_slot_is_user(slot) && dc != 0) {
-        home = broker->host.slot_owner(broker->host.context, dc, slot);
-        if (!home)
-            return -DVK_ENOTBOUND;
-    }
     if (home != broker->node)
         return resolve_remote(broker, client, home, route);
 
     uint32_t service = dvk_slot_is_system(slot) ? dvk_system_slot_service(slot) : 0;
+    if (service == DVK_SERVICE_COPY && dvk_endpoint_generation(to) == 0) {
+        result = copier_endpoint(broker, dc, &endpoint);
+        if (result == 0)
+            *route = (struct route){.peer = endpoint->context, .endpoint = endpoint, .node = broker->node};
+        return result;
+    }
     if (dc == 0 || service < DVK_SERVICE_PM || service > DVK_SERVICE_TTY ||
         registry_find(&broker->registry, dc, slot)) /* bound, but that incarnation is gone */
         return -DVK_ENOTBOUND;
-    int result = broker->host.cell_start(broker->host.context, dc);
+    result = broker->host.cell_start(broker->host.context, dc);
     return result < 0 ? result : WAIT_FOR_CELL;
 }
 
@@ -186,14 +215,14 @@ static void connect_timer_fn(void *context) {
     connect_drop(connect);
 }
 
-static int connect_wait(struct client *client, const struct dvk_broker_packet *packet, bool for_proxy) {
+static int connect_wait(struct client *client, const struct dvk_broker_packet *packet, int what) {
     if (client->waiting_connects >= CLIENT_PENDING_CONNECTS_MAX)
         return -EAGAIN;
     struct connect *connect = calloc(1, sizeof *connect);
     if (!connect)
         return -ENOMEM;
-    *connect = (struct connect){.client = client, .packet = *packet, .for_proxy = for_proxy};
-    if (loop_timer_add(client->broker->loop, for_proxy ? PROXY_WAIT_MS : CELL_WAIT_MS, connect_timer_fn, connect,
+    *connect = (struct connect){.client = client, .packet = *packet, .for_proxy = what == WAIT_FOR_PROXY, .for_copier = what == WAIT_FOR_COPIER};
+    if (loop_timer_add(client->broker->loop, what == WAIT_FOR_CELL ? CELL_WAIT_MS : PROXY_WAIT_MS, connect_timer_fn, connect,
                        &connect->timer) < 0) {
         free(connect);
         return -ENOMEM;
@@ -205,11 +234,20 @@ static int connect_wait(struct client *client, const struct dvk_broker_packet *p
 
 void broker_connect(struct client *client, const struct dvk_broker_packet *packet) {
     struct context *context = client->context;
+    struct dvk_broker_packet own;
     int result = 0;
-    if (context->role == CONTEXT_PROXY) {
+    if (context->role == CONTEXT_PROXY || context->role == CONTEXT_COPIER) {
         if (packet->endpoint != DVK_NONE)
             result = -DVK_ENOTALLOWED;
-    } else {
+    }
+    if (result == 0 && context->role == CONTEXT_COPIER) { /* it speaks for itself, wherever it is not bound yet */
+        struct endpoint *self;
+        own = *packet;
+        result = packet->dc > DVK_MAX_DC ? -DVK_ENODC : copier_endpoint(client->broker, packet->dc, &self);
+        if (result == 0)
+            own.endpoint = endpoint_address(self);
+        packet = &own;
+    } else if (context->role != CONTEXT_PROXY) {
         struct endpoint *from = registry_find_endpoint(&client->broker->registry, packet->dc, packet->endpoint);
         if (!from || from->context != context || from->guest)
             result = -DVK_ENOTALLOWED;
@@ -217,23 +255,34 @@ void broker_connect(struct client *client, const struct dvk_broker_packet *packe
     if (result == 0)
         result = try_connect(client, packet);
     if (result > 0)
-        result = connect_wait(client, packet, result == WAIT_FOR_PROXY);
+        result = connect_wait(client, packet, result);
     if (result < 0)
         answer_failure(client, packet, result);
+}
+
+static void connect_retry(struct connect *connect, int status) {
+    int result = status ? status : try_connect(connect->client, &connect->packet);
+    if (result > 0)
+        return; /* still not there; its timer goes on */
+    if (result < 0)
+        answer_failure(connect->client, &connect->packet, result);
+    connect_drop(connect);
 }
 
 void broker_retry(struct broker *broker, uint32_t dc, int status) {
     struct connect *connect;
     list_for_each(connect, &broker->waiting, link) {
         bool meant = dc == 0 ? connect->for_proxy : connect->packet.dc == dc && (!connect->for_proxy || status);
-        if (!meant)
-            continue;
-        int result = status ? status : try_connect(connect->client, &connect->packet);
-        if (result > 0)
-            continue; /* still not there; its timer goes on */
-        if (result < 0)
-            answer_failure(connect->client, &connect->packet, result);
-        connect_drop(connect);
+        if (meant && (!connect->for_copier || status == -DVK_ENODC))
+            connect_retry(connect, status);
+    }
+}
+
+void broker_copier_change(struct broker *broker, int status) {
+    struct connect *connect;
+    list_for_each(connect, &broker->waiting, link) {
+        if (connect->for_copier)
+            connect_retry(connect, status);
     }
 }
 

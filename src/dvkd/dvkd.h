@@ -16,6 +16,7 @@
 #include "common/loop.h"
 #include "dvkd/broker.h"
 #include "dvkd/cells.h"
+#include "dvkd/copier.h"
 #include "dvkd/options.h"
 #include "dvkd/proxy.h"
 #include "dvkd/records.h"
@@ -33,6 +34,7 @@ struct dvkd {
     struct cells cells;
     struct proxy proxy;
     struct records records;
+    struct copier copier;
     struct store *store;
     struct replica *replica;
     struct services *services;

@@ -82,6 +82,10 @@ static void broker_proxy_event(void *context, const json_t *event) {
     cluster_proxy_event(((struct dvkd *)context)->members, event);
 }
 
+static int broker_copier_start(void *context) {
+    return copier_start(&((struct dvkd *)context)->copier);
+}
+
 static void broker_client_gone(void *context, struct client *client) {
     struct dvkd *dvkd = context;
     dvkd_client_service_gone(client);
@@ -90,6 +94,7 @@ static void broker_client_gone(void *context, struct client *client) {
     records_client_gone(&dvkd->records, client, !dvkd->stopping && !(cell && cell->asked));
     cells_on_client_gone(&dvkd->cells, client);
     proxy_on_client_gone(&dvkd->proxy, client);
+    copier_on_client_gone(&dvkd->copier, client);
 }
 
 static void broker_client_record(void *context, struct client *client, int fd) {
@@ -115,6 +120,7 @@ const struct broker_host dvkd_broker_host = {
     .slots_watched = slots_watched,
     .service = dvkd_client_service,
     .endpoint_gone = dvkd_endpoint_gone,
+    .copier_start = broker_copier_start,
     .dc_find = broker_find_dc,
     .client_record = broker_client_record,
 };

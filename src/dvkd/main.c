@@ -142,6 +142,7 @@ static int start(struct dvkd *dvkd) {
     list_init(&dvkd->sessions);
     list_init(&dvkd->removal_waits);
     broker_init(&dvkd->broker, dvkd->loop, dvkd->options.id, (uint32_t)time(NULL), &broker_host);
+    copier_init(&dvkd->copier, dvkd->loop, &dvkd->broker, &dvkd->options);
     cells_init(&dvkd->cells, dvkd->loop, &dvkd->broker, &dvkd->options, &cells_host);
     result = replica_create(dvkd->loop, dvkd->store, config, &self, &port, &dvkd->replica);
     if (result == 0)
@@ -178,10 +179,12 @@ static int start(struct dvkd *dvkd) {
 static void finish(struct dvkd *dvkd) {
     char path[600];
     sessions_destroy(dvkd);
-    api_stop(dvkd->api);
+    /* these may still answer a connection of the api */
     cluster_stop(dvkd->members);
-    cells_destroy(&dvkd->cells);
     proxy_stop(&dvkd->proxy);
+    api_stop(dvkd->api);
+    cells_destroy(&dvkd->cells);
+    copier_stop(&dvkd->copier);
     corosync_destroy(dvkd->corosync);
     const char *const names[] = {"dvkd.sock", "dvs.sock", "dvkd.pid"};
     for (unsigned i = 0; i < ARRAY_LENGTH(names); i++) {

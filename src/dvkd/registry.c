@@ -141,6 +141,8 @@ int registry_bind(struct registry *registry, struct context *context, uint32_t d
     list_append(&context->endpoints, &endpoint->context_link);
     record(RECORD_BIND, dc, endpoint_address(endpoint), context->id, guest);
     *out = endpoint;
+    if (registry->changed)
+        registry->changed(registry->changed_context, endpoint, true);
     return 0;
 }
 
@@ -153,6 +155,8 @@ void registry_unbind(struct registry *registry, struct endpoint *endpoint) {
     record->endpoint = NULL;
     dc->bound--;
     list_remove(&endpoint->context_link);
+    if (registry->changed)
+        registry->changed(registry->changed_context, endpoint, false);
     free(endpoint);
     if (dc->forgotten && dc->bound == 0)
         dc_slots_free(registry, dc);
@@ -246,14 +250,18 @@ struct channel *registry_channel_add(struct registry *registry, uint32_t dc, str
 
 struct channel *registry_channel_between(const struct context *a, const struct context *b, uint32_t dc,
                                          uint32_t *side) {
-    struct channel_end *end;
-    list_for_each(end, &a->channels, link) {
-        struct channel *channel = end->channel;
-        uint32_t ours = channel->party[0] == a ? 0 : 1;
-        if (channel->dc != dc || channel->party[1 - ours] != b)
-            continue;
-        *side = ours;
-        return channel;
+    /* both lists at once: a client of a server with thousands of others has few itself */
+    const struct list *at_a = a->channels.next, *at_b = b->channels.next;
+    for (; at_a != &a->channels && at_b != &b->channels; at_a = at_a->next, at_b = at_b->next) {
+        struct channel *const both[2] = {list_entry(at_a, struct channel_end, link)->channel,
+                                         list_entry(at_b, struct channel_end, link)->channel};
+        for (int i = 0; i < 2; i++) {
+            uint32_t ours = both[i]->party[0] == a ? 0 : 1;
+            if (both[i]->dc != dc || both[i]->party[ours] != a || both[i]->party[1 - ours] != b)
+                continue;
+            *side = ours;
+            return both[i];
+        }
     }
     return NULL;
 }

@@ -22,6 +22,7 @@ enum context_role {
     CONTEXT_PROGRAM, /* came by the socket's path */
     CONTEXT_CELL,    /* a cell's servers (dvs-vos) */
     CONTEXT_PROXY,
+    CONTEXT_COPIER, /* dvs-copier: its endpoints are bound when somebody first addresses them */
 };
 
 struct context {
@@ -64,6 +65,9 @@ struct registry {
     struct table dcs;      /* dc + 1 -> struct dc_slots */
     uint64_t last_context, last_channel;
     uint32_t first_generation;
+    /* An endpoint was bound, or is being unbound. May be NULL. It must not change the registry. */
+    void (*changed)(void *context, const struct endpoint *endpoint, bool bound);
+    void *changed_context;
 };
 
 /* first_generation: of slots that were never bound; not 0. */

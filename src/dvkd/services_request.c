@@ -456,6 +456,8 @@ static void request_cancel(struct service_client *client, uint64_t id) {
         if (request->packet.id != id || request->kind == REQUEST_WATCH ||
             (request->kind == REQUEST_MEMBERSHIP && request->told))
             continue;
+        if (request->head.op == DVK_SERVICE_OP_GROUP_CAST && !request->message)
+            return; /* on its way: its answer comes by itself */
         if (request->object)
             services_leave(client->services, request); /* comes behind what it has proposed */
         request_answer(request, -DVK_EINTERRUPTED, NULL, NULL);

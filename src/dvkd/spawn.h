@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Starting dvkd's own programs: dvs-cell and dvs-proxy. */
+/* Starting dvkd's own programs: dvs-cell, dvs-proxy and dvs-copier. */
 #ifndef DVKD_SPAWN_H
 #define DVKD_SPAWN_H
 

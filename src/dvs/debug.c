@@ -73,12 +73,14 @@ static int debug_record(struct command *command, int argc, char **argv) {
 
 int verb_debug(struct command *command, int argc, char **argv) {
     const char *usage = command->usage;
-    const struct verb verbs[] = {{"record", debug_record, "the last events of a daemon", usage}, {NULL, NULL, NULL, NULL}};
+    const struct verb verbs[] = {{"record", debug_record, "the last events of a daemon", usage},
+                                 {"snapshot", verb_debug_snapshot, "endpoints at one place in the order", usage},
+                                 {NULL, NULL, NULL, NULL}};
     static const struct option options[] = {COMMON_OPTIONS, {0}};
     int exit_code = EXIT_OK;
     if (option_next(command, argc, argv, "+:h", options, &exit_code) == OPTIONS_STOP)
         return exit_code;
     if (optind == argc)
-        return usage_error(command, "say what to do: debug record");
+        return usage_error(command, "say what to do: debug record or snapshot");
     return verb_dispatch(command, verbs, "debug ", argc - optind, argv + optind);
 }

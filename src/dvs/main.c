@@ -10,6 +10,9 @@
 #define TARGET_HELP                                                                                                    \
     "  --node NAME        ask this node\n"                                                                             \
     "  --lab NAME         ask a node of this lab (else $DVS_LAB, else the only one)\n"
+#define SERVICE_HELP                                                                                                   \
+    "  --dc CONTAINER     names of this container (default: the cluster's own)\n"                                      \
+    "  --timeout SECONDS  how long to wait\n"
 #define FORMAT_HELP "  --format FORMAT    table (default) or json\n"
 
 static const struct verb verbs[] = {
@@ -55,13 +58,38 @@ static const struct verb verbs[] = {
      "usage: dvs inspect CONTAINER...\n" TARGET_HELP},
     {"dc", verb_dc, "make a container for programs that use libdvk: dc create", "usage: dvs dc create NAME   (dvs dc create --help)\n"},
     {"node", verb_node, "list the nodes of the cluster: node ls",
-     "usage: dvs node ls [options]\n" FORMAT_HELP TARGET_HELP},
+     "usage: dvs node ls [options]\n"
+     "  --links            what went over the links of one node to the others\n" FORMAT_HELP TARGET_HELP},
     {"cluster", verb_cluster, "make a cluster, let nodes in: cluster init, token, join, ls, leave",
      "usage: dvs cluster init|token|join|ls|leave [options]   (dvs cluster VERB --help)\n"},
     {"lab", verb_lab, "a cluster on this machine: lab up, status, kill, start, add, cut, heal, ls, down",
      "usage: dvs lab up|status|kill|start|add|cut|heal|ls|down [options]   (dvs lab VERB --help)\n"},
-    {"debug", verb_debug, "for people who look for what went wrong: debug record",
+    {"kv", verb_kv, "keys with values: kv get, put, cas, del, ls, watch",
+     "usage: dvs kv get [--raw] [--stale] KEY\n"
+     "       dvs kv put KEY VALUE|-\n"
+     "       dvs kv cas KEY REVISION VALUE|-      (revision 0: there must be no such key)\n"
+     "       dvs kv del [--revision N] KEY\n"
+     "       dvs kv ls [--stale] [PREFIX]\n"
+     "       dvs kv watch [--count N] [PREFIX]\n"
+     "  --raw              print the value alone, without a newline\n"
+     "  --stale            what this node knows, which may be old, also without quorum\n"
+     "  --revision N       only if the key is in this revision\n"
+     "  --count N          end after so many changes\n" SERVICE_HELP FORMAT_HELP TARGET_HELP},
+    {"lock", verb_lock, "run a program while holding a lock",
+     "usage: dvs lock [options] NAME COMMAND [ARG...]\n"
+     "  --try              do not wait for it if it is held\n" SERVICE_HELP TARGET_HELP},
+    {"leader", verb_leader, "run a program while leading, or tell who leads",
+     "usage: dvs leader [options] NAME [COMMAND [ARG...]]\n"
+     "  --text TEXT        what others are told of us\n"
+     "  --try              do not wait if another leads\n"
+     "  --stale            without COMMAND: what this node knows\n" SERVICE_HELP FORMAT_HELP TARGET_HELP},
+    {"barrier", verb_barrier, "wait until a number of processes are there",
+     "usage: dvs barrier [options] NAME COUNT\n" SERVICE_HELP TARGET_HELP},
+    {"metrics", verb_metrics, "counters of a node, its containers and processes",
+     "usage: dvs metrics [options]      (text for Prometheus, or --format json)\n" FORMAT_HELP TARGET_HELP},
+    {"debug", verb_debug, "for people who look for what went wrong: debug record, snapshot",
      "usage: dvs debug record [NODE] [options]\n"
+     "       dvs debug snapshot [CONTAINER]      endpoints on all nodes, at one place in the order\n"
      "  --daemon DAEMON    whose events: dvkd (default), proxy or vos:CONTAINER\n"
      "  --ended            of the last one that ended, not of the one that runs\n"
      "  --last N           only the last N events\n"

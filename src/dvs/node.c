@@ -38,13 +38,61 @@ static int nodes_print(const json_t *nodes) {
     return table_print(table);
 }
 
+/* A number of bytes as people read it. */
+static void bytes_cell(struct table *table, json_int_t bytes) {
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double value = (double)bytes;
+    size_t unit = 0;
+    for (; value >= 1024 && unit + 1 < sizeof units / sizeof units[0]; unit++)
+        value /= 1024;
+    table_cell(table, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
+}
+
+static int links_print(const json_t *links) {
+    static const char *const titles[] = {"TO",        "STATE",   "CIPHER",      ">RTT",   ">SENT", ">RECEIVED",
+                                         ">MESSAGES", ">RESENT", ">DUPLICATES", ">RATIO", NULL};
+    struct table *table = table_create(titles);
+    for (size_t i = 0; i < json_array_size(links); i++) {
+        const json_t *link = json_array_get(links, i);
+        const char *name = field_string(link, "name"), *state = field_string(link, "state");
+        const char *cipher = field_string(link, "cipher");
+        json_int_t from = field_integer_or(link, "compressed_from", 0, INT64_MAX, 0);
+        json_int_t to = field_integer_or(link, "compressed_to", 0, INT64_MAX, 0);
+        table_cell(table, "%s", name ? name : "?");
+        table_cell(table, "%s", state ? state : "?");
+        table_cell(table, "%s", cipher && *cipher ? cipher : "-");
+        table_cell(table, "%lld us", field_integer_or(link, "rtt_us", 0, INT64_MAX, 0));
+        bytes_cell(table, field_integer_or(link, "bytes_out", 0, INT64_MAX, 0));
+        bytes_cell(table, field_integer_or(link, "bytes_in", 0, INT64_MAX, 0));
+        table_cell(table, "%lld", field_integer_or(link, "frames_out", 0, INT64_MAX, 0) +
+                                      field_integer_or(link, "frames_in", 0, INT64_MAX, 0));
+        table_cell(table, "%lld", field_integer_or(link, "resent", 0, INT64_MAX, 0));
+        table_cell(table, "%lld", field_integer_or(link, "duplicates", 0, INT64_MAX, 0));
+        table_cell(table, from && to ? "%.1f" : "-", from && to ? (double)from / (double)to : 0.0);
+    }
+    return table_print(table);
+}
+
+static int links_ls(struct command *command) {
+    cleanup_json json_t *answer = NULL;
+    if (client_ask(&command->target, json_pack("{s:s}", "op", "node.links"), CLIENT_LOOK_MS, &answer, &command->failure) < 0)
+        return failure_report(command);
+    const json_t *links = json_object_get(answer, "links");
+    return (command->json ? json_print(links) : links_print(links)) < 0;
+}
+
 static int node_ls(struct command *command, int argc, char **argv) {
-    static const struct option options[] = {COMMON_OPTIONS, {0}};
-    int exit_code = EXIT_OK;
-    if (option_next(command, argc, argv, ":h", options, &exit_code) == OPTIONS_STOP)
+    static const struct option options[] = {COMMON_OPTIONS, {"links", no_argument, NULL, OPTION_OWN}, {0}};
+    int exit_code = EXIT_OK, option;
+    bool links = false;
+    while ((option = option_next(command, argc, argv, ":h", options, &exit_code)) >= 0)
+        links = true;
+    if (option == OPTIONS_STOP)
         return exit_code;
     if (optind < argc)
         return usage_error(command, "%s: takes no arguments", argv[optind]);
+    if (links)
+        return links_ls(command);
     cleanup_json json_t *answer = NULL;
     if (client_ask(&command->target, json_pack("{s:s}", "op", "node.ls"), CLIENT_LOOK_MS, &answer, &command->failure) <
         0)

@@ -24,6 +24,8 @@ static const struct {
     {"no-such-image", EXIT_NOT_FOUND},
     {"no-such-process", EXIT_NOT_FOUND},
     {"no-such-lab", EXIT_NOT_FOUND},
+    {"no-such-key", EXIT_NOT_FOUND},
+    {"conflict", EXIT_CONFLICT},
     {"name-taken", EXIT_CONFLICT},
     {"dc-running", EXIT_CONFLICT},
     {"dc-not-running", EXIT_CONFLICT},

@@ -9,13 +9,14 @@
 #include <sys/stat.h>
 
 /* What goes into a libexec directory. */
-static const char *const program_names[] = {"dvkd", "dvs-cell", "dvs-proxy", "dvs-vos", "dvs-personality"};
+static const char *const program_names[] = {"dvkd", "dvs-cell", "dvs-proxy", "dvs-copier", "dvs-vos", "dvs-personality"};
 
 /* Where they are, as seen from the directory of this program: installed beside us, in the build tree, installed. */
 static const char *const places[] = {"",
                                      "../dvkd/",
                                      "../cell/",
                                      "../proxy/",
+                                     "../copier/",
                                      "../vos/",
                                      "../vos/host/",
                                      "../personality/",

@@ -4,6 +4,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#define PACK_MISSES_MAX 8u
 
 void link_init(struct frame_link *link, uint64_t session, void *context, void (*kept)(void *, uint64_t),
                void (*reset)(void *)) {
@@ -29,6 +32,45 @@ void link_clear(struct frame_link *link) {
         frame_drop(link, frame);
 }
 
+static uint64_t now_ns(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* The frame with its body compressed, in place of it; or as it is. */
+static struct out_frame *frame_pack(struct frame_link *link, struct out_frame *frame) {
+    struct link_packing *packing = &link->packing;
+    if (packing->byte_ns == 0 || frame->body_len < LINK_PACK_MIN)
+        return frame;
+    if (packing->skip) {
+        packing->skip--;
+        return frame;
+    }
+    size_t cap = frame->body_len - frame->body_len / 8, len = 0;
+    struct out_frame *packed = malloc(sizeof *packed + cap);
+    uint64_t begin = now_ns();
+    if (packed)
+        len = wire_pack(frame->body, frame->body_len, packed->body, cap);
+    bool pays = len && (double)(frame->body_len - len) * packing->byte_ns > (double)(now_ns() - begin);
+    packing->misses = pays ? 0 : packing->misses < PACK_MISSES_MAX ? packing->misses + 1 : PACK_MISSES_MAX;
+    packing->skip = pays ? 0 : 1u << packing->misses;
+    if (len == 0) {
+        free(packed);
+        return frame;
+    }
+    packed->header = frame->header;
+    packed->header.flags |= WIRE_F_LZ4;
+    packed->sent = packed->written = false;
+    packed->body_len = len;
+    link->counts.packed++;
+    link->counts.packed_from += frame->body_len;
+    link->counts.packed_to += len;
+    free(frame);
+    struct out_frame *shrunk = realloc(packed, sizeof *packed + len);
+    return shrunk ? shrunk : packed;
+}
+
 int link_queue(struct frame_link *link, uint16_t command, uint64_t tag, uint32_t dc, int32_t status, const void *body,
                size_t body_len, const void *more, size_t more_len) {
     struct out_frame *frame = malloc(sizeof *frame + body_len + more_len);
@@ -45,6 +87,7 @@ int link_queue(struct frame_link *link, uint16_t command, uint64_t tag, uint32_t
         memcpy(frame->body, body, body_len);
     if (more_len)
         memcpy(frame->body + body_len, more, more_len);
+    frame = frame_pack(link, frame);
     list_append(&link->frames, &frame->link);
     link->queued_bytes += sizeof *frame + frame->body_len;
     if (link->at == &link->frames) {
@@ -126,8 +169,14 @@ int link_take(struct frame_link *link, const struct wire_header *header) {
         return -EPROTO;
     if (header->acknowledged > link->acknowledged)
         acknowledge(link, header->acknowledged);
-    if (header->sequence == 0 || header->sequence <= link->received)
+    link->counts.frames_in++;
+    link->counts.bytes_in += sizeof *header + header->body_len;
+    if (header->sequence == 0)
         return 0;
+    if (header->sequence <= link->received) {
+        link->counts.duplicates++;
+        return 0;
+    }
     if (header->sequence != link->received + 1)
         return -EPROTO;
     link->received++;
@@ -159,6 +208,7 @@ int link_gather(struct frame_link *link, struct iovec *parts, int max) {
 }
 
 void link_written(struct frame_link *link, size_t bytes) {
+    link->counts.bytes_out += bytes;
     while (bytes && link->at != &link->frames) {
         struct out_frame *frame = list_element(link->at, struct out_frame, link);
         size_t left = sizeof frame->header + frame->body_len - link->at_offset;
@@ -167,6 +217,9 @@ void link_written(struct frame_link *link, size_t bytes) {
             return;
         }
         bytes -= left;
+        link->counts.frames_out++;
+        link->counts.resent += frame->sent;
+        frame->sent = true;
         link->at = link->at->next;
         link->at_offset = 0;
     }

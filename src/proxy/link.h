@@ -30,10 +30,27 @@
 struct out_frame {
     struct link link;
     struct wire_header header;
+    bool sent;    /* all of it was written, to this connection or one before */
     bool written; /* bytes of it may have reached the other side */
     size_t body_len;
     uint8_t body[];
 };
+
+/* Since the link was made. Bytes are those of frames, before encryption. */
+struct link_counts {
+    uint64_t frames_out, bytes_out, frames_in, bytes_in;
+    uint64_t resent;     /* frames that were written again to another connection */
+    uint64_t duplicates; /* frames that came again and were dropped */
+    uint64_t packed, packed_from, packed_to; /* bodies that were compressed; their bytes before and after */
+};
+
+/* Bodies are compressed while that pays: while the network takes longer for the bytes that are saved than saving them takes.
+ * Each body for which it did not pay doubles the number of those that are not tried next. */
+struct link_packing {
+    double byte_ns; /* how long the network takes for a byte now; 0: as fast as we write: nothing is compressed */
+    unsigned misses, skip;
+};
+#define LINK_PACK_MIN 1024u /* shorter bodies are left as they are */
 
 struct frame_link {
     uint64_t session;       /* ours; not 0 */
@@ -48,6 +65,8 @@ struct frame_link {
     size_t at_offset;       /* bytes of it that are written */
     size_t queued_bytes;
     bool encrypted; /* of the connection: frames say so, and carry no checksum */
+    struct link_packing packing;
+    struct link_counts counts;
     void *context;
     void (*kept)(void *context, uint64_t tag);
     void (*reset)(void *context);

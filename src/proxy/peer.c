@@ -7,7 +7,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/tcp.h>
+#include <linux/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -21,6 +21,8 @@
 #define SILENCE_MS 5000 /* a joined peer says something each second */
 #define PARTS 64
 #define READ_TURNS 16
+#define PACE_BYTES (64u << 10)   /* how often the pace is measured */
+#define PACE_BACKLOG (8u << 10)  /* written and not sent: the network is slower than we are */
 
 int64_t clock_ms(void) {
     struct timespec ts;
@@ -167,6 +169,8 @@ static void joined(struct peer *peer, bool resumed) {
     peer->state = PEER_JOINED;
     peer->backoff_ms = BACKOFF_MIN_MS;
     peer->heard_ms = peer->said_ms = clock_ms();
+    peer->connections++;
+    peer->frames.packing = (struct link_packing){0};
     peer->frames.encrypted = stream_is_encrypted(&peer->stream);
     peer->refusal[0] = 0;
     record(RECORD_LINK_UP, 0, peer->node, resumed, peer->frames.session);
@@ -225,6 +229,16 @@ static int control_write(struct peer *peer) {
     return 1;
 }
 
+/* What the network can take now: it is not the bottleneck while it has sent all that was written. */
+static void pace_measure(struct peer *peer) {
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    peer->written = 0;
+    bool slow = getsockopt(peer->stream.fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+                info.tcpi_notsent_bytes >= PACE_BACKLOG && info.tcpi_delivery_rate > 0;
+    peer->frames.packing.byte_ns = slow ? 1e9 / (double)info.tcpi_delivery_rate : 0;
+}
+
 /* 1: all written; 0: the socket is full; -1: disconnected. */
 static int frames_write(struct peer *peer) {
     for (;;) {
@@ -241,6 +255,7 @@ static int frames_write(struct peer *peer) {
         }
         link_written(&peer->frames, (size_t)n);
         peer->said_ms = clock_ms();
+        peer->written += (size_t)n;
     }
 }
 
@@ -256,6 +271,8 @@ static void peer_flush(struct peer *peer) {
     done = done == 0 ? control_write(peer) : 0;
     if (done == 1 && peer->state == PEER_JOINED)
         done = frames_write(peer);
+    if (peer->written >= PACE_BYTES && peer->state == PEER_JOINED)
+        pace_measure(peer);
     /* nothing carried the acknowledgement: it goes alone, if much has come since */
     if (done == 1 && peer->state == PEER_JOINED && peer->frames.received - peer->frames.told >= 64 &&
         peer->frames.told < peer->frames.received) {
@@ -304,13 +321,14 @@ static bool hello_answered(struct peer *peer, const struct wire_frame *frame) {
     return true;
 }
 
-static bool frame_take(struct peer *peer, const struct wire_frame *frame) {
+static bool frame_take(struct peer *peer, struct wire_frame *frame) {
     if (!(frame->header.flags & WIRE_F_TLS) == stream_is_encrypted(&peer->stream))
         return false;
     if (peer->state == PEER_GREETING)
         return hello_answered(peer, frame);
     if (peer->state != PEER_JOINED || frame->header.command == WIRE_HELLO)
         return false;
+    static uint8_t room[WIRE_BODY_MAX];
     int taken = link_take(&peer->frames, &frame->header);
     if (taken < 0)
         return false;
@@ -318,6 +336,8 @@ static bool frame_take(struct peer *peer, const struct wire_frame *frame) {
         return true;
     if (peer->frames.received - peer->frames.told >= 64)
         peer_mark_dirty(peer);
+    if (wire_expand(frame, room) < 0)
+        return false;
     return traffic_frame(peer, frame);
 }
 
@@ -353,9 +373,32 @@ static void read_failed(struct peer *peer, ssize_t result) {
                                               : strerror((int)-result));
 }
 
+/* Room for more: a frame that is longer than the buffer has it grow for as long as it comes. False: no memory. */
+static bool buffer_fit(struct peer *peer) {
+    struct wire_header header;
+    size_t cap = READ_BUFFER;
+    if (peer->buffer_len >= sizeof header) { /* its beginning has been checked, or it would not have stayed */
+        memcpy(&header, peer->buffer, sizeof header);
+        if (sizeof header + header.body_len > cap)
+            cap = sizeof header + header.body_len;
+    }
+    if (cap == peer->buffer_cap)
+        return true;
+    uint8_t *buffer = realloc(peer->buffer, cap);
+    if (!buffer)
+        return cap < peer->buffer_cap;
+    peer->buffer = buffer;
+    peer->buffer_cap = cap;
+    return true;
+}
+
 static void peer_read(struct peer *peer) {
     for (int turns = 0; turns < READ_TURNS; turns++) { /* then others have their turn */
-        ssize_t n = stream_read(&peer->stream, peer->buffer + peer->buffer_len, READ_BUFFER - peer->buffer_len);
+        if (!buffer_fit(peer)) {
+            peer_disconnect(peer, "no memory for a long frame"); /* which is sent again */
+            return;
+        }
+        ssize_t n = stream_read(&peer->stream, peer->buffer + peer->buffer_len, peer->buffer_cap - peer->buffer_len);
         if (n == -EAGAIN)
             return;
         if (n <= 0) {
@@ -503,13 +546,10 @@ void peer_up(struct proxy *proxy, uint32_t node, const char *address) {
     peer->address = parsed;
     peer->stream = STREAM_NONE;
     peer->buffer = buffer;
+    peer->buffer_cap = READ_BUFFER;
     peer->backoff_ms = BACKOFF_MIN_MS;
     list_init(&peer->dirty);
-    list_init(&peer->pendings);
-    list_init(&peer->parked);
-    list_init(&peer->incomings);
-    for (size_t i = 0; i < ARRAY_LENGTH(peer->by_tag); i++)
-        list_init(&peer->by_tag[i]);
+    traffic_init(peer);
     link_init(&peer->frames, session_new(), peer, traffic_kept, traffic_reset);
     list_append(&proxy->peers, &peer->link);
     peer_connect(peer);

@@ -6,6 +6,7 @@
  *   accept.c   connections that others make     tls.c      streams, encrypted or clear
  *   traffic.c  messages: libdvk <-> frames      link.c     sessions, sequence numbers, resend (pure)
  *   control.c  what dvkd asks                   wire.c     the frames' parser (pure)
+ *   kernel.c   peers' questions to this node's dvkd
  *
  * A *pending* is a request of this node that waits for its reply from a peer. An *incoming* is a peer's request that a
  * process of this node works on.
@@ -21,10 +22,16 @@
 #include <netinet/in.h>
 
 #define BUCKETS 1024u
-/* Requests to one peer that may be under way, in bytes; the rest waits in its channels' slots. */
+/*
+ * Credit: how many bytes of requests may be under way to one destination, and to all of a peer; the rest waits in its
+ * channels' slots. A destination that has nothing under way may always get one request: one that is slow or stopped takes
+ * nothing from the others.
+ */
+#define LANE_BYTES_MAX (4u << 20)
 #define FLIGHT_BYTES_MAX (64u << 20)
+#define LANE_BUCKETS 64u
 #define REQUEST_OVERHEAD 512u
-#define READ_BUFFER (256u << 10)
+#define READ_BUFFER (256u << 10) /* at least a frame's header */
 
 enum peer_state {
     PEER_APART,      /* no connection; the connector has a timer to try again */
@@ -45,7 +52,7 @@ struct peer {
     bool wants_out;
     char refusal[STREAM_WHY + 32]; /* what was last said about not being connected: it is said once */
     uint8_t *buffer; /* what was read and is not yet a whole frame */
-    size_t buffer_len;
+    size_t buffer_len, buffer_cap; /* READ_BUFFER, or more while a longer frame comes */
     struct wire_header control; /* a hello or ack that is being written, ahead of the queue */
     struct wire_hello hello;
     size_t control_len, control_at;
@@ -54,8 +61,13 @@ struct peer {
     unsigned backoff_ms;
     uint64_t retry_timer;
     int64_t heard_ms, said_ms, since_ms;
+    size_t written;       /* bytes since the pace was measured */
+    unsigned connections; /* that were made with it */
     struct link pendings, parked;
     size_t flight_bytes;
+    struct link lanes[LANE_BUCKETS];
+    struct link waiting; /* lanes with parked requests */
+    bool crowded;        /* a lane waits for credit of the peer, not its own */
     struct link incomings;
     struct link by_tag[64]; /* incomings */
 };
@@ -90,8 +102,21 @@ struct refusal {
     char why[STREAM_WHY];
 };
 
+/* The requests to one destination; gone when there are none. */
+struct lane {
+    struct link bucket;
+    struct link waiting; /* peer.waiting */
+    struct link parked;  /* struct pending.in_lane, in order */
+    uint32_t dc;
+    dvk_endpoint destination;
+    size_t flight_bytes;
+    unsigned count; /* of its pendings */
+};
+
 struct pending {
-    struct link link; /* peer.pendings or peer.parked */
+    struct link link;    /* peer.pendings or peer.parked */
+    struct link in_lane; /* parked */
+    struct lane *lane;
     struct peer *peer;
     struct dvk_request *req;
     uint64_t tag, epoch;
@@ -104,6 +129,9 @@ struct incoming {
     struct peer *peer; /* NULL: an orphan, whose answer nobody wants */
     struct proxy *proxy;
     uint64_t tag, call;
+    uint64_t watch; /* not 0: a question to dvkd in place of a call; see kernel.c */
+    uint32_t dc;
+    dvk_endpoint watched;
 };
 
 struct route_hint {
@@ -168,6 +196,7 @@ bool control_join(struct proxy *proxy, uint64_t id, struct in_addr from, const c
 int address_parse(const char *text, struct sockaddr_in *out);
 
 /* traffic.c */
+void traffic_init(struct peer *peer);
 void traffic_request(struct proxy *proxy, struct dvk_request *req);
 void traffic_cancelled(void *context, struct dvk_request *req);
 void traffic_event(void *context, const struct dvk_event *event);
@@ -177,5 +206,13 @@ void traffic_kept(void *context, uint64_t tag); /* context: struct peer */
 void traffic_reset(void *context);
 /* The peer's node has left: everything that waits for it ends. */
 void traffic_lost(struct peer *peer);
+/* Answer a peer's request: status not 0: in the destination's place. */
+void reply_queue(struct peer *peer, uint64_t tag, int status, const struct dvk_message *reply, const void *data,
+                 size_t data_len);
+void incoming_free(struct incoming *incoming);
+
+/* kernel.c: a request to this node's service KERNEL; answers and frees it. */
+void kernel_request(struct incoming *incoming, uint32_t dc, bool send, const struct dvk_message *message);
+void kernel_cancel(struct incoming *incoming);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Messages: from libdvk to frames and back. */
+#include "common/cleanup.h"
 #include "common/log.h"
 #include "common/record.h"
 #include "proxy/proxy.h"
@@ -16,6 +17,61 @@
 static void no_memory(void) {
     log_error("out of memory");
     _exit(1);
+}
+
+void traffic_init(struct peer *peer) {
+    list_init(&peer->pendings);
+    list_init(&peer->parked);
+    list_init(&peer->waiting);
+    list_init(&peer->incomings);
+    for (size_t i = 0; i < LANE_BUCKETS; i++)
+        list_init(&peer->lanes[i]);
+    for (size_t i = 0; i < ARRAY_LENGTH(peer->by_tag); i++)
+        list_init(&peer->by_tag[i]);
+}
+
+/* ---- credit ---- */
+
+static struct link *lane_bucket(struct peer *peer, uint32_t dc, dvk_endpoint destination) {
+    uint64_t h = (destination ^ (uint64_t)dc << 40) * 0x9e3779b97f4a7c15ull;
+    return &peer->lanes[(h >> 40) % LANE_BUCKETS];
+}
+
+/* The lane of that destination, made if need be; NULL without memory. */
+static struct lane *lane_get(struct peer *peer, uint32_t dc, dvk_endpoint destination) {
+    struct link *bucket = lane_bucket(peer, dc, destination);
+    list_each(lane, bucket, struct lane, bucket) {
+        if (lane->dc == dc && lane->destination == destination)
+            return lane;
+    }
+    struct lane *lane = calloc(1, sizeof *lane);
+    if (!lane)
+        return NULL;
+    lane->dc = dc;
+    lane->destination = destination;
+    list_init(&lane->waiting);
+    list_init(&lane->parked);
+    list_append(bucket, &lane->bucket);
+    return lane;
+}
+
+static void lane_release(struct lane *lane) {
+    if (--lane->count)
+        return;
+    list_remove(&lane->bucket);
+    list_remove(&lane->waiting);
+    free(lane);
+}
+
+static bool lane_has_credit(struct peer *peer, const struct lane *lane) {
+    if (lane->flight_bytes == 0)
+        return true;
+    if (lane->flight_bytes >= LANE_BYTES_MAX)
+        return false;
+    if (peer->flight_bytes < FLIGHT_BYTES_MAX)
+        return true;
+    peer->crowded = true;
+    return false;
 }
 
 /* ---- requests of this node ---- */
@@ -45,8 +101,11 @@ static struct pending *pending_new(struct proxy *proxy, struct peer *peer, struc
         proxy->pending_cap = cap;
     }
     struct pending *pending = calloc(1, sizeof *pending);
-    if (!pending)
+    struct lane *lane = pending ? lane_get(peer, req->dc, req->msg.destination) : NULL;
+    if (!lane) {
+        free(pending);
         return NULL;
+    }
     uint32_t index = proxy->free_list[--proxy->free_count];
     proxy->pendings[index] = pending;
     pending->tag = (uint64_t)++proxy->generations[index] << INDEX_BITS | index;
@@ -54,6 +113,9 @@ static struct pending *pending_new(struct proxy *proxy, struct peer *peer, struc
     pending->req = req;
     pending->bytes = REQUEST_OVERHEAD + req->msg.data_len;
     list_init(&pending->link);
+    list_init(&pending->in_lane);
+    pending->lane = lane;
+    lane->count++;
     req->user = pending;
     return pending;
 }
@@ -71,20 +133,50 @@ static void pending_send(struct pending *pending) {
     pending->parked = false;
     pending->epoch = peer->epoch;
     peer->flight_bytes += pending->bytes;
+    pending->lane->flight_bytes += pending->bytes;
     list_append(&peer->pendings, &pending->link);
     struct dvk_message message = req->msg;
     message.flags = message.fds = 0;
+    /* a reply that is longer than the request finds no room there unless it is made */
+    message.reserved = req->reply_cap > DVK_DATA_MAX ? (uint64_t)req->reply_cap << 32 : 0;
     if (link_queue(&peer->frames, dvk_relay_is_send(req) ? WIRE_SEND : WIRE_REQUEST, pending->tag, req->dc, 0, &message,
                    sizeof message, req->data, req->msg.data_len) < 0)
         no_memory();
     peer_mark_dirty(peer);
 }
 
-static void unpark(struct peer *peer) {
+/* It stays in its channel's slot, which bounds its sender. */
+static void pending_park(struct pending *pending) {
+    struct peer *peer = pending->peer;
+    pending->parked = true;
+    list_append(&peer->parked, &pending->link);
+    list_append(&pending->lane->parked, &pending->in_lane);
+    if (!list_has(&pending->lane->waiting))
+        list_append(&peer->waiting, &pending->lane->waiting);
+}
+
+static void lane_unpark(struct peer *peer, struct lane *lane) {
     struct pending *pending;
-    while (peer->flight_bytes < FLIGHT_BYTES_MAX && (pending = list_first(&peer->parked, struct pending, link))) {
+    while ((pending = list_first(&lane->parked, struct pending, in_lane)) && lane_has_credit(peer, lane)) {
         list_remove(&pending->link);
+        list_remove(&pending->in_lane);
         pending_send(pending);
+    }
+    if (list_is_empty(&lane->parked))
+        list_remove(&lane->waiting);
+}
+
+/* There is credit of the peer again: all lanes that wait get of it, the one that had none longest first. */
+static void unpark(struct peer *peer) {
+    peer->crowded = false;
+    struct link lanes;
+    list_init(&lanes);
+    list_splice(&lanes, &peer->waiting);
+    struct lane *lane;
+    while ((lane = list_first(&lanes, struct lane, waiting))) {
+        list_remove(&lane->waiting);
+        list_append(&peer->waiting, &lane->waiting);
+        lane_unpark(peer, lane);
     }
 }
 
@@ -92,12 +184,23 @@ static void unpark(struct peer *peer) {
 static void pending_free(struct proxy *proxy, struct pending *pending) {
     uint32_t index = (uint32_t)(pending->tag & ((1u << INDEX_BITS) - 1));
     struct peer *peer = pending->peer;
+    struct lane *lane = pending->lane;
     proxy->pendings[index] = NULL;
     proxy->free_list[proxy->free_count++] = index;
     list_remove(&pending->link);
-    if (!pending->parked)
+    list_remove(&pending->in_lane);
+    if (!pending->parked) {
         peer->flight_bytes -= pending->bytes;
+        lane->flight_bytes -= pending->bytes;
+    }
     free(pending);
+    if (!list_is_empty(&lane->parked))
+        lane_unpark(peer, lane);
+    else
+        list_remove(&lane->waiting);
+    lane_release(lane);
+    if (peer->crowded && peer->flight_bytes < FLIGHT_BYTES_MAX)
+        unpark(peer);
 }
 
 static void pending_fail(struct proxy *proxy, struct pending *pending, int error) {
@@ -132,11 +235,10 @@ void traffic_request(struct proxy *proxy, struct dvk_request *req) {
         dvk_reply_error(proxy->dvk, req, -ENOMEM);
         return;
     }
-    if (peer->flight_bytes >= FLIGHT_BYTES_MAX || !list_is_empty(&peer->parked)) {
-        pending->parked = true; /* it stays in its channel's slot, which bounds its sender */
-        list_append(&peer->parked, &pending->link);
-    } else
+    if (list_is_empty(&pending->lane->parked) && lane_has_credit(peer, pending->lane))
         pending_send(pending);
+    else
+        pending_park(pending);
 }
 
 void traffic_cancelled(void *context, struct dvk_request *req) {
@@ -147,7 +249,6 @@ void traffic_cancelled(void *context, struct dvk_request *req) {
     struct peer *peer = pending->peer;
     if (pending->parked || link_withdraw(&peer->frames, pending->tag)) {
         pending_fail(proxy, pending, -DVK_EINTERRUPTED); /* it was never sent */
-        unpark(peer);
         return;
     }
     if (link_queue(&peer->frames, WIRE_CANCEL, pending->tag, req->dc, 0, NULL, 0, NULL, 0) < 0)
@@ -169,14 +270,14 @@ static struct incoming *incoming_find(struct peer *peer, uint64_t tag) {
     return NULL;
 }
 
-static void incoming_free(struct incoming *incoming) {
+void incoming_free(struct incoming *incoming) {
     list_remove(&incoming->link);
     list_remove(&incoming->bucket);
     free(incoming);
 }
 
-static void reply_queue(struct peer *peer, uint64_t tag, int status, const struct dvk_message *reply, const void *data,
-                        size_t data_len) {
+void reply_queue(struct peer *peer, uint64_t tag, int status, const struct dvk_message *reply, const void *data,
+                 size_t data_len) {
     struct dvk_message message = {0};
     if (reply)
         message = *reply;
@@ -196,9 +297,17 @@ static void incoming_done(void *context, int status, const struct dvk_message *r
     if (fd_count && status == 0)
         status = -DVK_ENOTALLOWED;
     if (incoming->peer)
-        reply_queue(incoming->peer, incoming->tag, status, status ? NULL : reply, status ? NULL : data,
-                    status ? 0 : data_len);
+        reply_queue(incoming->peer, incoming->tag, status, status && status != -DVK_ERELAYED ? NULL : reply,
+                    status ? NULL : data, status ? 0 : data_len);
     incoming_free(incoming);
+}
+
+/* It should end early. */
+static void incoming_cancel(struct incoming *incoming) {
+    if (incoming->watch)
+        kernel_cancel(incoming);
+    else
+        (void)dvk_cancel(incoming->proxy->dvk, incoming->call);
 }
 
 /* May a process of that node have this address? Where user slots live is not known here: the peer vouches for them. */
@@ -223,7 +332,12 @@ static bool request_arrived(struct peer *peer, const struct wire_frame *frame) {
     incoming->tag = header->tag;
     list_append(&peer->incomings, &incoming->link);
     list_append(tag_bucket(peer, header->tag), &incoming->bucket);
-    message.reserved = peer->node;
+    uint64_t reply_room = message.reserved >> 32 <= DVK_LOAN_MAX ? message.reserved >> 32 : 0;
+    message.reserved = reply_room << 32 | peer->node;
+    if (dvk_endpoint_slot(message.destination) == dvk_system_slot(proxy->node, DVK_SERVICE_KERNEL)) {
+        kernel_request(incoming, header->dc, header->command == WIRE_SEND, &message);
+        return true;
+    }
     int error = header->command == WIRE_SEND ? dvk_send_as(proxy->dvk, header->dc, &message, data, message.data_len,
                                                            incoming_done, incoming, &incoming->call)
                                              : dvk_call_as(proxy->dvk, header->dc, &message, data, message.data_len,
@@ -244,7 +358,12 @@ static bool reply_arrived(struct peer *peer, const struct wire_frame *frame) {
     if (!pending || pending->peer != peer || pending->parked)
         return false;
     struct dvk_request *req = pending->req;
-    if (frame->header.status < 0) {
+    if (frame->header.status == -DVK_ERELAYED) { /* the requester's DVK makes it again where the payload says */
+        struct dvk_message where = {
+            .status = -DVK_ERELAYED, .flags = DVK_MSG_ERROR, .payload = message.payload, .source = message.source};
+        pending_free(proxy, pending);
+        dvk_reply(proxy->dvk, req, &where, NULL, 0);
+    } else if (frame->header.status < 0) {
         pending_fail(proxy, pending, frame->header.status);
     } else if (message.data_len > req->reply_cap) {
         pending_fail(proxy, pending, -EMSGSIZE);
@@ -254,7 +373,6 @@ static bool reply_arrived(struct peer *peer, const struct wire_frame *frame) {
             memcpy(req->reply_data, data, message.data_len);
         dvk_reply(proxy->dvk, req, &message, NULL, 0);
     }
-    unpark(peer);
     return true;
 }
 
@@ -268,7 +386,7 @@ bool traffic_frame(struct peer *peer, const struct wire_frame *frame) {
     case WIRE_CANCEL: {
         struct incoming *incoming = incoming_find(peer, frame->header.tag);
         if (incoming) /* else its reply is on the way */
-            (void)dvk_cancel(peer->proxy->dvk, incoming->call);
+            incoming_cancel(incoming);
         return true;
     }
     default:
@@ -284,7 +402,7 @@ static void incomings_orphan(struct peer *peer) {
         list_remove(&incoming->link);
         list_remove(&incoming->bucket);
         incoming->peer = NULL;
-        (void)dvk_cancel(peer->proxy->dvk, incoming->call);
+        incoming_cancel(incoming);
     }
 }
 
@@ -314,7 +432,7 @@ void traffic_reset(void *context) {
 }
 
 void traffic_lost(struct peer *peer) {
-    struct link *lists[] = {&peer->pendings, &peer->parked};
+    struct link *lists[] = {&peer->parked, &peer->pendings};
     for (int i = 0; i < 2; i++) {
         struct pending *pending;
         while ((pending = list_first(lists[i], struct pending, link)))

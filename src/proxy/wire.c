@@ -3,6 +3,7 @@
 
 #include <dvk/error.h>
 #include <errno.h>
+#include <lz4.h>
 #include <string.h>
 
 static uint32_t crc_table[8][256];
@@ -63,6 +64,9 @@ void wire_seal(struct wire_header *header, const void *body, size_t body_len) {
 }
 
 static bool lengths_are_right(const struct wire_header *header) {
+    if (header->flags & WIRE_F_LZ4 && header->command != WIRE_REQUEST && header->command != WIRE_SEND &&
+        header->command != WIRE_REPLY)
+        return false;
     switch (header->command) {
     case WIRE_HELLO:
         return header->body_len == sizeof(struct wire_hello) && header->sequence == 0;
@@ -75,10 +79,27 @@ static bool lengths_are_right(const struct wire_header *header) {
     case WIRE_REQUEST:
     case WIRE_SEND:
     case WIRE_REPLY:
+        if (header->flags & WIRE_F_LZ4)
+            return header->body_len > sizeof(struct wire_packed) && header->body_len <= WIRE_BODY_MAX &&
+                   header->sequence != 0;
         return header->body_len >= DVK_MESSAGE_SIZE && header->body_len <= WIRE_BODY_MAX && header->sequence != 0;
     default:
         return false;
     }
+}
+
+/* Of a REQUEST, SEND or REPLY: what the message says of itself; all else has none. */
+static bool message_is_right(const struct wire_frame *frame) {
+    const struct wire_header *header = &frame->header;
+    struct dvk_message message;
+    if (header->command != WIRE_REQUEST && header->command != WIRE_SEND && header->command != WIRE_REPLY)
+        return true;
+    memcpy(&message, frame->body, sizeof message);
+    if (message.data_len != header->body_len - DVK_MESSAGE_SIZE || message.fds || message.flags & DVK_MSG_FDS)
+        return false;
+    if (header->command != WIRE_REPLY && (message.source == DVK_NONE || message.destination == DVK_NONE))
+        return false;
+    return !message.notify || header->command == WIRE_SEND;
 }
 
 static bool checksum_is_right(const struct wire_header *header, const uint8_t *body) {
@@ -108,17 +129,40 @@ long wire_parse(const uint8_t *bytes, size_t len, struct wire_frame *frame) {
     frame->body = bytes + sizeof *header;
     if (!checksum_is_right(header, frame->body))
         return -EPROTO;
-    if (header->body_len >= DVK_MESSAGE_SIZE) {
-        struct dvk_message message;
-        memcpy(&message, frame->body, sizeof message);
-        if (message.data_len != header->body_len - DVK_MESSAGE_SIZE || message.fds || message.flags & DVK_MSG_FDS)
-            return -EPROTO;
-        if (header->command != WIRE_REPLY && (message.source == DVK_NONE || message.destination == DVK_NONE))
-            return -EPROTO;
-        if (message.notify && header->command != WIRE_SEND)
-            return -EPROTO;
-    }
-    return (long)total;
+    if (header->flags & WIRE_F_LZ4)
+        return (long)total; /* wire_expand checks what is in it */
+    return message_is_right(frame) ? (long)total : -EPROTO;
+}
+
+int wire_expand(struct wire_frame *frame, uint8_t *room) {
+    struct wire_header *header = &frame->header;
+    uint32_t body_len;
+    if (!(header->flags & WIRE_F_LZ4))
+        return 0;
+    memcpy(&body_len, frame->body, sizeof body_len);
+    uint32_t block_len = header->body_len - (uint32_t)sizeof(struct wire_packed);
+    if (body_len < DVK_MESSAGE_SIZE || body_len > WIRE_BODY_MAX || body_len <= header->body_len)
+        return -EPROTO;
+    int expanded = LZ4_decompress_safe((const char *)frame->body + sizeof(struct wire_packed), (char *)room, (int)block_len,
+                                       (int)body_len);
+    if (expanded != (int)body_len)
+        return -EPROTO;
+    header->flags &= ~(uint32_t)WIRE_F_LZ4;
+    header->body_len = body_len;
+    frame->body = room;
+    return message_is_right(frame) ? 0 : -EPROTO;
+}
+
+size_t wire_pack(const uint8_t *body, size_t body_len, uint8_t *out, size_t cap) {
+    uint32_t len = (uint32_t)body_len;
+    if (cap <= sizeof(struct wire_packed) || body_len > WIRE_BODY_MAX)
+        return 0;
+    int packed = LZ4_compress_default((const char *)body, (char *)out + sizeof(struct wire_packed), (int)body_len,
+                                      (int)(cap - sizeof(struct wire_packed)));
+    if (packed <= 0)
+        return 0;
+    memcpy(out, &len, sizeof len);
+    return sizeof(struct wire_packed) + (size_t)packed;
 }
 
 void wire_message(const struct wire_frame *frame, struct dvk_message *message, const uint8_t **data) {

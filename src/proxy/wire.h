@@ -21,11 +21,12 @@
 #ifndef PROXY_WIRE_H
 #define PROXY_WIRE_H
 
+#include <dvk/loan.h>
 #include <dvk/message.h>
 
 #define WIRE_MAGIC 0x50535644u /* "DVSP" */
 #define WIRE_VERSION 1u
-#define WIRE_BODY_MAX (DVK_MESSAGE_SIZE + DVK_DATA_MAX)
+#define WIRE_BODY_MAX (DVK_MESSAGE_SIZE + DVK_LOAN_MAX)
 
 enum wire_command {
     WIRE_HELLO = 1,
@@ -40,10 +41,10 @@ enum wire_command {
 
 enum wire_flags {
     WIRE_F_TLS = 1u << 0,    /* the connection is encrypted, crc is 0: on all of its frames, or on none */
-    WIRE_F_LZ4 = 1u << 1,    /* reserved: the body is compressed */
+    WIRE_F_LZ4 = 1u << 1,    /* REQUEST, SEND, REPLY: the body is struct wire_packed; wire_expand */
     WIRE_F_RESUME = 1u << 2, /* HELLO answer: the sessions of both sides go on */
 };
-#define WIRE_F_KNOWN (WIRE_F_TLS | WIRE_F_RESUME)
+#define WIRE_F_KNOWN (WIRE_F_TLS | WIRE_F_LZ4 | WIRE_F_RESUME)
 #define WIRE_REFUSE_MAX 200u /* bytes of a refusal's text */
 
 struct wire_header {
@@ -72,6 +73,12 @@ struct wire_hello {
 };
 _Static_assert(sizeof(struct wire_hello) == 96, "layout");
 
+/* A body that is compressed: an LZ4 block (no frame), to which body_len bytes expand: exactly, and more than it takes here. */
+struct wire_packed {
+    uint32_t body_len;
+    uint8_t block[];
+};
+
 /* A frame that was parsed; points into the buffer it was parsed from. */
 struct wire_frame {
     struct wire_header header;
@@ -81,10 +88,20 @@ struct wire_frame {
 /*
  * wire_parse: look for a frame at the start of bytes.
  * Returns its total length (header and body) with *frame filled in and checked: magic, version, command, lengths,
- * sequence rules, checksum, and for messages that data_len matches the body; 0 when more bytes are needed; -EPROTO for
+ * sequence rules, checksum, and for messages that data_len matches the body (compressed ones: wire_expand does); 0 when more bytes are needed; -EPROTO for
  * anything else, -DVK_EVERSION for another version. No side effects; any bytes are survived.
  */
 long wire_parse(const uint8_t *bytes, size_t len, struct wire_frame *frame);
+
+/*
+ * wire_expand: after wire_parse, before the body is used: expand a compressed one into room (WIRE_BODY_MAX bytes), to which
+ * frame->body then points, and check the message. 0, or -EPROTO. Any bytes are survived; nothing beyond room is written.
+ */
+int wire_expand(struct wire_frame *frame, uint8_t *room);
+/*
+ * wire_pack: compress a body into out, which has room for cap bytes. The length there, or 0: it does not fit.
+ */
+size_t wire_pack(const uint8_t *body, size_t body_len, uint8_t *out, size_t cap);
 
 /* The message of a REQUEST, SEND or REPLY frame, copied out; data follows it in body. */
 void wire_message(const struct wire_frame *frame, struct dvk_message *message, const uint8_t **data);

@@ -107,6 +107,11 @@ void dvk_timer_cancel(struct dvk *dvk, uint64_t id) {
 void dvk_wake(struct dvk *dvk) {}
 int dvk_control_reply(struct dvk *dvk, uint64_t id, const char *text) { return 0; }
 int dvk_control_send(struct dvk *dvk, const char *text) { return 0; }
+int dvk_relay_watch(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, uint32_t flags, dvk_relay_told *fn, void *context,
+                    uint64_t *id) {
+    return -DVK_ENOTBOUND;
+}
+void dvk_relay_unwatch(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, uint64_t id) {}
 bool dvk_relay_is_send(const struct dvk_request *req) { return ((const struct local *)req)->is_send; }
 
 static void answered(struct dvk_request *req) {
@@ -290,6 +295,12 @@ static void frame_write(struct input *in, struct end *end) {
     }
     if (header->command != WIRE_HELLO && header->command != WIRE_ACK && header->command != WIRE_REFUSE)
         header->sequence = how & 0x40 ? input_u64(in) : ++end->sequence;
+    uint8_t packed[sizeof frame.body];
+    size_t packed_len = kind & 0x40 ? wire_pack(frame.body, len, packed, sizeof packed) : 0;
+    if (packed_len) {
+        memcpy(frame.body, packed, len = packed_len);
+        header->flags |= WIRE_F_LZ4;
+    }
     wire_seal(header, frame.body, len);
     put(end, &frame, sizeof *header + len);
 }

@@ -2,6 +2,8 @@
 /* libdvk as the proxy has it: a guest-like peer that sends to any destination, and one that we call on behalf of others. */
 #include "common/log.h"
 #include "dvk/relay.h"
+
+#include <dvk/loan.h>
 #include "hand.h"
 
 #include <dvk/error.h>
@@ -36,7 +38,7 @@ static void on_done(void *context, int status, const struct dvk_message *reply, 
 static void serve(void) {
     struct dvk_request *req;
     for (int i = 0; i < 64 && dvk_receive(hand.dvk, &req, 0) == 0; i++) {
-        MUST(req->msg.source != DVK_NONE && req->dc == HAND_DC && req->msg.data_len <= DVK_DATA_MAX);
+        MUST(req->msg.source != DVK_NONE && req->dc == HAND_DC && req->msg.data_len <= DVK_LOAN_MAX && req->msg.data_len <= req->reply_cap);
         input_touch(req->data, req->msg.data_len);
         for (unsigned k = 0; k < req->fd_count; k++)
             close(req->fds[k]);

@@ -8,7 +8,7 @@ import struct
 import sys
 
 OUT = sys.argv[1]
-TARGETS = ["wire", "proxy", "broker", "channel", "relay", "image", "descriptors", "elf", "pm", "fs", "config", "spec", "api", "replica", "record"]
+TARGETS = ["wire", "proxy", "broker", "channel", "relay", "image", "descriptors", "elf", "pm", "fs", "config", "spec", "api", "replica", "record", "cluster"]
 
 
 def seed(target, name, data):
@@ -130,6 +130,9 @@ def binary():
     header = struct.pack("<IIIIIIQq32s", 0x44524344, 1, 4096, 64, 1, 2, 60, 10 ** 18, b"dvkd")
     seed("record", "all", header + entries(*range(60)))
     seed("record", "odd", header + entries(1, 3, 4) + b"x")
+    seed("cluster", "token", b"\0dvs1/10.0.0.1:7070/1789000000/" + b"0a" * 32 + b"/" + b"f3" * 16)
+    seed("cluster", "corosync", b"\1totem {\n  version: 2\n}\nnodelist {\n  node {\n    ring0_addr: 10.0.0.1\n    name: a\n    nodeid: 1\n  }\n}\n")
+    seed("cluster", "request", b"\3MIHIMHACAQAwDjEMMAoGA1UEAwwDYWJjMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE")
     # who greets, then asks in ways that fit: see broker.c
     seed("broker", "connect", bytes([0xFF, 0x10, 0, 3, 1, 1, 1, 0, 0, 0, 0, 0x10, 0, 3, 1, 1, 1, 0, 0, 0, 0]))
 

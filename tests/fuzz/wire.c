@@ -27,6 +27,15 @@ static void parse(const uint8_t *bytes, size_t len) {
         char text[WIRE_REFUSE_MAX + 1];
         wire_refusal(&frame, text);
         MUST(strlen(text) == frame.header.body_len);
+    } else if (total > 0 && frame.header.flags & WIRE_F_LZ4) {
+        uint8_t *room = malloc(WIRE_BODY_MAX);
+        if (wire_expand(&frame, room) == 0) {
+            struct dvk_message message;
+            const uint8_t *data;
+            wire_message(&frame, &message, &data);
+            MUST(data + message.data_len == room + frame.header.body_len && frame.header.body_len <= WIRE_BODY_MAX);
+        }
+        free(room);
     } else if (total > 0 && frame.header.body_len) {
         struct dvk_message message;
         const uint8_t *data;
@@ -45,6 +54,8 @@ static void parse_sealed(struct input *in) {
     header.status = (int32_t)input_u32(in);
     header.dc = input_u16(in);
     size_t want = input_byte(in) & 1 ? sizeof(struct wire_hello) : DVK_MESSAGE_SIZE + input_byte(in), len;
+    if (header.flags & WIRE_F_LZ4)
+        want = 3000;
     const uint8_t *body = input_bytes(in, want, &len);
     wire_seal(&header, body, len);
     memcpy(bytes, &header, sizeof header);

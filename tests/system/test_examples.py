@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The worked examples of docs/DVK.md: each compiled against the public interface, and run on one node and across nodes."""
 import os
+import re
 
 import pytest
 
-from dvslab import BUILD, DVS, run, wait_for
+from dvslab import BUILD, DVS, ROOT, run, wait_for
 
 EXAMPLES = os.path.join(BUILD, "examples")
 IDS = {"a": 1, "b": 2, "c": 3}
@@ -46,6 +47,35 @@ def nodes(lab):
         yield one
     finally:
         one.end()
+
+
+def test_the_programs_in_the_guide(lab, tmp_path):
+    with open(os.path.join(ROOT, "docs", "DVK.md"), encoding="utf-8") as file:
+        programs = re.findall(r"^```c\n/\* (\w+)\.c \*/\n(.*?)^```$", file.read(), flags=re.M | re.S)
+    library = os.path.join(BUILD, "src", "dvk")
+    for name, text in programs:
+        (tmp_path / f"{name}.c").write_text(text)
+        built = run(["cc", "-o", str(tmp_path / name), str(tmp_path / f"{name}.c"), "-I", os.path.join(ROOT, "include"),
+                     "-L", library, "-ldvk", "-Wl,-rpath," + library, *sanitizer_of(library)])
+        assert built.code == 0, built
+    lab.ok("dc", "create", "demo")
+    server = lab.start("lab", "exec", "b", str(tmp_path / "shout_server"))
+    try:
+        for node in "ba":
+            def ask():
+                return lab.dvs("lab", "exec", node, str(tmp_path / "shout_client"), "hello")
+            answer = wait_for(lambda: (one := ask()).code == 0 and one, 10, "the server")
+            assert answer.out == "HELLO\n"
+    finally:
+        server.terminate()
+        server.communicate(timeout=10)
+        lab.ok("rm", "-f", "demo")
+
+
+def sanitizer_of(library):
+    """What a program needs that is linked with a library that was built with sanitizers."""
+    needs = run(["readelf", "-d", os.path.join(library, "libdvk.so")]).out
+    return ["-fsanitize=address,undefined"] if "libasan" in needs else []
 
 
 @pytest.mark.parametrize("server, client", [("b", "b"), ("b", "a")])

@@ -184,6 +184,8 @@ static void event_take(void *context, const struct dvk_event *event) {
     case DVK_EVENT_CONTROL:
         control_take(host, event);
         return;
+    case DVK_EVENT_LOST: /* of locks, which we use none of */
+        break;
     }
     event_fds_close(event);
 }

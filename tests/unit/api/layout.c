@@ -33,6 +33,8 @@ int main(void) {
     FIELD(dvk_request, fd_count);
     FIELD(dvk_request, user);
     FIELD(dvk_request, user_key);
+    FIELD(dvk_request, group);
+    FIELD(dvk_request, group_event);
     SIZE(dvk_event);
     FIELD(dvk_event, type);
     FIELD(dvk_event, dc);

@@ -240,7 +240,7 @@ static void test_data(void **state) {
     struct server *server = server_start();
     dvk_endpoint self;
     struct dvk *dvk = client_open(&self);
-    static uint8_t out[DVK_DATA_MAX], in[DVK_DATA_MAX];
+    static uint8_t out[DVK_DATA_MAX + 1], in[DVK_DATA_MAX];
     for (size_t len = 1; len <= DVK_DATA_MAX; len = len * 3 < DVK_DATA_MAX ? len * 3
                                                     : len == DVK_DATA_MAX  ? len + 1
                                                                            : DVK_DATA_MAX) {

@@ -12,7 +12,7 @@
 #include "fake_dvkd.h"
 
 #include <arpa/inet.h>
-#include <dvk/dvk.h>
+#include <dvk/loan.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -28,7 +28,7 @@
 #define DC 5u
 #define SERVER dvk_service_endpoint(1, DVK_SERVICE_FS)
 #define CLIENT dvk_service_endpoint(2, DVK_SERVICE_FS)
-enum { ECHO = 1, HOLD, STATE };
+enum { ECHO = 1, HOLD, STATE, LONG, SHORT_ONLY };
 enum { IDS = 100000 };
 
 static const char *proxy_path;
@@ -238,6 +238,11 @@ static void *server_main(void *context) {
             server.last = id;
             reply.data_len = req->msg.data_len;
             memcpy(req->reply_data, req->data, req->msg.data_len);
+        } else if (req->msg.type == LONG) {
+            reply.data_len = (uint32_t)req->msg.payload.words[0];
+            memset(req->reply_data, 0x5a, reply.data_len <= req->reply_cap ? reply.data_len : 0);
+        } else if (req->msg.type == SHORT_ONLY) {
+            reply.status = dvk_accept(server.dvk, DVK_DATA_MAX);
         } else if (req->msg.type == HOLD) {
             continue;
         } else if (req->msg.type == STATE) {
@@ -267,6 +272,7 @@ static int setup(void **state) {
     dvk_endpoint endpoint;
     assert_int_equal(dvk_open_fd(fake_client(fakes[1], false, NULL), &server.dvk), 0);
     assert_int_equal(dvk_bind(server.dvk, DC, dvk_endpoint_slot(SERVER), &endpoint), 0);
+    assert_int_equal(dvk_accept(server.dvk, DVK_LOAN_MAX), 0);
     dvk_on_cancel(server.dvk, server_cancelled, NULL);
     assert_int_equal(pthread_create(&server.thread, NULL, server_main, NULL), 0);
     assert_int_equal(dvk_open_fd(fake_client(fakes[2], false, NULL), &client), 0);
@@ -365,6 +371,48 @@ static void test_round_trip(void **state) {
     int fd = dup(0);
     m = request_of(ECHO, 1);
     assert_int_equal(dvk_call(client, self, &m, NULL, 0, &fd, 1, done, &result, NULL), -DVK_ENOTALLOWED);
+}
+
+/* Long messages and loans go to other nodes as to this one. */
+static void test_long(void **state) {
+    (void)state;
+    static uint8_t out[DVK_LOAN_MAX], in[DVK_LOAN_MAX];
+    wait_for_peer();
+    for (size_t i = 0; i < sizeof out; i++)
+        out[i] = (uint8_t)(i * 7 + i / 256 + i / 65536);
+    const size_t lengths[] = {DVK_DATA_MAX + 1, 262144 - 256, 300000, 1 << 20, DVK_LOAN_MAX};
+    for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++)
+        for (int lend = 0; lend < 2; lend++) {
+            size_t n = lengths[k], got = 0;
+            void *data = out;
+            if (lend) {
+                assert_int_equal(dvk_loan_get(client, self, SERVER, n, 2000, &data), 0);
+                memcpy(data, out, n);
+            }
+            struct dvk_message m = request_of(ECHO, 1);
+            memset(in, 0, n);
+            assert_int_equal(dvk_sendrec(client, self, &m, data, n, in, sizeof in, &got, 5000), 0);
+            assert_int_equal(got, n);
+            assert_memory_equal(in, out, n);
+        }
+    /* a short request with a loan behind it */
+    void *data;
+    size_t got;
+    assert_int_equal(dvk_loan_get(client, self, SERVER, 1 << 20, 2000, &data), 0);
+    struct dvk_message m = request_of(LONG, 1 << 20);
+    assert_int_equal(dvk_sendrec(client, self, &m, data, 1, in, sizeof in, &got, 5000), 0);
+    assert_int_equal(got, 1 << 20);
+    assert_int_equal(in[(1 << 20) - 1], 0x5a);
+    /* short ones go on */
+    for (uint64_t i = 0; i < 100; i++) {
+        m = request_of(ECHO, i);
+        assert_int_equal(dvk_sendrec(client, self, &m, NULL, 0, NULL, 0, NULL, 2000), 0);
+    }
+    /* whoever did not say that it accepts them is not troubled */
+    m = request_of(SHORT_ONLY, 0);
+    assert_int_equal(dvk_sendrec(client, self, &m, NULL, 0, NULL, 0, NULL, 2000), 0);
+    m = request_of(ECHO, 1);
+    assert_int_equal(dvk_sendrec(client, self, &m, out, DVK_DATA_MAX + 1, NULL, 0, NULL, 2000), -EMSGSIZE);
 }
 
 static void test_send_notify_cancel(void **state) {
@@ -516,15 +564,86 @@ static void certificates_remove(void) {
     }
 }
 
+/* ---- one that takes nothing ---- */
+
+#define STUCK dvk_service_endpoint(1, DVK_SERVICE_NET)
+enum { FLOODERS = 6, FLOOD_CALLS = 250 };
+
+static void count_end(void *context, int status, const struct dvk_message *reply, const void *data, size_t data_len,
+                      const int *fds, unsigned fd_count) {
+    (void)status, (void)reply, (void)data, (void)data_len, (void)fds, (void)fd_count;
+    ++*(unsigned *)context;
+}
+
+/* More than the proxies let be under way to a node waits for one destination that takes nothing; requests to another one of the
+ * same node are answered, each; and when it goes on, it gets all that waits, once and in order. */
+static void test_stuck_destination(void **state) {
+    (void)state;
+    wait_for_peer();
+    struct dvk *stuck, *flooders[FLOODERS];
+    dvk_endpoint endpoint, sources[FLOODERS];
+    unsigned ended[FLOODERS] = {0};
+    static uint8_t data[DVK_DATA_MAX];
+    assert_int_equal(dvk_open_fd(fake_client(fakes[1], false, NULL), &stuck), 0);
+    assert_int_equal(dvk_bind(stuck, DC, dvk_endpoint_slot(STUCK), &endpoint), 0);
+    for (int f = 0; f < FLOODERS; f++) {
+        assert_int_equal(dvk_open_fd(fake_client(fakes[2], false, NULL), &flooders[f]), 0);
+        assert_int_equal(dvk_bind(flooders[f], DC, dvk_system_slot(2, 100 + (uint32_t)f), &sources[f]), 0);
+        for (unsigned i = 0; i < FLOOD_CALLS; i++) {
+            struct dvk_message m = {.destination = STUCK, .type = ECHO};
+            m.payload.words[0] = i;
+            m.payload.words[1] = (uint64_t)f;
+            assert_int_equal(dvk_call(flooders[f], sources[f], &m, data, sizeof data, NULL, 0, count_end, &ended[f], NULL), 0);
+        }
+        struct dvk_request *req;
+        for (int turns = 0; turns < 20; turns++) /* the route is made */
+            (void)dvk_receive(flooders[f], &req, 1);
+    }
+    for (uint64_t i = 0; i < 500; i++) {
+        struct dvk_message m = request_of(ECHO, i);
+        uint8_t back[1000];
+        size_t back_len;
+        assert_int_equal(dvk_sendrec(client, self, &m, data, sizeof back, back, sizeof back, &back_len, 2000), 0);
+        assert_int_equal(back_len, sizeof back);
+    }
+    unsigned got[FLOODERS] = {0}, total = 0;
+    int64_t end = ms_now() + 30000;
+    while (total < FLOODERS * FLOOD_CALLS && ms_now() < end) {
+        struct dvk_request *req;
+        if (dvk_receive(stuck, &req, 1) < 0)
+            continue;
+        uint64_t f = req->msg.payload.words[1];
+        assert_true(f < FLOODERS && req->msg.data_len == sizeof data);
+        assert_int_equal(req->msg.payload.words[0], got[f]++);
+        total++;
+        dvk_reply_status(stuck, req, 0);
+        for (int i = 0; i < FLOODERS && total % 16 == 0; i++) {
+            struct dvk_request *none;
+            (void)dvk_receive(flooders[i], &none, 0);
+        }
+    }
+    assert_int_equal(total, FLOODERS * FLOOD_CALLS);
+    for (int f = 0; f < FLOODERS; f++) {
+        struct dvk_request *req;
+        while (ended[f] < FLOOD_CALLS && ms_now() < end)
+            (void)dvk_receive(flooders[f], &req, 1);
+        assert_int_equal(ended[f], FLOOD_CALLS);
+        dvk_close(flooders[f]);
+    }
+    dvk_close(stuck);
+}
+
 int main(int argc, char **argv) {
     proxy_path = argv[1];
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_long, setup, teardown),
         cmocka_unit_test_setup_teardown(test_send_notify_cancel, setup, teardown),
         cmocka_unit_test_setup_teardown(test_flapping, setup, teardown),
         cmocka_unit_test_setup_teardown(test_node_down, setup, teardown),
         cmocka_unit_test_setup_teardown(test_proxy_restart, setup, teardown),
         cmocka_unit_test_setup_teardown(test_garbage, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_stuck_destination, setup, teardown),
     };
     if (!proxy_path)
         return 77;

@@ -115,7 +115,7 @@ static void test_garbage(void **state) {
             h.magic = WIRE_MAGIC;
             h.version = WIRE_VERSION;
             h.command %= 8;
-            h.flags &= 4;
+            h.flags &= WIRE_F_LZ4 | WIRE_F_RESUME;
             if (i % 2) {
                 h.body_len = (uint32_t)(len - sizeof h);
                 h.dc %= 5000;
@@ -128,8 +128,173 @@ static void test_garbage(void **state) {
         struct wire_frame frame;
         long result = wire_parse(bytes, len, &frame);
         assert_true(result == 0 || result == -EPROTO || (result > 0 && (size_t)result <= len));
+        if (result > 0) {
+            uint8_t *room = malloc(WIRE_BODY_MAX);
+            int expanded = wire_expand(&frame, room);
+            assert_true(expanded == 0 || expanded == -EPROTO);
+            free(room);
+        }
         free(bytes);
     }
+}
+
+/* Encrypted frames carry no checksum, and say so; a refusal is text. */
+static void test_tls_frames(void **state) {
+    (void)state;
+    struct wire_header header = {.command = WIRE_ACK, .flags = WIRE_F_TLS};
+    struct wire_frame frame;
+    size_t len;
+    uint8_t *bytes = frame_make(&header, NULL, 0, &len);
+    assert_int_equal(wire_parse(bytes, len, &frame), len);
+    assert_int_equal(frame.header.crc, 0);
+    ((struct wire_header *)bytes)->crc = 1;
+    assert_int_equal(wire_parse(bytes, len, &frame), -EPROTO);
+    ((struct wire_header *)bytes)->crc = 0;
+    ((struct wire_header *)bytes)->flags = 0; /* without the flag the checksum is missing */
+    assert_int_equal(wire_parse(bytes, len, &frame), -EPROTO);
+    free(bytes);
+    char text[WIRE_REFUSE_MAX + 1];
+    header = (struct wire_header){.command = WIRE_REFUSE};
+    bytes = frame_make(&header, "no\033[2J\xff!", 8, &len);
+    assert_int_equal(wire_parse(bytes, len, &frame), len);
+    wire_refusal(&frame, text);
+    assert_string_equal(text, "no?[2J?!");
+    free(bytes);
+    static const char long_text[WIRE_REFUSE_MAX + 1] = {'x'};
+    bytes = frame_make(&header, long_text, sizeof long_text, &len);
+    assert_int_equal(wire_parse(bytes, len, &frame), -EPROTO);
+    free(bytes);
+    bytes = frame_make(&header, NULL, 0, &len);
+    assert_int_equal(wire_parse(bytes, len, &frame), -EPROTO);
+    free(bytes);
+}
+
+/* ---- compressed bodies ---- */
+
+static uint8_t *packed_make(const uint8_t *body, size_t body_len, size_t *len) {
+    static uint8_t packed[65536];
+    size_t packed_len = wire_pack(body, body_len, packed, sizeof packed);
+    assert_true(packed_len > 0);
+    struct wire_header header = {.command = WIRE_REQUEST, .flags = WIRE_F_LZ4, .sequence = 1, .tag = 9, .dc = 3};
+    return frame_make(&header, packed, packed_len, len);
+}
+
+static void test_packed(void **state) {
+    (void)state;
+    static uint8_t body[WIRE_BODY_MAX], room[WIRE_BODY_MAX + 1];
+    struct dvk_message *message = (struct dvk_message *)body;
+    message->source = 5;
+    message->destination = 6;
+    message->data_len = DVK_LOAN_MAX;
+    memset(body + DVK_MESSAGE_SIZE, 7, DVK_LOAN_MAX);
+    size_t len;
+    struct wire_frame frame;
+    uint8_t *bytes = packed_make(body, sizeof body, &len);
+    assert_true(len < 65536);
+    room[WIRE_BODY_MAX] = 0x5a;
+    assert_int_equal(wire_parse(bytes, len, &frame), len);
+    assert_int_equal(wire_expand(&frame, room), 0);
+    assert_int_equal(frame.header.body_len, sizeof body);
+    assert_memory_equal(frame.body, body, sizeof body);
+    /* it says that it is longer, or shorter, than it is */
+    struct wire_packed *packed = (struct wire_packed *)(bytes + sizeof(struct wire_header));
+    static const uint32_t lies[] = {0, 1, DVK_MESSAGE_SIZE, 65536, sizeof body - 1, sizeof body + 1, 1u << 31, ~0u};
+    for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++) {
+        packed->body_len = lies[i];
+        struct wire_header header;
+        memcpy(&header, bytes, sizeof header);
+        wire_seal(&header, packed, header.body_len);
+        memcpy(bytes, &header, sizeof header);
+        assert_int_equal(wire_parse(bytes, len, &frame), len);
+        assert_int_equal(wire_expand(&frame, room), -EPROTO);
+    }
+    free(bytes);
+    assert_int_equal(room[WIRE_BODY_MAX], 0x5a);
+    /* what is in it is checked as if it had come plain */
+    message->data_len = 1;
+    bytes = packed_make(body, sizeof body, &len);
+    assert_int_equal(wire_parse(bytes, len, &frame), len);
+    assert_int_equal(wire_expand(&frame, room), -EPROTO);
+    free(bytes);
+    message->data_len = DVK_LOAN_MAX;
+    message->source = DVK_NONE;
+    bytes = packed_make(body, sizeof body, &len);
+    assert_int_equal(wire_parse(bytes, len, &frame), len);
+    assert_int_equal(wire_expand(&frame, room), -EPROTO);
+    free(bytes);
+    /* only messages are compressed */
+    struct wire_header hello = {.command = WIRE_HELLO, .flags = WIRE_F_LZ4};
+    bytes = frame_make(&hello, body, sizeof(struct wire_hello), &len);
+    assert_int_equal(wire_parse(bytes, len, &frame), -EPROTO);
+    free(bytes);
+}
+
+/* A block that would write a thousand times what it takes to send, and one that refers before its beginning. */
+static void test_bomb(void **state) {
+    (void)state;
+    uint8_t block[300], *room = malloc(WIRE_BODY_MAX); /* exactly, so that the sanitizer sees what is beyond */
+    struct wire_frame frame;
+    for (int kind = 0; kind < 2; kind++) {
+        memset(block, 0xff, sizeof block);
+        uint32_t says = WIRE_BODY_MAX;
+        memcpy(block, &says, sizeof says);
+        block[4] = 0x1f;                 /* one literal, then a match of 19 + 255 * n bytes */
+        block[5] = 'x';
+        block[6] = kind ? 0xff : 0x01;   /* at this distance */
+        block[7] = kind ? 0xff : 0x00;
+        struct wire_header header = {.command = WIRE_REQUEST, .flags = WIRE_F_LZ4, .sequence = 1};
+        size_t len;
+        uint8_t *bytes = frame_make(&header, block, sizeof block, &len);
+        assert_int_equal(wire_parse(bytes, len, &frame), len);
+        assert_int_equal(wire_expand(&frame, room), -EPROTO);
+        free(bytes);
+    }
+    free(room);
+}
+
+static void no_kept(void *context, uint64_t tag) {
+    (void)context, (void)tag;
+}
+static void no_reset(void *context) {
+    (void)context;
+}
+
+/* Bodies are compressed only while the network is slow, and hardly tried when that is of no use. */
+static void test_packing_pays(void **state) {
+    (void)state;
+    static uint8_t zeros[DVK_DATA_MAX], noise[DVK_DATA_MAX];
+    struct frame_link link;
+    struct dvk_message m = {.source = 1, .destination = 2, .data_len = DVK_DATA_MAX};
+    unsigned noise_seed = 1;
+    for (size_t i = 0; i < sizeof noise; i++)
+        noise[i] = (uint8_t)rand_r(&noise_seed);
+    link_init(&link, 5, NULL, no_kept, no_reset);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(link_queue(&link, WIRE_REQUEST, 1, 1, 0, &m, sizeof m, zeros, sizeof zeros), 0);
+    assert_int_equal(link.counts.packed, 0); /* the network takes all that comes */
+    link.packing.byte_ns = 1e6;
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(link_queue(&link, WIRE_REQUEST, 1, 1, 0, &m, sizeof m, zeros, sizeof zeros), 0);
+    assert_int_equal(link.counts.packed, 10);
+    assert_true(link.counts.packed_to * 100 < link.counts.packed_from);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(link_queue(&link, WIRE_REQUEST, 1, 1, 0, &m, 100, NULL, 0), 0);
+    assert_int_equal(link.counts.packed, 10); /* short ones stay as they are */
+    unsigned tried = 0, skipped = 0;
+    for (int i = 0; i < 1000; i++) {
+        unsigned skip = link.packing.skip;
+        assert_int_equal(link_queue(&link, WIRE_REQUEST, 1, 1, 0, &m, sizeof m, noise, sizeof noise), 0);
+        tried += skip == 0;
+        skipped += skip != 0;
+    }
+    assert_int_equal(link.counts.packed, 10);
+    assert_true(tried < 15 && skipped > 900);
+    /* faster than compressing is: it shrinks, but does not pay */
+    link.packing = (struct link_packing){.byte_ns = 1e-9};
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(link_queue(&link, WIRE_REQUEST, 1, 1, 0, &m, sizeof m, zeros, sizeof zeros), 0);
+    assert_true(link.counts.packed < 20);
+    link_clear(&link);
 }
 
 /* ---- the model ---- */
@@ -208,6 +373,7 @@ static struct pipe {
     size_t len;
 } wires[SIDES]; /* wires[i]: to side i */
 static bool connected;
+static unsigned packed_seen;
 
 static void connect_sides(void) {
     wires[0].len = wires[1].len = 0;
@@ -244,6 +410,7 @@ static void move_bytes(int from) {
 }
 
 static void receive_bytes(int to) {
+    static uint8_t room[WIRE_BODY_MAX];
     struct pipe *pipe = &wires[to];
     size_t at = 0;
     struct wire_frame frame;
@@ -251,6 +418,9 @@ static void receive_bytes(int to) {
     while ((len = wire_parse(pipe->bytes + at, pipe->len - at, &frame)) > 0) {
         int taken = link_take(&sides[to].link, &frame.header);
         assert_true(taken >= 0);
+        if (frame.header.flags & WIRE_F_LZ4)
+            packed_seen++;
+        assert_int_equal(wire_expand(&frame, room), 0);
         if (taken)
             side_frame(&sides[to], &frame);
         at += (size_t)len;
@@ -279,8 +449,11 @@ static void link_model(bool forgets) {
         case 0:
         case 1:
             if (!drain && side->next_tag < TAGS) {
-                uint8_t data[200] = {0};
-                struct dvk_message m = {.source = 1, .destination = 2, .data_len = (uint32_t)rand_r(&seed) % 200};
+                uint8_t data[2000] = {0};
+                uint32_t data_len = (uint32_t)rand_r(&seed) % (rand_r(&seed) % 4 ? 200 : 2000);
+                struct dvk_message m = {.source = 1, .destination = 2, .data_len = data_len};
+                side->link.packing.byte_ns = rand_r(&seed) % 2 ? 1e6 : 0;
+                side->link.encrypted = rand_r(&seed) % 2;
                 unsigned tag = side->next_tag++;
                 side->request[tag] = 1;
                 assert_int_equal(link_queue(&side->link, WIRE_REQUEST, tag, 1, 0, &m, sizeof m, data, m.data_len), 0);
@@ -309,16 +482,19 @@ static void link_model(bool forgets) {
             break;
         }
     }
-    unsigned answered = 0, lost = 0;
+    unsigned answered = 0, lost = 0, resent = 0;
     for (int i = 0; i < SIDES; i++) {
         for (unsigned t = 1; t < sides[i].next_tag; t++) {
             assert_int_not_equal(sides[i].request[t], 1); /* each has ended */
             answered += sides[i].request[t] == 2;
             lost += sides[i].request[t] == 3 && sides[1 - i].done[t];
         }
+        resent += sides[i].link.counts.resent;
         link_clear(&sides[i].link);
     }
-    assert_true(answered > 1000);
+    if (!forgets) /* what was on the way when a connection broke */
+        assert_true(resent > 10);
+    assert_true(answered > 1000 && packed_seen > 100);
     if (!forgets) /* nothing that was done is without its answer */
         assert_int_equal(lost, 0);
 }
@@ -353,7 +529,9 @@ static void test_bad_acks(void **state) {
     assert_int_equal(link_take(&link, &header), -EPROTO); /* a gap */
     header.sequence = 1;
     assert_int_equal(link_take(&link, &header), 1);
+    assert_int_equal(link.counts.duplicates, 0);
     assert_int_equal(link_take(&link, &header), 0);
+    assert_int_equal(link.counts.duplicates, 1);
     /* a hello that claims to have received more than was sent: not known */
     hello = (struct wire_hello){.session = 9, .peer_session = 6, .received = 3};
     assert_false(link_meet(&link, &hello, true, false, 7));
@@ -365,6 +543,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_crc),  cmocka_unit_test(test_parse),    cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_link), cmocka_unit_test(test_bad_acks),
+        cmocka_unit_test(test_tls_frames), cmocka_unit_test(test_packed), cmocka_unit_test(test_bomb),
+        cmocka_unit_test(test_packing_pays),
     };
     return cmocka_run_group_tests_name("wire", tests, NULL, NULL);
 }

@@ -855,6 +855,65 @@ static void random_packets_do_no_harm(void **state) {
     assert_int_equal(broker.registry.channels.count, 0);
 }
 
+/* Ask to be told; answered: is there an answer at once? */
+static int32_t watch(const struct player *player, uint64_t id, dvk_endpoint endpoint, uint32_t flags,
+                     struct reply *reply) {
+    send_packet(player, (struct dvk_broker_packet){.type = DVK_BROKER_WATCH, .id = id, .dc = DC, .peer = endpoint,
+                                                   .flags = flags}, NULL);
+    return next(player, reply) ? reply->packet.status : 1;
+}
+
+static void expect_told(const struct player *player, uint64_t id, int32_t status, dvk_endpoint endpoint) {
+    struct reply reply;
+    assert_true(next(player, &reply));
+    assert_int_equal(reply.packet.type, DVK_BROKER_WATCH | DVK_BROKER_ANSWER);
+    assert_int_equal(reply.packet.id, id);
+    assert_int_equal(reply.packet.status, status);
+    assert_true(reply.packet.endpoint == endpoint);
+}
+
+static void who_waits_for_an_endpoint_is_told(void **state) {
+    struct player one = greeted(CONTEXT_PROGRAM, 0), two = greeted(CONTEXT_PROGRAM, 0);
+    struct player cell = greeted(CONTEXT_CELL, DC + 1), proxy = greeted(CONTEXT_PROXY, 0);
+    const uint32_t slot = dvk_system_slot(NODE, 100);
+    const dvk_endpoint service = slot, there = dvk_service_endpoint(OTHER_NODE, 100);
+    struct reply reply;
+    while (next(&one, &reply) || next(&two, &reply) || next(&cell, &reply) || next(&proxy, &reply)) {
+    }
+    assert_int_equal(watch(&one, 1, service, 0, &reply), -DVK_ENOTBOUND);
+    assert_int_equal(watch(&one, 2, service, DVK_BROKER_F_BOUND | DVK_BROKER_F_NOWAIT, &reply), -DVK_ETIMEDOUT);
+    assert_int_equal(watch(&one, 3, service, DVK_BROKER_F_BOUND, &reply), 1);
+    assert_int_equal(watch(&cell, 4, service, DVK_BROKER_F_BOUND, &reply), -DVK_ENOTALLOWED);
+    dvk_endpoint bound = bind_slot(&two, DC, slot);
+    expect_told(&one, 3, 0, bound);
+    assert_int_equal(watch(&one, 5, service, DVK_BROKER_F_BOUND, &reply), 0);
+    assert_int_equal(watch(&one, 6, bound + (1ull << 32), DVK_BROKER_F_BOUND, &reply), -DVK_ENOTBOUND);
+    assert_int_equal(watch(&one, 7, service, 0, &reply), 1);
+    assert_int_equal(watch(&proxy, 8, bound, 0, &reply), 1);
+    assert_int_equal(watch(&one, 9, bound, 0, &reply), 1);
+    send_packet(&one, (struct dvk_broker_packet){.type = DVK_BROKER_UNWATCH, .dc = DC, .peer = bound, .channel = 9}, NULL);
+    expect_told(&one, 9, -DVK_EINTERRUPTED, DVK_NONE);
+    leave(&two);
+    expect_told(&one, 7, 0, bound);
+    expect_told(&proxy, 8, 0, bound);
+    /* of another node: that one's dvkd is to be asked, if it is there */
+    assert_int_equal(watch(&one, 10, there, 0, &reply), 0);
+    assert_true(reply.packet.flags & DVK_BROKER_F_ELSEWHERE);
+    assert_int_equal(reply.packet.node, OTHER_NODE);
+    assert_int_equal(watch(&proxy, 11, there, 0, &reply), -DVK_ENOTBOUND);
+    other_up = false;
+    assert_int_equal(watch(&one, 12, there, 0, &reply), -DVK_ENODEUNREACH);
+    /* the DC goes, and a client that waits */
+    assert_int_equal(watch(&one, 13, service, DVK_BROKER_F_BOUND, &reply), 1);
+    assert_int_equal(watch(&proxy, 14, service, DVK_BROKER_F_BOUND, &reply), 1);
+    leave(&proxy);
+    broker_dc_gone(&broker, DC);
+    expect_told(&one, 13, -DVK_ENODC, DVK_NONE);
+    assert_int_equal(broker.watched.count, 0);
+    leave(&one);
+    leave(&cell);
+}
+
 int main(void) {
     setenv("DVS_LOG", "error", 1);
     log_init("test");
@@ -873,6 +932,7 @@ int main(void) {
         TEST(a_dc_is_found_by_its_name),
         TEST(a_dc_that_is_cut_unbinds_its_programs),
         TEST(other_nodes_are_reached_through_the_proxy),
+        TEST(who_waits_for_an_endpoint_is_told),
         TEST(control_requests_are_answered_once),
         TEST(one_that_does_not_read_does_not_stop_the_others),
         TEST(random_packets_do_no_harm),

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The endpoints at a channel's other end: an array in the order in which dvkd told of them, and once they are more than a
+ * few a hash table over it, since each message's source is looked up here.
+ */
+#include "dvk/internal.h"
+
+#include <stdlib.h>
+
+#define FEW 8u
+#define ARRAY_MIN 4u
+
+static uint32_t place_of(const struct channel *channel, dvk_endpoint peer) {
+    return (uint32_t)((peer * 0x9e3779b97f4a7c15ull) >> 32) & (channel->peer_places - 1);
+}
+
+/* Its place in the table, or the free one where it belongs. */
+static uint32_t table_find(const struct channel *channel, dvk_endpoint peer) {
+    uint32_t place = place_of(channel, peer);
+    while (channel->peer_table[place] && channel->peers[channel->peer_table[place] - 1] != peer)
+        place = (place + 1) & (channel->peer_places - 1);
+    return place;
+}
+
+/* Make the table, twice as large as what it will hold until the next time. */
+static int table_make(struct channel *channel) {
+    uint32_t places = channel->peer_cap * 2;
+    uint32_t *table = calloc(places, sizeof *table);
+    if (!table)
+        return -ENOMEM;
+    free(channel->peer_table);
+    channel->peer_table = table;
+    channel->peer_places = places;
+    for (uint32_t i = 0; i < channel->peer_count; i++)
+        table[table_find(channel, channel->peers[i])] = i + 1;
+    return 0;
+}
+
+bool channel_peer_known(const struct channel *channel, dvk_endpoint peer) {
+    if (channel->peer_table)
+        return channel->peer_table[table_find(channel, peer)] != 0;
+    for (uint32_t i = 0; i < channel->peer_count; i++)
+        if (channel->peers[i] == peer)
+            return true;
+    return false;
+}
+
+int channel_peer_add(struct channel *channel, dvk_endpoint peer) {
+    if (channel_peer_known(channel, peer))
+        return 0;
+    if (channel->peer_count == channel->peer_cap) {
+        uint32_t cap = channel->peer_cap ? channel->peer_cap * 2 : ARRAY_MIN;
+        dvk_endpoint *peers = realloc(channel->peers, cap * sizeof *peers);
+        if (!peers)
+            return -ENOMEM;
+        channel->peers = peers;
+        channel->peer_cap = cap;
+        if (cap > FEW && table_make(channel) < 0) {
+            channel->peer_cap = channel->peer_count; /* the next one tries again */
+            return -ENOMEM;
+        }
+    }
+    channel->peers[channel->peer_count++] = peer;
+    if (channel->peer_table)
+        channel->peer_table[table_find(channel, peer)] = channel->peer_count;
+    return 0;
+}

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * dvk_driver SOCKET DC: a process of libdvk that does what it is told, for tests of the primitives. One command a line
+ * on standard input: a name and numbers (0x... or decimal); one line of numbers comes back, the first of which is the
+ * call's result. Received requests are called by handles, 0 first.
+ */
+#include <dvk/primitives.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HANDLES 1024
+#define DATA_MAX DVK_DATA_MAX
+
+static struct dvk *dvk;
+static uint32_t dc;
+static struct dvk_request *held[HANDLES];
+static unsigned held_count;
+static bool cancelled[HANDLES];
+static uint8_t data[DATA_MAX], reply_data[DATA_MAX];
+
+struct completion {
+    int status, reply_status;
+    uint64_t word, source, sum;
+};
+static struct completion completions[HANDLES];
+static unsigned completed, told;
+
+static uint64_t sum(const void *bytes, size_t len) {
+    uint64_t total = len;
+    for (size_t i = 0; i < len; i++)
+        total = total * 31 + ((const uint8_t *)bytes)[i];
+    return total;
+}
+
+static const void *pattern(uint64_t seed, uint64_t len) {
+    for (uint64_t i = 0; i < len; i++)
+        data[i] = (uint8_t)(seed + i * 7);
+    return data;
+}
+
+static void done(void *context, int status, const struct dvk_message *reply, const void *bytes, size_t len,
+                 const int *fds, unsigned fd_count) {
+    (void)context, (void)fds, (void)fd_count;
+    if (completed < HANDLES)
+        completions[completed++] = (struct completion){status, reply->status, reply->payload.words[0], reply->source,
+                                                       sum(bytes, len)};
+    dvk_wake(dvk); /* do_done waits for it */
+}
+
+static void on_cancel(void *context, struct dvk_request *req) {
+    (void)context;
+    if (req->user_key < HANDLES)
+        cancelled[req->user_key] = true;
+}
+
+static void show_received(int error, struct dvk_request *req) {
+    if (error < 0 || held_count == HANDLES) {
+        printf("%d\n", error < 0 ? error : -1);
+        return;
+    }
+    req->user_key = held_count;
+    held[held_count] = req;
+    printf("0 %u %" PRIu64 " %u %" PRIu64 " %" PRIu64 " %d %" PRIu64 " %u\n", held_count++, req->msg.source,
+           req->msg.type, req->msg.notify, req->msg.payload.words[0], req->wants_reply,
+           sum(req->data, req->msg.data_len), req->source_node);
+}
+
+static struct dvk_request *take(uint64_t handle) {
+    if (handle >= held_count || !held[handle]) {
+        printf("-1\n");
+        return NULL;
+    }
+    struct dvk_request *req = held[handle];
+    held[handle] = NULL;
+    return req;
+}
+
+/* ---- commands: a[] are their arguments ---- */
+
+static void do_bind(const uint64_t *a) {
+    dvk_endpoint endpoint = DVK_NONE;
+    int error = dvk_bind(dvk, dc, (uint32_t)a[0], &endpoint);
+    printf("%d %" PRIu64 "\n", error, endpoint);
+}
+static void do_unbind(const uint64_t *a) {
+    printf("%d\n", dvk_unbind(dvk, a[0]));
+}
+/* Repeated where only a completion (done) has ended it. */
+#define UNINTERRUPTED(call)                                                                                            \
+    int error;                                                                                                         \
+    do                                                                                                                 \
+        error = call;                                                                                                  \
+    while (error == -DVK_EINTERRUPTED)
+
+static void do_receive(const uint64_t *a) {
+    struct dvk_request *req;
+    UNINTERRUPTED(dvk_receive(dvk, &req, (int)a[0]));
+    show_received(error, req);
+}
+static void do_receive_from(const uint64_t *a) {
+    struct dvk_request *req;
+    UNINTERRUPTED(dvk_receive_from(dvk, a[0], a[1], &req, (int)a[2]));
+    show_received(error, req);
+}
+static void do_receive_request(const uint64_t *a) {
+    struct dvk_request *req;
+    UNINTERRUPTED(dvk_receive_request(dvk, a[0], a[1], &req, (int)a[2]));
+    show_received(error, req);
+}
+/* handle, status, word, data length */
+static void do_reply(const uint64_t *a) {
+    struct dvk_request *req = take(a[0]);
+    if (!req)
+        return;
+    struct dvk_message reply = {.status = (int32_t)a[1], .data_len = (uint32_t)a[3]};
+    reply.payload.words[0] = a[2];
+    if (a[3])
+        memcpy(req->reply_data, pattern(a[2], a[3]), a[3]);
+    dvk_reply(dvk, req, &reply, NULL, 0);
+    printf("0\n");
+}
+static void do_relay(const uint64_t *a) {
+    struct dvk_request *req = a[0] < held_count ? held[a[0]] : NULL;
+    int error = req ? dvk_relay(dvk, req, a[1]) : -1;
+    if (error == 0)
+        held[a[0]] = NULL;
+    printf("%d\n", error);
+}
+static void do_release(const uint64_t *a) {
+    struct dvk_request *req = take(a[0]);
+    if (!req)
+        return;
+    dvk_release(dvk, req);
+    printf("0\n");
+}
+static void do_cancelled(const uint64_t *a) {
+    printf("0 %d\n", a[0] < HANDLES && cancelled[a[0]]);
+}
+static struct dvk_message message_of(const uint64_t *a) {
+    struct dvk_message message = {.destination = a[1], .type = (uint32_t)a[2]};
+    message.payload.words[0] = a[3];
+    return message;
+}
+/* from, to, type, word, data length, timeout */
+static void do_sendrec(const uint64_t *a) {
+    struct dvk_message message = message_of(a);
+    size_t len = 0;
+    int error = dvk_sendrec(dvk, a[0], &message, pattern(a[3], a[4]), a[4], reply_data, sizeof reply_data, &len,
+                            (int)a[5]);
+    printf("%d %d %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", error, message.status, message.payload.words[0],
+           message.source, error ? 0 : sum(reply_data, len));
+}
+static void do_send(const uint64_t *a) {
+    struct dvk_message message = message_of(a);
+    printf("%d\n", dvk_send(dvk, a[0], &message, pattern(a[3], a[4]), a[4], (int)a[5]));
+}
+static void do_notify(const uint64_t *a) {
+    printf("%d\n", dvk_notify(dvk, a[0], a[1], a[2]));
+}
+/* from, to, type, word, data length */
+static void do_call(const uint64_t *a) {
+    struct dvk_message message = message_of(a);
+    uint64_t id = 0;
+    int error = dvk_call(dvk, a[0], &message, pattern(a[3], a[4]), a[4], NULL, 0, done, NULL, &id);
+    printf("%d %" PRIu64 "\n", error, id);
+}
+static void do_cancel(const uint64_t *a) {
+    printf("%d\n", dvk_cancel(dvk, a[0]));
+}
+/* The next completion of a call; waits for it. */
+static void do_done(const uint64_t *a) {
+    struct dvk_request *req;
+    (void)a;
+    while (told == completed) {
+        int error = dvk_receive(dvk, &req, -1);
+        if (error != -DVK_EINTERRUPTED) { /* nobody said that a message may come meanwhile */
+            printf("%d\n", error < 0 ? error : -1);
+            return;
+        }
+    }
+    const struct completion *c = &completions[told++];
+    printf("%d %d %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", c->status, c->reply_status, c->word, c->source, c->sum);
+}
+/* from, endpoint, timeout */
+static void do_wait_bind(const uint64_t *a) {
+    dvk_endpoint endpoint = DVK_NONE;
+    int error = dvk_wait_bind(dvk, a[0], a[1], &endpoint, (int)a[2]);
+    printf("%d %" PRIu64 "\n", error, endpoint);
+}
+static void do_wait_unbind(const uint64_t *a) {
+    printf("%d\n", dvk_wait_unbind(dvk, a[0], a[1], (int)a[2]));
+}
+static void do_sum(const uint64_t *a) {
+    printf("0 %" PRIu64 "\n", sum(pattern(a[0], a[1]), a[1]));
+}
+
+static const struct {
+    const char *name;
+    int arguments;
+    void (*run)(const uint64_t *arguments);
+} commands[] = {
+    {"bind", 1, do_bind},           {"unbind", 1, do_unbind},
+    {"receive", 1, do_receive},     {"receive_from", 3, do_receive_from},
+    {"receive_request", 3, do_receive_request},
+    {"reply", 4, do_reply},         {"release", 1, do_release},
+    {"relay", 2, do_relay},
+    {"cancelled", 1, do_cancelled}, {"sendrec", 6, do_sendrec},
+    {"send", 6, do_send},           {"notify", 3, do_notify},
+    {"call", 5, do_call},           {"cancel", 1, do_cancel},
+    {"done", 0, do_done},           {"wait_bind", 3, do_wait_bind},
+    {"wait_unbind", 3, do_wait_unbind}, {"sum", 2, do_sum},
+};
+
+static void obey(char *line) {
+    char *next, *name = strtok_r(line, " \n", &next);
+    uint64_t arguments[8] = {0};
+    int count = 0;
+    for (char *word; name && count < 8 && (word = strtok_r(NULL, " \n", &next)); count++)
+        arguments[count] = word[0] == '-' ? (uint64_t)strtoll(word, NULL, 0) : strtoull(word, NULL, 0);
+    for (size_t i = 0; name && i < sizeof commands / sizeof commands[0]; i++)
+        if (strcmp(commands[i].name, name) == 0 && commands[i].arguments == count) {
+            commands[i].run(arguments);
+            return;
+        }
+    printf("-1 what is %s with %d arguments\n", name ? name : "nothing", count);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 3) {
+        fprintf(stderr, "usage: dvk_driver SOCKET DC\n");
+        return 2;
+    }
+    dc = (uint32_t)strtoul(argv[2], NULL, 10);
+    int error = dvk_open(argv[1], &dvk);
+    if (error < 0) {
+        fprintf(stderr, "dvk_driver: %s: %s\n", argv[1], dvk_strerror(error));
+        return 1;
+    }
+    dvk_on_cancel(dvk, on_cancel, NULL);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    char line[512];
+    while (fgets(line, sizeof line, stdin))
+        obey(line);
+    dvk_close(dvk);
+    return 0;
+}
