@@ -246,6 +246,7 @@ uint32_t dvk_node(const struct dvk *dvk) {
 
 void dvk_relay_enable(struct dvk *dvk) {
     dvk->accepts = DVK_LOAN_MAX; /* whoever it is for refuses what is too long for it */
+    poller_relay(dvk);
     pthread_mutex_lock(&dvk->turn);
     __atomic_store_n(&dvk->relay, true, __ATOMIC_RELEASE);
 }

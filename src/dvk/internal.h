@@ -583,6 +583,7 @@ void loopback_finish(struct dvk *dvk, struct request *request, const struct dvk_
 /* poller.c */
 int poller_start(struct dvk *dvk);
 void poller_stop(struct dvk *dvk);
+void poller_relay(struct dvk *dvk); /* before dvk.relay is set: the thread handles fds itself from then on */
 void poller_run(struct dvk *dvk); /* handle what is ready, if anything */
 /* Handle dvkd's packets only, once for each news: for calls that may not run callbacks. */
 void poller_glance(struct dvk *dvk);
