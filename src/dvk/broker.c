@@ -433,6 +433,9 @@ bool broker_run_events(struct dvk *dvk) {
         case DVK_BROKER_SLOTS_ENDED:
             slots_event(dvk, packet);
             break;
+        case DVK_BROKER_ANSWER | DVK_BROKER_WATCH:
+            detector_run(dvk, head);
+            break;
         case DVK_BROKER_SERVICE_EVENT:
             (void)service_run_event(dvk, packet, &event);
             break;

@@ -40,6 +40,7 @@ enum dvk_broker_type {
     DVK_BROKER_GUEST_UNBIND = 6, /* dc, endpoint, flags MOVED */
     DVK_BROKER_DC_FIND = 96,  /* text: a DC's name, or its id in digits. answer: dc */
     DVK_BROKER_DC_NODES = 97, /* dc. answer: text: the ids of its nodes, uint32_t each, ascending */
+    DVK_BROKER_NODES = 73,       /* answer: text: struct dvk_node_state (dvk/detector.h) of each node that is up */
     DVK_BROKER_SERVICE = 70,     /* groups and services: see service_protocol.h */
     DVK_BROKER_WATCH = 7,     /* dc, peer = an endpoint; generation 0: whoever has its slot. Answered when it goes, or with
                                  flags BOUND when it is bound (endpoint: in full). status -DVK_ENOTBOUND: nothing is

@@ -38,6 +38,7 @@ bool own_resolve(struct dvk *dvk, uint32_t dc, dvk_endpoint to, dvk_endpoint *fu
 static void context_free(struct dvk *dvk) {
     poller_stop(dvk);
     services_close(dvk);
+    detector_close(dvk);
     pthread_mutex_destroy(&dvk->turn);
     if (dvk->doorbell)
         munmap(dvk->doorbell, DVK_DOORBELL_SIZE);
@@ -88,6 +89,7 @@ static int context_create(int fd, struct dvk **out) {
     for (size_t i = 0; i < ARRAY_LENGTH(lists); i++)
         list_init(lists[i]);
     list_init(&dvk->service_things);
+    list_init(&dvk->endpoint_watches);
     for (unsigned i = 0; i < BUCKETS; i++) {
         list_init(&dvk->own[i]);
         list_init(&dvk->guests[i]);

@@ -345,6 +345,7 @@ struct dvk {
     dvk_copier_told *on_grant; /* the copier's */
     void *on_grant_context;
 
+    struct link endpoint_watches; /* detector.c */
     /* groups and services: see service_internal.h */
     struct link service_things;
     uint32_t service_untaken; /* messages of groups in the ready lists */
@@ -605,6 +606,10 @@ static inline int64_t about_now(const struct dvk *dvk) {
 static inline bool is_past(int64_t deadline) {
     return deadline != INT64_MAX && now_ns() >= deadline;
 }
+
+/* detector.c */
+void detector_run(struct dvk *dvk, const struct dvk_broker_packet *head); /* an answer, told from dvk_receive */
+void detector_close(struct dvk *dvk);
 
 /* service.c */
 bool service_event(struct dvk *dvk, struct packet *packet); /* true: the packet was kept, as an event */

@@ -64,6 +64,7 @@ struct broker {
     struct loop *loop;
     struct registry registry;
     uint32_t node;
+    int64_t since_ms; /* that we run */
     struct broker_host host;
     struct list clients;   /* struct client.link */
     struct client *proxy;  /* the proxy that has said HELLO; NULL: none */
@@ -123,6 +124,10 @@ void broker_control(struct client *client, const json_t *request, const int *fds
                     uint64_t timeout_ms, control_done *done, void *context, uint64_t *id);
 /* `done` of that request is not to be called any more. */
 void broker_control_forget(struct client *client, uint64_t id);
+
+/* broker_nodes.c: since when a node is up, in ms since 1970; 0: it is not. And the time now. */
+int64_t broker_node_since(const struct broker *broker, uint32_t node);
+int64_t broker_clock_ms(void);
 
 struct context *client_context(const struct client *client);
 pid_t client_pid(const struct client *client);

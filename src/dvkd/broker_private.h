@@ -34,6 +34,7 @@ struct client {
 struct up_node {
     struct list link;
     uint32_t node;
+    int64_t since_ms;
     char address[64];
 };
 
@@ -60,6 +61,9 @@ void client_violation(struct client *client, const char *what);
  * take (by setting them to -1) are closed by the caller. */
 void broker_packet(struct client *client, const struct dvk_broker_packet *packet, const char *text, int *fds,
                    unsigned fd_count);
+
+/* broker_nodes.c */
+void broker_nodes(struct client *client, const struct dvk_broker_packet *packet);
 
 /* connect.c */
 void broker_connect(struct client *client, const struct dvk_broker_packet *packet);
