@@ -110,7 +110,8 @@ int dvk_unbind(struct dvk *dvk, dvk_endpoint endpoint);
  *   -DVK_ENODEUNREACH      its node is no member of the cluster, or left while we waited
  *   -DVK_ENODC             the DC is over, or gone from this node
  *   -DVK_ENOTALLOWED (*)   we may not address it, e.g. it is a guest of a VOS or on no node of the DC
- *   -DVK_EDEADLOCK (*)     it waits for us in the same way, or it is an endpoint of this context
+ *   -DVK_EDEADLOCK (*)     it waits for us in the same way, itself or for one that does (up to 64 processes, all of this
+ *                          node), or it is an endpoint of this context
  *   -DVK_ETIMEDOUT, -DVK_EBADPEER, -DVK_ENODAEMON, -DVK_ENOQUORUM (*)
  *   -EMSGSIZE (*)          data_len is more than the destination receives
  *   -EINVAL (*)            no destination, or data_len without data

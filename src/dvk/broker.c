@@ -237,6 +237,7 @@ static void handle_channel(struct dvk *dvk, struct packet *packet) {
     }
     if (!channel)
         return;
+    channel->place = packet->head.place;
     if (packet->head.peer != DVK_NONE && channel_peer_add(channel, packet->head.peer) < 0) {
         channel_close(dvk, channel, -DVK_EDEADDST, true, false);
         return;

@@ -55,6 +55,7 @@ enum dvk_broker_type {
     DVK_BROKER_ARENA = 12, /* fds: [memfd, sealed against shrinking and growing]: a new arena. answer: channel = its number.
                               No fds: dc, endpoint = the grantee, ours; channel = a shared grant. answer: text: struct
                               dvk_broker_grant, peer = the owner, fds: [memfd]; GRANT_GONE follows when it ends */
+    DVK_BROKER_WAITS = 9,     /* dc, in which the client is bound. answer: place; fds: [table of waits, see waits.h] */
     /* client -> dvkd, not answered */
     DVK_BROKER_SLOTS = 13,         /* a cell's: dc, side = enum dvk_broker_slots (dvk/slots.h) */
     DVK_BROKER_SERVICE_CANCEL = 71,
@@ -117,7 +118,7 @@ struct dvk_broker_packet {
     uint32_t flags;
     uint32_t side;
     uint32_t text_len;
-    uint32_t pad;
+    uint32_t place; /* CHANNEL, answer to CONNECT: the peer's in the DC's table of waits; WAITS: the client's own. 0: none */
 };
 _Static_assert(sizeof(struct dvk_broker_packet) == 72, "layout");
 

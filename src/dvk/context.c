@@ -52,6 +52,7 @@ static void context_free(struct dvk *dvk) {
         free(request);
     }
     inboxes_free(dvk);
+    waits_close(dvk);
     free(dvk->by_bit);
     free(dvk->packet_buffer);
     free(dvk->calls);
@@ -85,7 +86,7 @@ static int context_create(int fd, struct dvk **out) {
     struct link *lists[] = {&dvk->awaited,   &dvk->outgoing,      &dvk->events,  &dvk->channels,
                             &dvk->more,      &dvk->ready,         &dvk->notices, &dvk->ready_notes,
                             &dvk->completed, &dvk->free_requests, &dvk->requests, &dvk->filed,
-                            &dvk->filed_notes, &dvk->loans, &dvk->arenas};
+                            &dvk->filed_notes, &dvk->loans, &dvk->arenas, &dvk->wait_tables};
     for (size_t i = 0; i < ARRAY_LENGTH(lists); i++)
         list_init(lists[i]);
     list_init(&dvk->service_things);
@@ -277,6 +278,7 @@ int dvk_bind(struct dvk *dvk, uint32_t dc, uint32_t slot, dvk_endpoint *out) {
     list_init(&own->routes);
     list_append(&dvk->own[bucket_of(dvk_endpoint_slot(own->endpoint), 0)], &own->bucket);
     dvk->own_count++;
+    waits_open(dvk, dc);
     *out = own->endpoint;
     return 0;
 }

@@ -71,6 +71,8 @@ static void slot_answer(struct dvk *dvk, struct channel *channel, uint32_t i, ui
     dvk_message_write(&slot->reply, reply, lines);
     __atomic_store_n(&slot->reply_lines, lines, __ATOMIC_RELAXED);
     unsigned todo = dvk_slot_finish(slot, sequence);
+    if (todo & DVK_FINISH_WAKE && channel->place)
+        waits_answered(dvk, channel, __atomic_load_n(&slot->waiters, __ATOMIC_SEQ_CST));
     if (todo & DVK_FINISH_WAKE)
         dvk_futex_wake(&slot->state, INT_MAX);
     if (todo & DVK_FINISH_RING)

@@ -128,10 +128,10 @@ static void told(struct dvk *dvk, struct awaited *awaited, struct packet *packet
 
 int inbox_watch(struct dvk *dvk, struct inbox *inbox) {
     const struct own_endpoint *own = own_find(dvk, inbox->to);
+    if (!own)
+        return -DVK_ENOTBOUND; /* a callback has unbound it, or its DC is gone */
     if (inbox->from == DVK_ANY || inbox->watched)
         return 0;
-    if (!own)
-        return -DVK_ENOTBOUND; /* a callback has unbound it */
     struct dvk_broker_packet ask = question(own->dc, inbox->from, 0);
     inbox->watched = true;
     int error = broker_ask(dvk, &ask, told, inbox, NULL);
@@ -156,6 +156,11 @@ void inboxes_unwatch(struct dvk *dvk, uint32_t dc, dvk_endpoint to) {
 }
 
 /* ---- for the proxy: see relay.h ---- */
+
+void dvk_relay_catch_up(struct dvk *dvk) {
+    broker_drain(dvk);
+    (void)broker_run_events(dvk);
+}
 
 struct relay_watch {
     dvk_relay_told *told;

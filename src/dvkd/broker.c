@@ -43,6 +43,7 @@ void broker_destroy(struct broker *broker) {
     grants_destroy(broker);
     registry_destroy(&broker->registry);
     table_free(&broker->watched);
+    broker_waits_free(broker);
 }
 
 /* ---- nodes ---- */
@@ -281,6 +282,9 @@ void broker_packet(struct client *client, const struct dvk_broker_packet *packet
         break;
     case DVK_BROKER_GUEST_UNBIND:
         broker_guest_unbind(client, packet);
+        break;
+    case DVK_BROKER_WAITS:
+        broker_waits(client, packet);
         break;
     case DVK_BROKER_WATCH:
         broker_watch(client, packet);

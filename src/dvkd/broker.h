@@ -79,6 +79,7 @@ struct broker {
     struct loop_watch *listen_watch;
     struct list up_nodes;  /* struct up_node: what a new client is told */
     struct table watched;  /* struct watched_slot: see watch.c */
+    struct table wait_tables; /* dc + 1 -> struct wait_table: see waits.c */
 };
 
 /* first_generation: see registry.h. */

@@ -99,6 +99,11 @@ uint32_t broker_free_slot(struct broker *broker, uint32_t dc);
 /* broker.c: the status of a BIND tried now; *answer is filled in. */
 int broker_bind_now(struct client *client, const struct dvk_broker_packet *packet, struct dvk_broker_packet *answer);
 
+/* waits.c */
+void broker_waits(struct client *client, const struct dvk_broker_packet *packet);
+void broker_waits_drop(struct broker *broker, uint32_t dc);
+void broker_waits_free(struct broker *broker);
+
 /* control.c */
 void broker_control_reply(struct client *client, const struct dvk_broker_packet *packet, const char *text);
 void broker_control_event(struct client *client, const char *text, size_t len);

@@ -366,3 +366,59 @@ def test_relay_of_what_cannot_be(parties):
         here, there = (front, back) if hop % 2 == 0 else (back, front)
         here.ok("relay", here.receive()[0], there.self)
     assert client.finish()[0] == -40
+
+
+# ---- circles
+
+
+def wait_asleep(party):
+    """Until it sleeps in a futex: it has said for whom it waits."""
+    def asleep():
+        with open(f"/proc/{party.process.pid}/syscall", encoding="ascii") as file:
+            return file.read().split()[0] == "202"
+    wait_for(asleep, 20, "its sleep")
+
+
+@pytest.fixture
+def circle(lab, dc_id):
+    made = [Party(lab, "a", dc_id) for _ in range(5)]
+    for party in made:
+        party.bind()
+    yield made
+    for party in made:
+        party.end()
+
+
+@pytest.mark.parametrize("how", ["sendrec", "send"])
+@pytest.mark.parametrize("length", [2, 3, 5])
+def test_who_closes_a_circle_is_refused(circle, length, how):
+    members = circle[:length]
+    for i, party in enumerate(members[:-1]):
+        party.start(how, party.self, members[i + 1].self, 1, i, 0, FOREVER)
+        wait_asleep(party)
+    last = members[-1]
+    assert last.do(how, last.self, members[0].self, 1, 9, 0, FOREVER)[0] == DEADLOCK
+    for party, waiter in zip(members[:0:-1], members[-2::-1]):  # it goes on, and so do the others, one after another
+        handle, source, *_ = party.receive("receive_from", party.self, waiter.self)
+        assert source == waiter.self
+        party.ok(*(("reply", handle, 0, 0, 0) if how == "sendrec" else ("release", handle)))
+        assert waiter.finish()[0] == 0
+    # nobody waits any more: the same ways are free
+    for i, party in enumerate(members):
+        introduce(party, members[(i + 1) % length])
+
+
+def test_a_wait_that_has_ended_closes_no_circle(circle):
+    first, second, third = circle[:3]
+    for _ in range(20):
+        first.start("sendrec", first.self, second.self, 1, 0, 0, FOREVER)
+        wait_asleep(first)
+        second.ok("reply", second.receive()[0], 0, 0, 0)  # first has been answered, and may not have noticed
+        second.start("sendrec", second.self, third.self, 1, 0, 0, FOREVER)
+        wait_asleep(second)
+        third.start("sendrec", third.self, first.self, 1, 0, 0, FOREVER)
+        assert first.finish()[0] == 0
+        first.ok("reply", first.receive()[0], 0, 0, 0)
+        assert third.finish()[0] == 0
+        third.ok("reply", third.receive()[0], 0, 0, 0)
+        assert second.finish()[0] == 0
