@@ -86,8 +86,9 @@ int dvk_dc_nodes(struct dvk *dvk, uint32_t dc, uint32_t *nodes, size_t cap);
  */
 int dvk_bind(struct dvk *dvk, uint32_t dc, uint32_t slot, dvk_endpoint *out);
 /*
- * dvk_unbind: give a slot back. Calls from it that are not sent yet end with -DVK_EINTERRUPTED; what others send to it from
- * now on ends with -DVK_ENOTBOUND. Requests already received can still be answered.
+ * dvk_unbind: give a slot back. Calls from it that are not sent yet end with -DVK_EINTERRUPTED; what others have sent to it
+ * and was not received, and what they send from now on, ends with -DVK_ENOTBOUND. Requests already received can still be
+ * answered.
  * Errors: -DVK_ENOTBOUND (not, or not any more, ours), -DVK_ENODAEMON. Blocks as dvk_bind.
  */
 int dvk_unbind(struct dvk *dvk, dvk_endpoint endpoint);

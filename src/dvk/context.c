@@ -293,6 +293,8 @@ int dvk_unbind(struct dvk *dvk, dvk_endpoint endpoint) {
     dvk->own_count--;
     own_routes_drop(dvk, own, -DVK_EINTERRUPTED);
     free(own);
+    requests_refuse_to(dvk, endpoint, -DVK_ENOTBOUND);
+    (void)receive_scan(dvk); /* what lies in the channels and was not looked at yet: refused, as is all that comes later */
     struct packet answer;
     int error = broker_ask_wait(dvk, &ask, NULL, 0, &answer, deadline_of(BIND_TIMEOUT_MS));
     packet_clear(&answer);

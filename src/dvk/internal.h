@@ -549,6 +549,8 @@ struct request *request_new(struct dvk *dvk);
 void request_free(struct dvk *dvk, struct request *request);
 void request_detach(struct dvk *dvk, struct request *request); /* its requester is gone */
 void request_cancel(struct dvk *dvk, struct request *request);
+/* Those to our endpoint that were not handed out yet end with status. */
+void requests_refuse_to(struct dvk *dvk, dvk_endpoint endpoint, int status);
 void request_error(struct dvk *dvk, struct channel *channel, uint32_t slot, uint32_t sequence, int status);
 /* A send was taken: tell its sender. */
 void request_taken(struct dvk *dvk, struct request *request);

@@ -61,6 +61,7 @@ class Party:
         return self.receive("receive_from", self.self, source, timeout=timeout)
 
     def kill(self):
+        """Its end; it may have lost its dvkd already."""
         self.process.kill()
         self.process.wait()
 
@@ -422,3 +423,72 @@ def test_a_wait_that_has_ended_closes_no_circle(circle):
         assert third.finish()[0] == 0
         third.ok("reply", third.receive()[0], 0, 0, 0)
         assert second.finish()[0] == 0
+
+
+# ---- ends of endpoints and nodes
+
+
+def test_unbind_ends_what_was_not_received(parties):
+    server, client, third = parties
+    introduce(client, server)
+    client.ok("call", client.self, server.self, 1, 0, 0)
+    client.start("sendrec", client.self, server.self, 2, 0, 0, FOREVER)
+    handle, _, kind, *_ = server.receive()
+    assert kind == 1
+    third.start("sendrec", third.self, server.self, 3, 0, 0, FOREVER)
+    kept = server.receive_from(third.self)[0]
+    gone = server.self
+    server.ok("unbind", gone)  # the sendrec lies in the channel, or is on its way
+    server.bind()
+    server.start("receive", 10000)
+    assert client.finish()[0] == NOTBOUND
+    client.start("send", client.self, server.self, 6, 0, 0, FOREVER)
+    other, _, kind, *_ = server.finish()[1:]
+    assert kind == 6
+    server.ok("release", other)
+    assert client.finish() == [0]
+    server.ok("reply", kept, 0, 5, 0)  # was received before
+    assert third.finish()[:3] == [0, 0, 5]
+    server.ok("reply", handle, 0, 4, 0)
+    assert client.do("done")[:3] == [0, 0, 4]
+
+
+@pytest.fixture
+def on_three_nodes(own_lab):
+    """(lab, two parties on its node c, five on a)"""
+    own_lab.up(3)
+    name = own_lab.ok("run", "-d", "--image", "host", "--", "sleep", "1000").strip()
+    dc = json.loads(own_lab.ok("inspect", "--format", "json", name))[0]["id"]
+    made = []
+    try:
+        for node in "ccaaaaa":
+            made.append(Party(own_lab, node, dc))
+            made[-1].bind()
+        yield own_lab, made[:2], made[2:]
+    finally:
+        for party in made:
+            party.end()
+
+
+def test_node_is_lost(on_three_nodes):
+    lab, (lost, back), here = on_three_nodes
+    asker, filterer, unbind_waiter, bind_waiter, relayed = here
+    asker.start("sendrec", asker.self, lost.self, 1, 0, 0, FOREVER)
+    lost.receive()
+    relayed.start("sendrec", relayed.self, lost.self, 1, 0, 0, FOREVER)
+    lost.ok("relay", lost.receive()[0], back.self)
+    back.receive()
+    filterer.start("receive_from", filterer.self, lost.self, FOREVER)
+    wait_watched(lab, lost)
+    unbind_waiter.start("wait_unbind", unbind_waiter.self, back.self, FOREVER)
+    wait_watched(lab, back)
+    slot = (1 << 24) + 3 * 256 + 200
+    assert bind_waiter.do("wait_bind", bind_waiter.self, slot, 100)[0] == TIMEDOUT
+    bind_waiter.start("wait_bind", bind_waiter.self, slot, FOREVER)
+    lab.ok("lab", "kill", "c")
+    lost.kill()
+    back.kill()
+    for party in here:
+        assert party.finish()[0] == NODEUNREACH
+    # unreachable, until the others have inherited its slots
+    assert filterer.do("receive_from", filterer.self, lost.self, FOREVER)[0] in (NODEUNREACH, NOTBOUND)
