@@ -45,7 +45,7 @@ struct broker_host {
     void (*cell_event)(void *context, uint32_t dc, const json_t *event);
     /* Something for groups and services (dvk/service_protocol.h). NULL: there are none. */
     void (*service)(void *context, struct client *client, const struct dvk_broker_packet *packet, const char *text);
-    /* A client has unbound an endpoint itself. May be NULL. */
+    /* A client has unbound an endpoint itself, or lost it with its DC. May be NULL. */
     void (*endpoint_gone)(void *context, struct client *client, uint32_t dc, dvk_endpoint endpoint);
     /* Somebody wants something copied and there is no copier. 0: it is being started; broker_copier_change follows, later.
      * Else a negative error. NULL: there never is one. */
