@@ -23,7 +23,7 @@ static const char usage[] =
     "  --cluster              take part in the cluster of the local corosync\n"
     "  --clear                do not encrypt messages between nodes (all nodes alike)\n"
     "  --listen ADDRESS:PORT  where this node's proxy listens for the other nodes\n"
-    "  --libexec DIR          where dvs-cell, dvs-vos and dvs-proxy are\n"
+    "  --libexec DIR          where dvs-cell, dvs-vos, dvs-proxy and dvs-copier are\n"
     "  --slots SETS[:SHARE]   user slots of containers made here: sets of 64 in all, 2 to 16384 (16384), and how many of\n"
     "                         these each node gets at first (256 split between the nodes)\n"
     "  --version, --help\n";

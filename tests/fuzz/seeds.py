@@ -8,7 +8,7 @@ import struct
 import sys
 
 OUT = sys.argv[1]
-TARGETS = ["wire", "proxy", "broker", "channel", "relay", "image", "descriptors", "elf", "pm", "fs", "config", "spec", "api", "replica", "record", "cluster", "services"]
+TARGETS = ["wire", "proxy", "broker", "channel", "relay", "copier", "image", "descriptors", "elf", "pm", "fs", "config", "spec", "api", "replica", "record", "cluster", "services"]
 
 
 def seed(target, name, data):
@@ -148,6 +148,15 @@ def binary():
     seed("services", "casts", ask(0, 1) + own + cast(b'{"do":"hold","dc":0,"name":"name","on":true}') + ask(0, 3, b"\0\0\x03", b"", b"m" * 216) +
          cast(b'{"do":"message","dc":0,"name":"name","from":[1,2,3,4,5],"data":"AAAA"}') + cast(b'{"do":"snapshot","dc":0,"number":1}') +
          cast(b'{"do":"snapshot-part","to":2,"number":1,"endpoints":[],"last":true}') + own)
+    # two grants of both memories, a copy between them, one from another node and its pieces: see copier.c
+    def granted(which):
+        return bytes([0, 0x1e | which, 0, 0, 0, 0, 0xFF, 0xFF, 3, 1 + which])
+    both = granted(0) + granted(1)
+    seed("copier", "local", both + bytes([3, 0x6A, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0xFF, 0xFF, 0]) + bytes([7] * 4))
+    asked = bytes([3, 0x6A, 0x41, 0, 0, 0, 2, 0, 0, 0, 0, 0xFF, 0xFF, 0])
+    seed("copier", "remote", both + asked + bytes([13, 0, 5, 0, 29, 0, 21, 0]))
+    seed("copier", "time", both + asked[:-1] + bytes([9, 13, 0, 0xFF, 5, 0]))
+    seed("copier", "read", both + bytes([3, 0x74, 1, 0, 0, 0, 0, 0xFF, 0x3F]) + bytes([2, 0, 0]))
     # who greets, then asks in ways that fit: see broker.c
     seed("broker", "connect", bytes([0xFF, 0x10, 0, 3, 1, 1, 1, 0, 0, 0, 0, 0x10, 0, 3, 1, 1, 1, 0, 0, 0, 0]))
 
