@@ -44,7 +44,7 @@ enum dvk_broker_type {
     DVK_BROKER_SERVICE = 70,     /* groups and services: see service_protocol.h */
     DVK_BROKER_WATCH = 7,     /* dc, peer = an endpoint; generation 0: whoever has its slot. Answered when it goes, or with
                                  flags BOUND when it is bound (endpoint: in full). status -DVK_ENOTBOUND: nothing is
-                                 bound there, or (BOUND) that address is no more; -DVK_ETIMEDOUT: NOWAIT was asked for and it
+                                 bound there, or (BOUND) that address is no more; -EINPROGRESS: NOWAIT was asked for and it
                                  would have to wait; flags ELSEWHERE: at once: ask dvkd of `node` */
     DVK_BROKER_UNWATCH = 8,   /* dc, peer = a WATCH's, channel = its id: it is answered with -DVK_EINTERRUPTED if it still
                                  waits. Has no answer of its own */

@@ -51,8 +51,9 @@ static int wait_elsewhere(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpo
     return error;
 }
 
+/* *full gets the endpoint with its generation; *where (may be NULL) its node. */
 static int wait_change(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, uint32_t flags, dvk_endpoint *full,
-                       int timeout_ms) {
+                       uint32_t *where, int timeout_ms) {
     struct own_endpoint *own = own_find(dvk, from);
     if (!own)
         return -DVK_ENOTBOUND;
@@ -67,6 +68,8 @@ static int wait_change(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint
     int error = broker_ask_wait(dvk, &ask, NULL, 0, &answer, deadline);
     uint32_t node = answer.head.flags & DVK_BROKER_F_ELSEWHERE ? answer.head.node : 0;
     *full = answer.head.endpoint;
+    if (where)
+        *where = node ? node : dvk->node;
     packet_clear(&answer);
     if (error == -DVK_ENODAEMON && !dvk->broker_gone) {
         unwatch(dvk, dc, endpoint, ask.id);
@@ -77,18 +80,29 @@ static int wait_change(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint
 
 int dvk_wait_bind(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, dvk_endpoint *out, int timeout_ms) {
     dvk_endpoint full = DVK_NONE;
-    int error = wait_change(dvk, from, endpoint, DVK_BROKER_F_BOUND, &full, timeout_ms);
+    int error = wait_change(dvk, from, endpoint, DVK_BROKER_F_BOUND, &full, NULL, timeout_ms);
     if (error == 0 && out)
         *out = full;
-    return error;
+    return error == -EINPROGRESS ? -DVK_ETIMEDOUT : error;
 }
 
 int dvk_wait_unbind(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, int timeout_ms) {
     dvk_endpoint full;
     if (!own_find(dvk, from))
         return -DVK_ENOTBOUND;
-    int error = wait_change(dvk, from, endpoint, 0, &full, timeout_ms);
-    return error == -DVK_ENOTBOUND ? 0 : error;
+    int error = wait_change(dvk, from, endpoint, 0, &full, NULL, timeout_ms);
+    return error == -DVK_ENOTBOUND ? 0 : error == -EINPROGRESS ? -DVK_ETIMEDOUT : error;
+}
+
+int dvk_info_endpoint(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, struct dvk_endpoint_info *out) {
+    const struct own_endpoint *own = own_find(dvk, from);
+    if (!own)
+        return -DVK_ENOTBOUND;
+    struct dvk_endpoint_info info = {.dc = own->dc};
+    int error = wait_change(dvk, from, endpoint, DVK_BROKER_F_BOUND, &info.endpoint, &info.node, 0);
+    if (error == 0)
+        *out = info;
+    return error == -EINPROGRESS ? -DVK_ENOTBOUND : error;
 }
 
 /* ---- sources of filtered receives ---- */

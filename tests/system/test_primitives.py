@@ -280,6 +280,17 @@ def test_wait_unbind(lab, parties, how):
     assert waiter.do("wait_unbind", waiter.self, gone, FOREVER) == [0]
 
 
+def test_info_of_an_endpoint(parties, dc_id):
+    asker, other, third = parties
+    assert asker.do("info", asker.self, other.self) == [0, other.self, dc_id, other.node_id]
+    assert asker.do("info", asker.self, other.self & 0xffffffff) == [0, other.self, dc_id, other.node_id]
+    assert asker.do("info", asker.self, asker.self) == [0, asker.self, dc_id, asker.node_id]
+    third.ok("unbind", third.self)
+    assert asker.do("info", asker.self, third.self)[0] == NOTBOUND
+    assert asker.do("info", asker.self, service(other, next(services)))[0] == NOTBOUND
+    assert asker.do("info", third.self, other.self)[0] == NOTBOUND
+
+
 # ---- ends
 
 
