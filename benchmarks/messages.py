@@ -10,7 +10,7 @@ import statistics
 import subprocess
 
 SIZES = (64, 256, 1024, 4096, 16384, 65536, 1048576)
-OURS = ("dvk", "dvk-send")
+OURS = ("dvk", "dvk-send", "dvk-loan")
 PLAIN = ("futex",)  # carries no data: a bound, no competitor
 TWO_CORES_NS = 500
 PUBLISHED = "iceoryx (not measured here): its authors publish about 0.1 us for a loan passed one way, of any size"

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 
+import bulk
 import messages
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -205,6 +206,7 @@ def _(setup):
 
 
 BENCHES += messages.BENCHES
+BENCHES += bulk.BENCHES
 
 
 @bench("pipe/local")

@@ -26,7 +26,7 @@
 #define BATCHES_MAX 4096
 
 static const struct transport *const transports[] = {
-    &transport_dvk,  &transport_dvk_send, &transport_futex, &transport_pipe, &transport_unix,
+    &transport_dvk,  &transport_dvk_send, &transport_dvk_loan, &transport_futex, &transport_pipe, &transport_unix,
     &transport_sysv, &transport_mq,       &transport_tcp,
 #ifdef HAVE_TLS
     &transport_tls,

@@ -59,7 +59,8 @@ struct transport {
 };
 
 extern const struct transport transport_futex, transport_pipe, transport_unix, transport_sysv, transport_mq,
-    transport_tcp, transport_tls, transport_zmq, transport_nng, transport_dvk, transport_dvk_send;
+    transport_tcp, transport_tls, transport_zmq, transport_nng, transport_dvk, transport_dvk_send,
+    transport_dvk_loan;
 
 _Noreturn void die(const char *what, const char *why); /* prints both */
 _Noreturn void die_errno(const char *what);

@@ -1,31 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libdvk. Up to DVK_PAYLOAD_SIZE bytes travel in the message itself, up to DVK_DATA_MAX as its data, more as several
- * messages that are under way together. Without a dvkd the tests' stand-in makes the channels; it is on no message's
- * path.
+ * libdvk. Up to DVK_PAYLOAD_SIZE bytes travel in the message itself, more as its data. A loan is written in place by its
+ * sender and read in place by its receiver: only its first byte is touched, as that is what the others' copies are saved
+ * for. Without a dvkd the tests' stand-in makes the channels; it is on no message's path.
  */
 #include "compare.h"
 #include "fake_dvkd.h"
 
 #include <dvk/dvk.h>
+#include <dvk/loan.h>
 #include <dvk/post.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define SERVICE_FIRST 100u /* of the servers' endpoints */
 #define SERVICES 128u
-#define PIECES (BYTES_MAX / DVK_DATA_MAX)
 #define TIMEOUT_MS 10000
 
 /* One end of a line. */
 struct end {
     struct dvk *dvk;
     dvk_endpoint self, server;
-    struct dvk_request *held[PIECES]; /* server: to be answered */
-    unsigned held_count;
-    unsigned pending; /* client: calls under way */
-    uint8_t *into;    /* and where their replies go */
+    struct dvk_request *held; /* server: to be answered */
 };
 
 static void check(const char *what, int result) {
@@ -81,6 +79,7 @@ static void dvk_serve(struct line *line, struct contact *contact) {
     struct end *end = end_new(line, 1);
     uint32_t service = SERVICE_FIRST + line->index % SERVICES;
     check("dvk: bind", dvk_bind(end->dvk, line->settings->dc, dvk_system_slot(dvk_node(end->dvk), service), &end->self));
+    check("dvk: accept", dvk_accept(end->dvk, BYTES_MAX));
     contact->number = end->self;
 }
 
@@ -92,121 +91,106 @@ static void dvk_connect(struct line *line, const struct contact *contact) {
 
 /* ---- client ---- */
 
-static struct dvk_message message_of(const struct end *end, const uint8_t *data, size_t len, size_t *data_len) {
+static struct dvk_message message_of(const struct line *line, const uint8_t *data, size_t *data_len) {
+    const struct end *end = line->state;
     struct dvk_message message = {.destination = end->server, .type = 1};
-    *data_len = len <= DVK_PAYLOAD_SIZE ? 0 : len;
-    if (*data_len == 0)
-        memcpy(message.payload.bytes, data, len);
-    else
-        message.payload.bytes[0] = data[0];
+    *data_len = line->bytes <= DVK_PAYLOAD_SIZE ? 0 : line->bytes;
+    memcpy(message.payload.bytes, data, *data_len ? 1 : line->bytes);
     return message;
-}
-
-static void piece_done(void *context, int status, const struct dvk_message *reply, const void *data, size_t data_len,
-                       const int *fds, unsigned fd_count) {
-    struct end *end = context;
-    check("dvk: call", status);
-    if (data_len)
-        memcpy(end->into + reply->payload.words[1], data, data_len < DVK_DATA_MAX ? data_len : DVK_DATA_MAX);
-    if (--end->pending == 0)
-        dvk_wake(end->dvk);
-}
-
-static void dvk_call_in_pieces(struct line *line, const uint8_t *data, uint8_t *reply) {
-    struct end *end = line->state;
-    struct dvk_request *req;
-    end->into = reply;
-    for (size_t at = 0; at < line->bytes; at += DVK_DATA_MAX) {
-        size_t len;
-        struct dvk_message message = message_of(end, data + at, DVK_DATA_MAX, &len);
-        message.payload.bytes[0] = data[0];
-        message.payload.words[1] = at;
-        check("dvk: call", dvk_call(end->dvk, end->self, &message, data + at, len, NULL, 0, piece_done, end, NULL));
-        end->pending++;
-    }
-    while (end->pending) {
-        int result = dvk_receive(end->dvk, &req, TIMEOUT_MS);
-        if (result == 0)
-            dvk_release(end->dvk, req);
-        else if (result != -DVK_EINTERRUPTED)
-            check("dvk: receive", result);
-    }
 }
 
 static void dvk_exchange(struct line *line, const uint8_t *data, uint8_t *reply) {
     struct end *end = line->state;
     size_t len, got;
-    if (line->bytes > DVK_DATA_MAX) {
-        dvk_call_in_pieces(line, data, reply);
-        return;
-    }
-    struct dvk_message message = message_of(end, data, line->bytes, &len);
+    struct dvk_message message = message_of(line, data, &len);
     check("dvk: sendrec",
           dvk_sendrec(end->dvk, end->self, &message, data, len, reply, line->bytes, &got, TIMEOUT_MS));
     if (len == 0)
         memcpy(reply, message.payload.bytes, line->bytes);
 }
 
-static void dvk_post_pieces(struct line *line, const uint8_t *data, bool rendezvous) {
-    struct end *end = line->state;
-    for (size_t at = 0; at < line->bytes; at += DVK_DATA_MAX) {
-        size_t len, piece = line->bytes - at < DVK_DATA_MAX ? line->bytes - at : DVK_DATA_MAX;
-        struct dvk_message message = message_of(end, data + at, piece, &len);
-        message.payload.bytes[0] = piece <= DVK_PAYLOAD_SIZE ? data[at] : data[0];
-        if (len)
-            message.payload.words[1] = at;
-        if (rendezvous)
-            check("dvk: send", dvk_send(end->dvk, end->self, &message, data + at, len, TIMEOUT_MS));
-        else
-            check("dvk: post", dvk_post(end->dvk, end->self, &message, data + at, len, TIMEOUT_MS));
-    }
-}
 static void dvk_post_one(struct line *line, const uint8_t *data) {
-    dvk_post_pieces(line, data, false);
+    struct end *end = line->state;
+    size_t len;
+    struct dvk_message message = message_of(line, data, &len);
+    check("dvk: post", dvk_post(end->dvk, end->self, &message, data, len, TIMEOUT_MS));
 }
+
 static void dvk_send_one(struct line *line, const uint8_t *data) {
-    dvk_post_pieces(line, data, true);
+    struct end *end = line->state;
+    size_t len;
+    struct dvk_message message = message_of(line, data, &len);
+    check("dvk: send", dvk_send(end->dvk, end->self, &message, data, len, TIMEOUT_MS));
+}
+
+/* A loan with its first byte written. */
+static uint8_t *loan_of(struct line *line, const uint8_t *data) {
+    struct end *end = line->state;
+    void *loan;
+    int error;
+    struct dvk_request *req;
+    while ((error = dvk_loan_get(end->dvk, end->self, end->server, line->bytes, TIMEOUT_MS, &loan)) == -EAGAIN)
+        if (dvk_receive(end->dvk, &req, 1) == 0) /* the channel is lent out: some come back */
+            dvk_release(end->dvk, req);
+    check("dvk: loan", error);
+    *(uint8_t *)loan = data[0];
+    return loan;
+}
+
+static void dvk_loan_exchange(struct line *line, const uint8_t *data, uint8_t *reply) {
+    struct end *end = line->state;
+    struct dvk_message message = {.destination = end->server, .type = 1, .payload.bytes[0] = data[0]};
+    uint8_t *loan = loan_of(line, data);
+    check("dvk: sendrec", dvk_sendrec(end->dvk, end->self, &message, loan, line->bytes, NULL, 0, NULL, TIMEOUT_MS));
+}
+
+static void dvk_loan_post(struct line *line, const uint8_t *data) {
+    struct end *end = line->state;
+    struct dvk_message message = {.destination = end->server, .type = 1, .payload.bytes[0] = data[0]};
+    uint8_t *loan = loan_of(line, data);
+    check("dvk: post", dvk_post(end->dvk, end->self, &message, loan, line->bytes, TIMEOUT_MS));
 }
 
 /* ---- server ---- */
 
-static void dvk_take(struct line *line, uint8_t *data) {
+/* copy: take all of the data, not its first byte only */
+static void take(struct line *line, uint8_t *data, bool copy) {
     struct end *end = line->state;
-    for (size_t got = 0; got < line->bytes;) {
-        struct dvk_request *req;
-        check("dvk: receive", dvk_receive(end->dvk, &req, -1));
-        if (req->msg.data_len == 0) {
-            memcpy(data, req->msg.payload.bytes, line->bytes);
-            got = line->bytes;
-        } else {
-            uint64_t at = line->bytes > DVK_DATA_MAX ? req->msg.payload.words[1] : 0;
-            if (at + req->msg.data_len > line->bytes)
-                die("dvk", "a piece that does not fit");
-            memcpy(data + at, req->data, req->msg.data_len);
-            got += req->msg.data_len;
-        }
-        if (req->wants_reply)
-            end->held[end->held_count++ % PIECES] = req;
-        else
-            dvk_release(end->dvk, req);
-    }
+    struct dvk_request *req;
+    check("dvk: receive", dvk_receive(end->dvk, &req, -1));
+    if (req->msg.data_len != (line->bytes <= DVK_PAYLOAD_SIZE && copy ? 0 : line->bytes))
+        die("dvk", "a message of another length");
+    if (req->msg.data_len == 0)
+        memcpy(data, req->msg.payload.bytes, line->bytes);
+    else
+        memcpy(data, req->data, copy ? line->bytes : 1);
+    if (req->wants_reply)
+        end->held = req;
+    else
+        dvk_release(end->dvk, req);
+}
+static void dvk_take(struct line *line, uint8_t *data) {
+    take(line, data, true);
+}
+static void dvk_loan_take(struct line *line, uint8_t *data) {
+    take(line, data, false);
 }
 
 static void dvk_answer(struct line *line, const uint8_t *data) {
     struct end *end = line->state;
-    for (unsigned i = 0; i < end->held_count; i++) {
-        struct dvk_request *req = end->held[i];
-        struct dvk_message reply = {.status = 0, .data_len = req->msg.data_len};
-        if (req->msg.data_len == 0) {
-            memcpy(reply.payload.bytes, data, line->bytes);
-        } else {
-            uint64_t at = line->bytes > DVK_DATA_MAX ? req->msg.payload.words[1] : 0;
-            reply.payload.words[1] = at;
-            memcpy(req->reply_data, data + at, req->msg.data_len);
-        }
-        dvk_reply(end->dvk, req, &reply, NULL, 0);
-    }
-    end->held_count = 0;
+    struct dvk_message reply = {.status = 0, .data_len = end->held->msg.data_len};
+    if (reply.data_len == 0)
+        memcpy(reply.payload.bytes, data, line->bytes);
+    else
+        memcpy(end->held->reply_data, data, line->bytes);
+    dvk_reply(end->dvk, end->held, &reply, NULL, 0);
+}
+
+static void dvk_loan_answer(struct line *line, const uint8_t *data) {
+    struct end *end = line->state;
+    struct dvk_message reply = {.status = 0, .data_len = (uint32_t)line->bytes};
+    *(uint8_t *)end->held->reply_data = data[0];
+    dvk_reply(end->dvk, end->held, &reply, NULL, 0);
 }
 
 #define EVERYWHERE (PLACE_LOCAL | PLACE_REMOTE)
@@ -217,4 +201,8 @@ const struct transport transport_dvk = {
 const struct transport transport_dvk_send = {
     "dvk-send",  "libdvk: dvk_send (rendezvous)", EVERYWHERE,   SHAPE_ONE_WAY, BYTES_MAX,  dvk_prepare, dvk_serve,
     dvk_connect, dvk_send_one,                    dvk_exchange, dvk_take,      dvk_answer, dvk_finish,
+};
+const struct transport transport_dvk_loan = {
+    "dvk-loan",  "libdvk: loans, in place", PLACE_LOCAL,       SHAPE_ROUND_TRIP | SHAPE_ONE_WAY, BYTES_MAX,       dvk_prepare, dvk_serve,
+    dvk_connect, dvk_loan_post,             dvk_loan_exchange, dvk_loan_take,                    dvk_loan_answer, dvk_finish,
 };

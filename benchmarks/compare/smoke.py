@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import messages  # noqa: E402
 
 COMPARE = sys.argv.pop(1)
-LOCAL = {"dvk", "futex", "pipe", "unix", "sysv", "mq", "tcp"}
+LOCAL = {"dvk", "dvk-loan", "futex", "pipe", "unix", "sysv", "mq", "tcp"}
 OPTIONAL = {"tls", "zmq", "nng"}
 
 
@@ -43,9 +43,10 @@ class Driver(unittest.TestCase):
 
     def test_large(self):
         for shape in ("round-trip", "one-way"):
-            lines = run("--bytes", "4096,65536,1048576", "--shape", shape, "--transports", "dvk,pipe,sysv")
+            lines = run("--bytes", "4096,65536,1048576", "--shape", shape, "--transports", "dvk,dvk-loan,pipe,sysv")
             self.assertEqual({(l["transport"], l["bytes"]) for l in lines},
-                             {("dvk", 4096), ("dvk", 65536), ("dvk", 1048576), ("pipe", 4096), ("pipe", 65536),
+                             {("dvk", 4096), ("dvk", 65536), ("dvk", 1048576), ("dvk-loan", 4096),
+                              ("dvk-loan", 65536), ("dvk-loan", 1048576), ("pipe", 4096), ("pipe", 65536),
                               ("pipe", 1048576), ("sysv", 4096)})
 
     def test_between_nodes(self):

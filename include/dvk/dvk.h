@@ -86,8 +86,9 @@ int dvk_dc_nodes(struct dvk *dvk, uint32_t dc, uint32_t *nodes, size_t cap);
  */
 int dvk_bind(struct dvk *dvk, uint32_t dc, uint32_t slot, dvk_endpoint *out);
 /*
- * dvk_unbind: give a slot back. Calls from it that are not sent yet end with -DVK_EINTERRUPTED; what others send to it from
- * now on ends with -DVK_ENOTBOUND. Requests already received can still be answered.
+ * dvk_unbind: give a slot back. Calls from it that are not sent yet end with -DVK_EINTERRUPTED; what others have sent to it
+ * and was not received, and what they send from now on, ends with -DVK_ENOTBOUND. Requests already received can still be
+ * answered.
  * Errors: -DVK_ENOTBOUND (not, or not any more, ours), -DVK_ENODAEMON. Blocks as dvk_bind.
  */
 int dvk_unbind(struct dvk *dvk, dvk_endpoint endpoint);
@@ -110,7 +111,8 @@ int dvk_unbind(struct dvk *dvk, dvk_endpoint endpoint);
  *   -DVK_ENODEUNREACH      its node is no member of the cluster, or left while we waited
  *   -DVK_ENODC             the DC is over, or gone from this node
  *   -DVK_ENOTALLOWED (*)   we may not address it, e.g. it is a guest of a VOS or on no node of the DC
- *   -DVK_EDEADLOCK (*)     it waits for us in the same way, or it is an endpoint of this context
+ *   -DVK_EDEADLOCK (*)     it waits for us in the same way, itself or for one that does (up to 64 processes, all of this
+ *                          node), or it is an endpoint of this context
  *   -DVK_ETIMEDOUT, -DVK_EBADPEER, -DVK_ENODAEMON, -DVK_ENOQUORUM (*)
  *   -EMSGSIZE (*)          data_len is more than the destination receives
  *   -EINVAL (*)            no destination, or data_len without data

@@ -19,7 +19,7 @@ enum dvk_error {
     DVK_ENODC = 2004,        /* no such distributed container */
     DVK_ENODEUNREACH = 2005, /* the node of the endpoint is not a member, or left while we waited */
     DVK_ENOTALLOWED = 2006,  /* privileges forbid it */
-    DVK_EDEADLOCK = 2007,    /* would deadlock: the destination is sending to us */
+    DVK_EDEADLOCK = 2007,    /* would deadlock: the destination waits for us, perhaps through others */
     DVK_ETIMEDOUT = 2008,    /* the timeout passed */
     DVK_EINTERRUPTED = 2009, /* a signal or a cancellation ended the wait */
     DVK_EMIGRATING = 2010,   /* the endpoint is moving; try again */

@@ -71,6 +71,20 @@ int dvk_wait_bind(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, dvk
  */
 int dvk_wait_unbind(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, int timeout_ms);
 
+/* What dvkd knows of an endpoint. */
+struct dvk_endpoint_info {
+    dvk_endpoint endpoint; /* with its generation */
+    uint32_t dc;
+    uint32_t node;         /* where it is bound */
+};
+
+/*
+ * dvk_info_endpoint: who is bound at an endpoint now, and where. from, endpoint: as of dvk_wait_bind. *out is written on 0.
+ * Errors: -DVK_ENOTBOUND: `from` is not ours, or nobody is bound there; the others of dvk_wait_bind. Blocks until dvkd of
+ * the endpoint's node answers, at most 30 s (-DVK_ETIMEDOUT).
+ */
+int dvk_info_endpoint(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, struct dvk_endpoint_info *out);
+
 #ifdef __cplusplus
 }
 #endif

@@ -22,6 +22,7 @@
 #define CLUSTER_KEY_BYTES 256
 #define CLUSTER_COROSYNC_DIR "/etc/corosync"
 #define CLUSTER_NODES_MAX 384
+#define CLUSTER_ASIDE ".before-dvs"
 
 /* This node, as cluster.json says. */
 struct cluster_node {
@@ -61,7 +62,8 @@ bool cluster_listen_valid(const char *listen);
 
 /* A new key for corosync. */
 int cluster_key_make(uint8_t key[static CLUSTER_KEY_BYTES], struct failure *failure);
-/* Write corosync.conf for this node with these members, and what it needs beside. key: CLUSTER_KEY_BYTES bytes, written to
+/* Write corosync.conf for this node with these members, and what it needs beside. Files that are there already are put aside
+ * under their name and CLUSTER_ASIDE. key: CLUSTER_KEY_BYTES bytes, written to
  * authkey too; NULL: it is there. */
 int cluster_corosync_write(const struct cluster_node *node, const struct cluster_member *members, unsigned count,
                            const uint8_t *key, struct failure *failure);

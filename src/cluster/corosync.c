@@ -76,6 +76,16 @@ static char *conf_make(const struct cluster_node *node, const struct cluster_mem
     return NULL;
 }
 
+/* What is there, a distribution's sample or another cluster's, is put aside. */
+static int put_aside(const char *path) {
+    char aside[PATH_MAX];
+    if (snprintf(aside, sizeof aside, "%s" CLUSTER_ASIDE, path) >= (int)sizeof aside)
+        return -ENAMETOOLONG;
+    if (access(aside, F_OK) == 0)
+        return 0; /* by an earlier attempt: the first is the one to keep */
+    return rename(path, aside) < 0 && errno != ENOENT ? -errno : 0;
+}
+
 int cluster_corosync_write(const struct cluster_node *node, const struct cluster_member *members, unsigned count,
                            const uint8_t *key, struct failure *failure) {
     char path[PATH_MAX];
@@ -88,10 +98,14 @@ int cluster_corosync_write(const struct cluster_node *node, const struct cluster
     }
     if (result == 0 && key) {
         snprintf(path, sizeof path, "%s/authkey", node->corosync);
-        result = pki_file_write(path, key, CLUSTER_KEY_BYTES, 0400);
+        result = put_aside(path);
+        if (result == 0)
+            result = pki_file_write(path, key, CLUSTER_KEY_BYTES, 0400);
     }
     cleanup_free char *text = result == 0 ? conf_make(node, members, count) : NULL;
     snprintf(path, sizeof path, "%s/corosync.conf", node->corosync);
+    if (result == 0)
+        result = put_aside(path);
     if (result == 0)
         result = text ? pki_file_write(path, text, strlen(text), 0644) : -ENOMEM;
     if (result < 0)

@@ -237,6 +237,7 @@ static void handle_channel(struct dvk *dvk, struct packet *packet) {
     }
     if (!channel)
         return;
+    channel->place = packet->head.place;
     if (packet->head.peer != DVK_NONE && channel_peer_add(channel, packet->head.peer) < 0) {
         channel_close(dvk, channel, -DVK_EDEADDST, true, false);
         return;
@@ -432,6 +433,9 @@ bool broker_run_events(struct dvk *dvk) {
         case DVK_BROKER_SLOTS_SETTLED:
         case DVK_BROKER_SLOTS_ENDED:
             slots_event(dvk, packet);
+            break;
+        case DVK_BROKER_ANSWER | DVK_BROKER_WATCH:
+            detector_run(dvk, head);
             break;
         case DVK_BROKER_SERVICE_EVENT:
             (void)service_run_event(dvk, packet, &event);

@@ -40,10 +40,11 @@ enum dvk_broker_type {
     DVK_BROKER_GUEST_UNBIND = 6, /* dc, endpoint, flags MOVED */
     DVK_BROKER_DC_FIND = 96,  /* text: a DC's name, or its id in digits. answer: dc */
     DVK_BROKER_DC_NODES = 97, /* dc. answer: text: the ids of its nodes, uint32_t each, ascending */
+    DVK_BROKER_NODES = 73,       /* answer: text: struct dvk_node_state (dvk/detector.h) of each node that is up */
     DVK_BROKER_SERVICE = 70,     /* groups and services: see service_protocol.h */
     DVK_BROKER_WATCH = 7,     /* dc, peer = an endpoint; generation 0: whoever has its slot. Answered when it goes, or with
                                  flags BOUND when it is bound (endpoint: in full). status -DVK_ENOTBOUND: nothing is
-                                 bound there, or (BOUND) that address is no more; -DVK_ETIMEDOUT: NOWAIT was asked for and it
+                                 bound there, or (BOUND) that address is no more; -EINPROGRESS: NOWAIT was asked for and it
                                  would have to wait; flags ELSEWHERE: at once: ask dvkd of `node` */
     DVK_BROKER_UNWATCH = 8,   /* dc, peer = a WATCH's, channel = its id: it is answered with -DVK_EINTERRUPTED if it still
                                  waits. Has no answer of its own */
@@ -54,6 +55,7 @@ enum dvk_broker_type {
     DVK_BROKER_ARENA = 12, /* fds: [memfd, sealed against shrinking and growing]: a new arena. answer: channel = its number.
                               No fds: dc, endpoint = the grantee, ours; channel = a shared grant. answer: text: struct
                               dvk_broker_grant, peer = the owner, fds: [memfd]; GRANT_GONE follows when it ends */
+    DVK_BROKER_WAITS = 9,     /* dc, in which the client is bound. answer: place; fds: [table of waits, see waits.h] */
     /* client -> dvkd, not answered */
     DVK_BROKER_SLOTS = 13,         /* a cell's: dc, side = enum dvk_broker_slots (dvk/slots.h) */
     DVK_BROKER_SERVICE_CANCEL = 71,
@@ -116,7 +118,7 @@ struct dvk_broker_packet {
     uint32_t flags;
     uint32_t side;
     uint32_t text_len;
-    uint32_t pad;
+    uint32_t place; /* CHANNEL, answer to CONNECT: the peer's in the DC's table of waits; WAITS: the client's own. 0: none */
 };
 _Static_assert(sizeof(struct dvk_broker_packet) == 72, "layout");
 

@@ -94,7 +94,7 @@ enum dvk_slot_flags {
 
 struct dvk_slot {
     uint32_t state; /* futex word */
-    uint32_t waiters; /* requester sets to 1 before it sleeps on state: wake needed */
+    uint32_t waiters; /* requester: not 0 before it sleeps on state: wake needed; 1 or a ticket, see waits.h */
     uint32_t sequence;
     uint32_t flags;
     uint32_t cancel; /* not 0: the requester wants it to end */

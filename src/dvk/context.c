@@ -38,6 +38,7 @@ bool own_resolve(struct dvk *dvk, uint32_t dc, dvk_endpoint to, dvk_endpoint *fu
 static void context_free(struct dvk *dvk) {
     poller_stop(dvk);
     services_close(dvk);
+    detector_close(dvk);
     pthread_mutex_destroy(&dvk->turn);
     if (dvk->doorbell)
         munmap(dvk->doorbell, DVK_DOORBELL_SIZE);
@@ -51,6 +52,7 @@ static void context_free(struct dvk *dvk) {
         free(request);
     }
     inboxes_free(dvk);
+    waits_close(dvk);
     free(dvk->by_bit);
     free(dvk->packet_buffer);
     free(dvk->calls);
@@ -84,10 +86,11 @@ static int context_create(int fd, struct dvk **out) {
     struct link *lists[] = {&dvk->awaited,   &dvk->outgoing,      &dvk->events,  &dvk->channels,
                             &dvk->more,      &dvk->ready,         &dvk->notices, &dvk->ready_notes,
                             &dvk->completed, &dvk->free_requests, &dvk->requests, &dvk->filed,
-                            &dvk->filed_notes, &dvk->loans, &dvk->arenas};
+                            &dvk->filed_notes, &dvk->loans, &dvk->arenas, &dvk->wait_tables};
     for (size_t i = 0; i < ARRAY_LENGTH(lists); i++)
         list_init(lists[i]);
     list_init(&dvk->service_things);
+    list_init(&dvk->endpoint_watches);
     for (unsigned i = 0; i < BUCKETS; i++) {
         list_init(&dvk->own[i]);
         list_init(&dvk->guests[i]);
@@ -246,6 +249,7 @@ uint32_t dvk_node(const struct dvk *dvk) {
 
 void dvk_relay_enable(struct dvk *dvk) {
     dvk->accepts = DVK_LOAN_MAX; /* whoever it is for refuses what is too long for it */
+    poller_relay(dvk);
     pthread_mutex_lock(&dvk->turn);
     __atomic_store_n(&dvk->relay, true, __ATOMIC_RELEASE);
 }
@@ -274,6 +278,7 @@ int dvk_bind(struct dvk *dvk, uint32_t dc, uint32_t slot, dvk_endpoint *out) {
     list_init(&own->routes);
     list_append(&dvk->own[bucket_of(dvk_endpoint_slot(own->endpoint), 0)], &own->bucket);
     dvk->own_count++;
+    waits_open(dvk, dc);
     *out = own->endpoint;
     return 0;
 }
@@ -288,6 +293,8 @@ int dvk_unbind(struct dvk *dvk, dvk_endpoint endpoint) {
     dvk->own_count--;
     own_routes_drop(dvk, own, -DVK_EINTERRUPTED);
     free(own);
+    requests_refuse_to(dvk, endpoint, -DVK_ENOTBOUND);
+    (void)receive_scan(dvk); /* what lies in the channels and was not looked at yet: refused, as is all that comes later */
     struct packet answer;
     int error = broker_ask_wait(dvk, &ask, NULL, 0, &answer, deadline_of(BIND_TIMEOUT_MS));
     packet_clear(&answer);

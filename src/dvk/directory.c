@@ -40,4 +40,5 @@ void own_forget_dc(struct dvk *dvk, uint32_t dc) {
             own_routes_drop(dvk, own, -DVK_ENODC);
             free(own);
         }
+    waits_forget(dvk, dc);
 }

@@ -10,6 +10,7 @@
  *   poller.c     fds and the thread that polls     timer.c     timers
  *   guest.c      guests' channels                  error.c     texts
  *   filter.c     receiving from one source         watch.c     endpoints that come and go
+ *   follow.c     requests that are handed on       waits.c     who waits for whom: circles
  *   loan.c       runs of slots for long messages, loans
  *   peers.c      who is at a channel's other end
  *   post.c       one-way messages                  spin.c      waiting for, and writing to, another CPU
@@ -80,6 +81,7 @@ struct channel {
     uint32_t dc;
     int side;
     bool proxy; /* the peer is a proxy: it vouches for sources */
+    uint32_t place; /* the peer's, in the DC's table of waits; 0: none */
     bool guest;
     bool closed;     /* no longer used; lives on for its references */
     int gone_status; /* what calls on it end with when the peer is gone */
@@ -300,6 +302,7 @@ struct dvk {
     /* channels */
     struct link channels;
     struct link numbers[BUCKETS];
+    struct link wait_tables; /* struct waits: see waits.c */
     struct link *by_bit; /* DVK_DOORBELL_BITS lists */
     unsigned next_bit;
     struct link more;
@@ -345,6 +348,7 @@ struct dvk {
     dvk_copier_told *on_grant; /* the copier's */
     void *on_grant_context;
 
+    struct link endpoint_watches; /* detector.c */
     /* groups and services: see service_internal.h */
     struct link service_things;
     uint32_t service_untaken; /* messages of groups in the ready lists */
@@ -545,6 +549,8 @@ struct request *request_new(struct dvk *dvk);
 void request_free(struct dvk *dvk, struct request *request);
 void request_detach(struct dvk *dvk, struct request *request); /* its requester is gone */
 void request_cancel(struct dvk *dvk, struct request *request);
+/* Those to our endpoint that were not handed out yet end with status. */
+void requests_refuse_to(struct dvk *dvk, dvk_endpoint endpoint, int status);
 void request_error(struct dvk *dvk, struct channel *channel, uint32_t slot, uint32_t sequence, int status);
 /* A send was taken: tell its sender. */
 void request_taken(struct dvk *dvk, struct request *request);
@@ -566,6 +572,18 @@ void posts_make_room(struct dvk *dvk, struct channel *channel);
 void request_answer(struct dvk *dvk, struct request *request, const struct dvk_message *reply, const int *fds,
                     unsigned fd_count, bool error);
 
+/*
+ * waits.c. A wait: take a ticket, announce it in the slot and look whether it is answered, begin (true: it closes a
+ * circle), sleep, end. waits_answered: somebody with that ticket is about to be woken.
+ */
+void waits_open(struct dvk *dvk, uint32_t dc); /* we are bound there */
+void waits_forget(struct dvk *dvk, uint32_t dc);
+void waits_close(struct dvk *dvk);
+uint32_t waits_ticket(struct dvk *dvk, const struct channel *channel);
+bool waits_begin(struct dvk *dvk, const struct channel *channel, uint32_t ticket);
+void waits_end(struct dvk *dvk, const struct channel *channel);
+void waits_answered(struct dvk *dvk, const struct channel *channel, uint32_t ticket);
+
 /* follow.c: a call was handed on: make it again there, or complete it with an error. data: its request's. */
 void call_follow(struct dvk *dvk, struct call *call, dvk_endpoint to, const void *data);
 
@@ -583,6 +601,7 @@ void loopback_finish(struct dvk *dvk, struct request *request, const struct dvk_
 /* poller.c */
 int poller_start(struct dvk *dvk);
 void poller_stop(struct dvk *dvk);
+void poller_relay(struct dvk *dvk); /* before dvk.relay is set: the thread handles fds itself from then on */
 void poller_run(struct dvk *dvk); /* handle what is ready, if anything */
 /* Handle dvkd's packets only, once for each news: for calls that may not run callbacks. */
 void poller_glance(struct dvk *dvk);
@@ -604,6 +623,10 @@ static inline int64_t about_now(const struct dvk *dvk) {
 static inline bool is_past(int64_t deadline) {
     return deadline != INT64_MAX && now_ns() >= deadline;
 }
+
+/* detector.c */
+void detector_run(struct dvk *dvk, const struct dvk_broker_packet *head); /* an answer, told from dvk_receive */
+void detector_close(struct dvk *dvk);
 
 /* service.c */
 bool service_event(struct dvk *dvk, struct packet *packet); /* true: the packet was kept, as an event */

@@ -17,6 +17,8 @@
 #include <sys/eventfd.h>
 
 #define BROKER_KEY UINT64_MAX
+#define STOP_KEY (UINT64_MAX - 1)
+#define EVENTS 64
 
 void poller_bell(struct dvk *dvk) {
     if (!dvk->doorbell)
@@ -66,11 +68,27 @@ static void tick(struct dvk *dvk, struct ticker *ticker) {
         __atomic_store_n(&dvk->ticking, true, __ATOMIC_SEQ_CST);
 }
 
-/* The main thread sleeps, or will look at fds_ready before it does. */
-static void take_turn(struct dvk *dvk) {
+static void events_run(struct dvk *dvk, const struct epoll_event *events, int count) {
+    for (int i = 0; i < count; i++) {
+        if (events[i].data.u64 == BROKER_KEY) {
+            if (events[i].events & EPOLLOUT)
+                broker_flush(dvk);
+            broker_drain(dvk);
+            continue;
+        }
+        uint32_t fd = (uint32_t)events[i].data.u64, generation = (uint32_t)(events[i].data.u64 >> 32);
+        if (events[i].data.u64 != STOP_KEY && fd < dvk->watch_cap && dvk->watches[fd].events &&
+            dvk->watches[fd].generation == generation)
+            dvk->watches[fd].fn(dvk->watches[fd].context, (int)fd, events[i].events);
+    }
+}
+
+/* A relay's fds are ready. Its main thread sleeps, or it is busy and sees fds_ready: then it may handle them first. */
+static void take_turn(struct dvk *dvk, const struct epoll_event *events, int count) {
+    __atomic_store_n(&dvk->fds_ready, FDS_NEWS, __ATOMIC_SEQ_CST);
     pthread_mutex_lock(&dvk->turn);
-    if (__atomic_load_n(&dvk->fds_ready, __ATOMIC_ACQUIRE))
-        poller_run(dvk);
+    if (__atomic_exchange_n(&dvk->fds_ready, 0u, __ATOMIC_SEQ_CST))
+        events_run(dvk, events, count);
     bool more = !list_is_empty(&dvk->events) || !list_is_empty(&dvk->completed) || !list_is_empty(&dvk->more) ||
                 !list_is_empty(&dvk->notices) || timer_next(dvk) < dvk->sleeping_until || dvk->broker_gone;
     pthread_mutex_unlock(&dvk->turn);
@@ -78,28 +96,53 @@ static void take_turn(struct dvk *dvk) {
         poller_bell(dvk);
 }
 
+/* stop_fd can be read: somebody wants us to tick, or to stop. */
+static void kicked(struct dvk *dvk, struct ticker *ticker) {
+    uint64_t kicks;
+    if (read(dvk->stop_fd, &kicks, sizeof kicks) != sizeof kicks)
+        return;
+    ticker->idle = 0;
+    __atomic_store_n(&dvk->tick_ns, now_ns(), __ATOMIC_RELAXED);
+    __atomic_store_n(&dvk->ticking, true, __ATOMIC_SEQ_CST);
+}
+
+/* The same thread in a relay: it waits for the fds themselves and handles them. */
+static void relay_poll(struct dvk *dvk, struct ticker *ticker) {
+    struct epoll_event events[EVENTS];
+    bool ticking = __atomic_load_n(&dvk->ticking, __ATOMIC_RELAXED);
+    int n = epoll_wait(dvk->epoll_fd, events, EVENTS, ticking ? (int)(TICK_NS / NS_PER_MS) : -1);
+    bool work = false;
+    for (int i = 0; i < n; i++) {
+        if (events[i].data.u64 == STOP_KEY)
+            kicked(dvk, ticker);
+        else
+            work = true;
+    }
+    if (ticking)
+        tick(dvk, ticker);
+    if (work)
+        take_turn(dvk, events, n);
+}
+
 static void *poller_main(void *context) {
     struct dvk *dvk = context;
     struct ticker ticker = {0};
     struct pollfd fds[2] = {{.fd = dvk->epoll_fd, .events = POLLIN}, {.fd = dvk->stop_fd, .events = POLLIN}};
     while (!__atomic_load_n(&dvk->stopping, __ATOMIC_ACQUIRE)) {
+        if (__atomic_load_n(&dvk->relay, __ATOMIC_ACQUIRE)) {
+            relay_poll(dvk, &ticker);
+            continue;
+        }
         bool ticking = __atomic_load_n(&dvk->ticking, __ATOMIC_RELAXED);
         int n = poll(fds, 2, ticking ? (int)(TICK_NS / NS_PER_MS) : -1);
-        uint64_t kicks;
-        if (n > 0 && fds[1].revents && read(dvk->stop_fd, &kicks, sizeof kicks) == sizeof kicks) {
-            ticker.idle = 0;
-            __atomic_store_n(&dvk->tick_ns, now_ns(), __ATOMIC_RELAXED);
-            __atomic_store_n(&dvk->ticking, true, __ATOMIC_SEQ_CST);
-        }
+        if (n > 0 && fds[1].revents)
+            kicked(dvk, &ticker);
         if (ticking)
             tick(dvk, &ticker);
-        if (n <= 0 || !(fds[0].revents & POLLIN))
+        if (n <= 0 || !(fds[0].revents & POLLIN) || __atomic_load_n(&dvk->relay, __ATOMIC_ACQUIRE))
             continue;
         __atomic_store_n(&dvk->fds_ready, FDS_NEWS, __ATOMIC_SEQ_CST);
-        if (__atomic_load_n(&dvk->relay, __ATOMIC_ACQUIRE))
-            take_turn(dvk);
-        else
-            poller_bell(dvk);
+        poller_bell(dvk);
         uint32_t ready;
         while ((ready = __atomic_load_n(&dvk->fds_ready, __ATOMIC_ACQUIRE)) &&
                !__atomic_load_n(&dvk->stopping, __ATOMIC_ACQUIRE)) {
@@ -154,7 +197,9 @@ int poller_start(struct dvk *dvk) {
     dvk->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     dvk->alarm_ns = INT64_MAX;
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = BROKER_KEY};
-    if (dvk->epoll_fd < 0 || dvk->stop_fd < 0 || epoll_ctl(dvk->epoll_fd, EPOLL_CTL_ADD, dvk->broker_fd, &event) < 0)
+    struct epoll_event nothing = {.events = 0, .data.u64 = STOP_KEY}; /* until poller_relay */
+    if (dvk->epoll_fd < 0 || dvk->stop_fd < 0 || epoll_ctl(dvk->epoll_fd, EPOLL_CTL_ADD, dvk->broker_fd, &event) < 0 ||
+        epoll_ctl(dvk->epoll_fd, EPOLL_CTL_ADD, dvk->stop_fd, &nothing) < 0)
         return -errno;
     /* signals are the program's: never ours */
     sigset_t all, old;
@@ -193,20 +238,14 @@ void poller_stop(struct dvk *dvk) {
     dvk->watch_cap = 0;
 }
 
+void poller_relay(struct dvk *dvk) {
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = STOP_KEY};
+    (void)epoll_ctl(dvk->epoll_fd, EPOLL_CTL_MOD, dvk->stop_fd, &event); /* cannot fail: it is there */
+}
+
 void poller_run(struct dvk *dvk) {
-    struct epoll_event events[64];
-    int n = epoll_wait(dvk->epoll_fd, events, 64, 0);
-    for (int i = 0; i < n; i++) {
-        if (events[i].data.u64 == BROKER_KEY) {
-            if (events[i].events & EPOLLOUT)
-                broker_flush(dvk);
-            broker_drain(dvk);
-            continue;
-        }
-        uint32_t fd = (uint32_t)events[i].data.u64, generation = (uint32_t)(events[i].data.u64 >> 32);
-        if (fd < dvk->watch_cap && dvk->watches[fd].events && dvk->watches[fd].generation == generation)
-            dvk->watches[fd].fn(dvk->watches[fd].context, (int)fd, events[i].events);
-    }
+    struct epoll_event events[EVENTS];
+    events_run(dvk, events, epoll_wait(dvk->epoll_fd, events, EVENTS, 0));
     __atomic_store_n(&dvk->fds_ready, 0u, __ATOMIC_SEQ_CST);
     dvk_futex_wake(&dvk->fds_ready, 1);
 }

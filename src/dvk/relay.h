@@ -35,6 +35,9 @@ int dvk_send_as(struct dvk *dvk, uint32_t dc, const struct dvk_message *message,
  */
 #define DVK_ERELAYED 2017
 
+/* Handle now what dvkd has sent so far, events included. From the main thread, between dvk_receives. */
+void dvk_relay_catch_up(struct dvk *dvk);
+
 /* Answer without a reply of the destination: its requester's call ends with `error` (negative). Frees req. */
 void dvk_reply_error(struct dvk *dvk, struct dvk_request *req, int error);
 

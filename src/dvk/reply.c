@@ -71,6 +71,8 @@ static void slot_answer(struct dvk *dvk, struct channel *channel, uint32_t i, ui
     dvk_message_write(&slot->reply, reply, lines);
     __atomic_store_n(&slot->reply_lines, lines, __ATOMIC_RELAXED);
     unsigned todo = dvk_slot_finish(slot, sequence);
+    if (todo & DVK_FINISH_WAKE && channel->place)
+        waits_answered(dvk, channel, __atomic_load_n(&slot->waiters, __ATOMIC_SEQ_CST));
     if (todo & DVK_FINISH_WAKE)
         dvk_futex_wake(&slot->state, INT_MAX);
     if (todo & DVK_FINISH_RING)
@@ -109,6 +111,19 @@ static void request_notice(struct dvk *dvk, struct request *request) {
         list_append(&dvk->notices, &request->link);
 }
 
+/* It has not been handed out, and never will be. */
+static void request_refuse(struct dvk *dvk, struct request *request, int status) {
+    if (request->is_loopback) {
+        struct dvk_message reply = {.status = status, .flags = DVK_MSG_ERROR};
+        loopback_finish(dvk, request, &reply, NULL, 0);
+    } else if (!request->finished && request->channel) {
+        struct channel *channel = request->channel;
+        request_unslot(request);
+        request_error(dvk, channel, request->slot, request->sequence, status);
+    }
+    request_free(dvk, request);
+}
+
 void request_cancel(struct dvk *dvk, struct request *request) {
     if (request->finished || request->public.cancelled)
         return;
@@ -116,16 +131,16 @@ void request_cancel(struct dvk *dvk, struct request *request) {
         request_notice(dvk, request);
         return;
     }
-    /* not handed out yet: it never will be */
-    if (request->is_loopback) {
-        struct dvk_message reply = {.status = -DVK_EINTERRUPTED, .flags = DVK_MSG_ERROR};
-        loopback_finish(dvk, request, &reply, NULL, 0);
-    } else {
-        struct channel *channel = request->channel;
-        request_unslot(request);
-        request_error(dvk, channel, request->slot, request->sequence, -DVK_EINTERRUPTED);
-    }
-    request_free(dvk, request);
+    request_refuse(dvk, request, -DVK_EINTERRUPTED);
+}
+
+void requests_refuse_to(struct dvk *dvk, dvk_endpoint endpoint, int status) {
+    struct link *lists[] = {&dvk->filed_notes, &dvk->ready_notes, &dvk->filed, &dvk->ready};
+    for (int i = 0; i < 4; i++)
+        list_each(request, lists[i], struct request, link) {
+            if (request->public.msg.destination == endpoint)
+                request_refuse(dvk, request, status);
+        }
 }
 
 void request_detach(struct dvk *dvk, struct request *request) {

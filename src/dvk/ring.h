@@ -202,10 +202,13 @@ static inline enum dvk_slot_look dvk_slot_look(const struct dvk_slot *slot, uint
     return DVK_STATE_KIND(state) == DVK_SLOT_DEAD ? DVK_LOOK_DEAD : DVK_LOOK_BROKEN;
 }
 
-/* Before sleeping on slot->state: say so; then look again (P4). The futex value to wait for is
+/* Before sleeping on slot->state: say so; then look again (P4). ticket: not 0; see waits.h. The futex value to wait for is
  * DVK_STATE(DVK_SLOT_WAITING, sequence); the futex is shared, not private. */
+static inline void dvk_slot_prepare_sleep_as(struct dvk_slot *slot, uint32_t ticket) {
+    __atomic_store_n(&slot->waiters, ticket, __ATOMIC_SEQ_CST);
+}
 static inline void dvk_slot_prepare_sleep(struct dvk_slot *slot) {
-    __atomic_store_n(&slot->waiters, 1u, __ATOMIC_SEQ_CST);
+    dvk_slot_prepare_sleep_as(slot, 1u);
 }
 
 static inline void dvk_slot_free(struct dvk_slot *slot) {

@@ -57,6 +57,8 @@ static void connect_answered(struct dvk *dvk, struct awaited *awaited, struct pa
         } else
             error = -DVK_EDEADDST; /* a channel that we have closed meanwhile */
     }
+    if (error == 0)
+        channel->place = head->place;
     if (error == 0 && head->peer != DVK_NONE && !channel->proxy)
         error = channel_peer_add(channel, head->peer);
     if (!route)

@@ -48,9 +48,11 @@ static void call_abandon(struct dvk *dvk, struct call *call) {
     receive_mark_more(dvk, channel);                                       /* it may have come just now */
 }
 
-/* The call has a slot: wait on its state. Returns when the call is COMPLETED, or with the error that ends the wait. */
-static int wait_slot(struct dvk *dvk, struct call *call, int64_t deadline) {
+/* The call has a slot: wait on its state. Returns when the call is COMPLETED or handed on, or with the error that ends the
+ * wait. *begun: the wait stands in the table of waits. */
+static int wait_state(struct dvk *dvk, struct call *call, int64_t deadline, bool *begun) {
     struct channel *channel = call->channel;
+    uint32_t ticket = 0; /* of this wait, once it sleeps */
     struct dvk_slot *slot = &channel->view.slot[channel->side][call->slot];
     uint32_t waiting = DVK_STATE(DVK_SLOT_WAITING, call->sequence);
     uint32_t peer_cpu = channel->peer_bell ? __atomic_load_n(&channel->peer_bell->cpu, __ATOMIC_RELAXED) : dvk->cpu;
@@ -80,7 +82,14 @@ static int wait_slot(struct dvk *dvk, struct call *call, int64_t deadline) {
         first = false;
         if (is_past(deadline))
             return -DVK_ETIMEDOUT;
-        dvk_slot_prepare_sleep(slot);
+        if (!ticket)
+            ticket = waits_ticket(dvk, channel);
+        dvk_slot_prepare_sleep_as(slot, ticket);
+        if (!*begun && dvk_slot_look(slot, call->sequence) == DVK_LOOK_WAITING) {
+            *begun = true;
+            if (waits_begin(dvk, channel, ticket) && dvk_slot_look(slot, call->sequence) == DVK_LOOK_WAITING)
+                return -DVK_EDEADLOCK;
+        }
         /* in slices: if dvkd itself is gone nobody will tell of the peer's death */
         wait_word(dvk, &slot->state, waiting, deadline, about_now(dvk) + 500 * NS_PER_MS);
         poller_glance(dvk);
@@ -89,6 +98,17 @@ static int wait_slot(struct dvk *dvk, struct call *call, int64_t deadline) {
         if (dvk->broker_gone && dvk_slot_look(slot, call->sequence) == DVK_LOOK_WAITING)
             return -DVK_ENODAEMON;
     }
+}
+
+static int wait_slot(struct dvk *dvk, struct call *call, int64_t deadline) {
+    struct channel *channel = call->channel;
+    bool begun = false;
+    channel_hold(channel);
+    int error = wait_state(dvk, call, deadline, &begun);
+    if (begun)
+        waits_end(dvk, channel);
+    channel_release(channel);
+    return error;
 }
 
 static int wait_call(struct dvk *dvk, struct call *call, int64_t deadline) {

@@ -51,8 +51,9 @@ static int wait_elsewhere(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpo
     return error;
 }
 
+/* *full gets the endpoint with its generation; *where (may be NULL) its node. */
 static int wait_change(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, uint32_t flags, dvk_endpoint *full,
-                       int timeout_ms) {
+                       uint32_t *where, int timeout_ms) {
     struct own_endpoint *own = own_find(dvk, from);
     if (!own)
         return -DVK_ENOTBOUND;
@@ -67,6 +68,8 @@ static int wait_change(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint
     int error = broker_ask_wait(dvk, &ask, NULL, 0, &answer, deadline);
     uint32_t node = answer.head.flags & DVK_BROKER_F_ELSEWHERE ? answer.head.node : 0;
     *full = answer.head.endpoint;
+    if (where)
+        *where = node ? node : dvk->node;
     packet_clear(&answer);
     if (error == -DVK_ENODAEMON && !dvk->broker_gone) {
         unwatch(dvk, dc, endpoint, ask.id);
@@ -77,18 +80,29 @@ static int wait_change(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint
 
 int dvk_wait_bind(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, dvk_endpoint *out, int timeout_ms) {
     dvk_endpoint full = DVK_NONE;
-    int error = wait_change(dvk, from, endpoint, DVK_BROKER_F_BOUND, &full, timeout_ms);
+    int error = wait_change(dvk, from, endpoint, DVK_BROKER_F_BOUND, &full, NULL, timeout_ms);
     if (error == 0 && out)
         *out = full;
-    return error;
+    return error == -EINPROGRESS ? -DVK_ETIMEDOUT : error;
 }
 
 int dvk_wait_unbind(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, int timeout_ms) {
     dvk_endpoint full;
     if (!own_find(dvk, from))
         return -DVK_ENOTBOUND;
-    int error = wait_change(dvk, from, endpoint, 0, &full, timeout_ms);
-    return error == -DVK_ENOTBOUND ? 0 : error;
+    int error = wait_change(dvk, from, endpoint, 0, &full, NULL, timeout_ms);
+    return error == -DVK_ENOTBOUND ? 0 : error == -EINPROGRESS ? -DVK_ETIMEDOUT : error;
+}
+
+int dvk_info_endpoint(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, struct dvk_endpoint_info *out) {
+    const struct own_endpoint *own = own_find(dvk, from);
+    if (!own)
+        return -DVK_ENOTBOUND;
+    struct dvk_endpoint_info info = {.dc = own->dc};
+    int error = wait_change(dvk, from, endpoint, DVK_BROKER_F_BOUND, &info.endpoint, &info.node, 0);
+    if (error == 0)
+        *out = info;
+    return error == -EINPROGRESS ? -DVK_ENOTBOUND : error;
 }
 
 /* ---- sources of filtered receives ---- */
@@ -128,10 +142,10 @@ static void told(struct dvk *dvk, struct awaited *awaited, struct packet *packet
 
 int inbox_watch(struct dvk *dvk, struct inbox *inbox) {
     const struct own_endpoint *own = own_find(dvk, inbox->to);
+    if (!own)
+        return -DVK_ENOTBOUND; /* a callback has unbound it, or its DC is gone */
     if (inbox->from == DVK_ANY || inbox->watched)
         return 0;
-    if (!own)
-        return -DVK_ENOTBOUND; /* a callback has unbound it */
     struct dvk_broker_packet ask = question(own->dc, inbox->from, 0);
     inbox->watched = true;
     int error = broker_ask(dvk, &ask, told, inbox, NULL);
@@ -156,6 +170,11 @@ void inboxes_unwatch(struct dvk *dvk, uint32_t dc, dvk_endpoint to) {
 }
 
 /* ---- for the proxy: see relay.h ---- */
+
+void dvk_relay_catch_up(struct dvk *dvk) {
+    broker_drain(dvk);
+    (void)broker_run_events(dvk);
+}
 
 struct relay_watch {
     dvk_relay_told *told;

@@ -3,6 +3,7 @@
 #include "dvkd/run.h"
 
 #include "common/cleanup.h"
+#include "dvkd/slots.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -43,5 +44,6 @@ void api_dc_create(struct connection *connection, const json_t *request) {
     cleanup_json json_t *change =
         json_pack("{s:s, s:s, s:O, s:O, s:I, s:{s:b}}", "op", "dc-create", "name", name ? name : "", "nodes", nodes,
                   "primary", json_array_get(nodes, 0), "created", (json_int_t)time(NULL), "spec", "bare", 1);
+    slots_describe(dvkd, change);
     replica_propose(dvkd->replica, change, create_done, waiting);
 }

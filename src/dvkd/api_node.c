@@ -21,10 +21,11 @@ static json_t *node_json(struct dvkd *dvkd, const struct config_node *node) {
     bool quorate = up && replica_is_quorate(dvkd->replica);
     /* the proxy makes no link of another kind than it was told to */
     const char *link = !up || this_one ? "" : dvkd->options.clear ? "clear" : "tls";
-    return json_pack("{s:I, s:s, s:s, s:b, s:s, s:s, s:s, s:I, s:I, s:f, s:b, s:s}", "id", (json_int_t)node->id, "name",
+    json_int_t since = up ? (json_int_t)broker_node_since(&dvkd->broker, node->id) : 0; /* ms since 1970 */
+    return json_pack("{s:I, s:s, s:s, s:b, s:s, s:s, s:s, s:I, s:I, s:f, s:b, s:s, s:I}", "id", (json_int_t)node->id, "name",
                      node->name, "state", up ? "up" : "down", "quorate", quorate, "address", node->address, "version",
                      node->version, "run", node->run, "cells", (json_int_t)status.cells, "cpus",
-                     (json_int_t)node->cpus, "load", status.load, "this", this_one, "link", link);
+                     (json_int_t)node->cpus, "load", status.load, "this", this_one, "link", link, "since", since);
 }
 
 void api_node_ls(struct connection *connection, const json_t *request) {

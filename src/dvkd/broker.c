@@ -18,6 +18,7 @@ void broker_init(struct broker *broker, struct loop *loop, uint32_t node, uint32
                  const struct broker_host *host) {
     *broker = (struct broker){.loop = loop, .node = node, .host = *host, .listen_fd = -1};
     registry_init(&broker->registry, first_generation);
+    broker->since_ms = broker_clock_ms();
     broker->registry.changed = broker_watch_changed;
     broker->registry.changed_context = broker;
     grants_init(broker, first_generation);
@@ -42,6 +43,7 @@ void broker_destroy(struct broker *broker) {
     grants_destroy(broker);
     registry_destroy(&broker->registry);
     table_free(&broker->watched);
+    broker_waits_free(broker);
 }
 
 /* ---- nodes ---- */
@@ -70,6 +72,7 @@ void broker_node_change(struct broker *broker, uint32_t node, bool up, const cha
             return;
         }
         found->node = node;
+        found->since_ms = broker_clock_ms();
         snprintf(found->address, sizeof found->address, "%s", address ? address : "");
         list_append(&broker->up_nodes, &found->link);
     }
@@ -280,6 +283,9 @@ void broker_packet(struct client *client, const struct dvk_broker_packet *packet
     case DVK_BROKER_GUEST_UNBIND:
         broker_guest_unbind(client, packet);
         break;
+    case DVK_BROKER_WAITS:
+        broker_waits(client, packet);
+        break;
     case DVK_BROKER_WATCH:
         broker_watch(client, packet);
         break;
@@ -300,6 +306,9 @@ void broker_packet(struct client *client, const struct dvk_broker_packet *packet
         break;
     case DVK_BROKER_DC_NODES:
         broker_dc_nodes(client, packet);
+        break;
+    case DVK_BROKER_NODES:
+        broker_nodes(client, packet);
         break;
     case DVK_BROKER_SERVICE:
     case DVK_BROKER_SERVICE_CANCEL:

@@ -45,7 +45,7 @@ struct broker_host {
     void (*cell_event)(void *context, uint32_t dc, const json_t *event);
     /* Something for groups and services (dvk/service_protocol.h). NULL: there are none. */
     void (*service)(void *context, struct client *client, const struct dvk_broker_packet *packet, const char *text);
-    /* A client has unbound an endpoint itself. May be NULL. */
+    /* A client has unbound an endpoint itself, or lost it with its DC. May be NULL. */
     void (*endpoint_gone)(void *context, struct client *client, uint32_t dc, dvk_endpoint endpoint);
     /* Somebody wants something copied and there is no copier. 0: it is being started; broker_copier_change follows, later.
      * Else a negative error. NULL: there never is one. */
@@ -64,6 +64,7 @@ struct broker {
     struct loop *loop;
     struct registry registry;
     uint32_t node;
+    int64_t since_ms; /* that we run */
     struct broker_host host;
     struct list clients;   /* struct client.link */
     struct client *proxy;  /* the proxy that has said HELLO; NULL: none */
@@ -78,6 +79,7 @@ struct broker {
     struct loop_watch *listen_watch;
     struct list up_nodes;  /* struct up_node: what a new client is told */
     struct table watched;  /* struct watched_slot: see watch.c */
+    struct table wait_tables; /* dc + 1 -> struct wait_table: see waits.c */
 };
 
 /* first_generation: see registry.h. */
@@ -123,6 +125,10 @@ void broker_control(struct client *client, const json_t *request, const int *fds
                     uint64_t timeout_ms, control_done *done, void *context, uint64_t *id);
 /* `done` of that request is not to be called any more. */
 void broker_control_forget(struct client *client, uint64_t id);
+
+/* broker_nodes.c: since when a node is up, in ms since 1970; 0: it is not. And the time now. */
+int64_t broker_node_since(const struct broker *broker, uint32_t node);
+int64_t broker_clock_ms(void);
 
 struct context *client_context(const struct client *client);
 pid_t client_pid(const struct client *client);

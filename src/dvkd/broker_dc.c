@@ -25,8 +25,11 @@ static void program_leave_dc(struct client *client, uint32_t dc) {
     struct endpoint *endpoint;
     while ((channel = channel_of_dc(client->context, dc)))
         broker_channel_kill(broker, channel, NULL, -DVK_ENODC);
-    while ((endpoint = endpoint_of_dc(client->context, dc)))
+    while ((endpoint = endpoint_of_dc(client->context, dc))) {
+        if (broker->host.endpoint_gone)
+            broker->host.endpoint_gone(broker->host.context, client, dc, endpoint_address(endpoint));
         registry_unbind(&broker->registry, endpoint);
+    }
     struct dvk_broker_packet packet = {.type = DVK_BROKER_DC_GONE, .dc = dc};
     client_send(client, &packet, NULL, NULL, 0);
 }
@@ -44,6 +47,7 @@ void broker_dc_cut(struct broker *broker, uint32_t dc) {
 
 void broker_dc_gone(struct broker *broker, uint32_t dc) {
     broker_dc_cut(broker, dc);
+    broker_waits_drop(broker, dc);
     registry_forget_dc(&broker->registry, dc);
 }
 

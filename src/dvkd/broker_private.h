@@ -34,6 +34,7 @@ struct client {
 struct up_node {
     struct list link;
     uint32_t node;
+    int64_t since_ms;
     char address[64];
 };
 
@@ -60,6 +61,9 @@ void client_violation(struct client *client, const char *what);
  * take (by setting them to -1) are closed by the caller. */
 void broker_packet(struct client *client, const struct dvk_broker_packet *packet, const char *text, int *fds,
                    unsigned fd_count);
+
+/* broker_nodes.c */
+void broker_nodes(struct client *client, const struct dvk_broker_packet *packet);
 
 /* connect.c */
 void broker_connect(struct client *client, const struct dvk_broker_packet *packet);
@@ -94,6 +98,11 @@ bool broker_set_is_ours(const struct broker *broker, uint32_t dc, uint32_t set);
 uint32_t broker_free_slot(struct broker *broker, uint32_t dc);
 /* broker.c: the status of a BIND tried now; *answer is filled in. */
 int broker_bind_now(struct client *client, const struct dvk_broker_packet *packet, struct dvk_broker_packet *answer);
+
+/* waits.c */
+void broker_waits(struct client *client, const struct dvk_broker_packet *packet);
+void broker_waits_drop(struct broker *broker, uint32_t dc);
+void broker_waits_free(struct broker *broker);
 
 /* control.c */
 void broker_control_reply(struct client *client, const struct dvk_broker_packet *packet, const char *text);

@@ -158,6 +158,7 @@ static void tell_ends(struct client *client, const struct dvk_broker_packet *pac
                                       .peer = packet->endpoint,
                                       .endpoint = route->endpoint ? endpoint_address(route->endpoint) : packet->peer,
                                       .node = route->endpoint ? 0 : route->node,
+                                      .place = client->context->role == CONTEXT_PROXY ? 0 : client->context->place,
                                       .flags = client->context->role == CONTEXT_PROXY ? DVK_BROKER_F_PROXY : 0};
     record(RECORD_CONNECT, packet->dc, packet->endpoint, event.endpoint, channel->id, route->node);
     struct dvk_broker_packet answer = client_answer(packet, 0);
@@ -166,6 +167,7 @@ static void tell_ends(struct client *client, const struct dvk_broker_packet *pac
     answer.endpoint = packet->endpoint;
     answer.peer = event.endpoint;
     answer.flags = route->peer->role == CONTEXT_PROXY ? DVK_BROKER_F_PROXY : 0;
+    answer.place = route->peer->role == CONTEXT_PROXY ? 0 : route->peer->place;
     if (!sockets) {
         client_send(peer, &event, NULL, NULL, 0);
         client_send(client, &answer, NULL, NULL, 0);

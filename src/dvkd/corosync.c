@@ -33,6 +33,7 @@ struct corosync {
     struct loop_watch *cpg_watch;
     struct loop_timer *connect_timer, *retry_timer;
     struct corosync_counts counts;
+    uint32_t ring[DVK_MAX_NODE]; /* counts.members nodes that corosync has in its ring */
     struct list queue; /* struct outgoing */
     size_t queue_bytes;
 };
@@ -110,6 +111,17 @@ static bool is_quorate(const struct corosync *corosync) {
     return corosync->counts.quorum > 0 && corosync->counts.members >= corosync->counts.quorum;
 }
 
+/*
+ * The ring is told of after the group's members (corosync does so whenever it has formed one). By then a node that was
+ * cut off or stood still may have left the others and met them again, both in the same ring, without ever having heard of
+ * one of its own: to them it was lost. So nodes that the group lost with their corosync are out of the ring at once.
+ */
+static void ring_remove(struct corosync *corosync, uint32_t node) {
+    for (uint32_t i = 0; i < corosync->counts.members; i++)
+        if (corosync->ring[i] == node)
+            corosync->ring[i--] = corosync->ring[--corosync->counts.members];
+}
+
 static void on_deliver(cpg_handle_t handle, const struct cpg_name *group, uint32_t node, uint32_t pid, void *text,
                        size_t len) {
     void *context = NULL;
@@ -131,6 +143,9 @@ static void on_members(cpg_handle_t handle, const struct cpg_name *group, const 
     }
     for (size_t i = 0; i < count; i++)
         members[i] = (struct replica_member){list[i].nodeid, list[i].pid};
+    for (size_t i = 0; i < left_count; i++)
+        if (left[i].reason == CPG_REASON_NODEDOWN)
+            ring_remove(corosync, left[i].nodeid);
     replica_view(corosync->replica, members, count, is_quorate(corosync));
     free(members);
 }
@@ -139,7 +154,8 @@ static void on_totem(cpg_handle_t handle, struct cpg_ring_id ring, uint32_t coun
     void *context = NULL;
     cpg_context_get(handle, &context);
     struct corosync *corosync = context;
-    corosync->counts.members = count;
+    corosync->counts.members = count < DVK_MAX_NODE ? count : DVK_MAX_NODE;
+    memcpy(corosync->ring, members, corosync->counts.members * sizeof *members);
     update_quorum(corosync);
     replica_quorum(corosync->replica, is_quorate(corosync));
 }

@@ -13,7 +13,8 @@
 #include <unistd.h>
 
 static const char usage[] =
-    "usage: dvkd [--node NAME] [--id N] [--run DIR] [--state DIR] [--cluster --listen ADDRESS:PORT] [--clear] [--libexec DIR]\n"
+    "usage: dvkd [--node NAME] [--id N] [--run DIR] [--state DIR] [--cluster --listen ADDRESS:PORT] [--clear] [--slots SETS[:SHARE]]\n"
+    "            [--libexec DIR]\n"
     "\n"
     "  --node NAME            name of this node (the host's name)\n"
     "  --id N                 id of this node, 1 to 384; with --cluster, corosync's nodeid (1)\n"
@@ -22,7 +23,9 @@ static const char usage[] =
     "  --cluster              take part in the cluster of the local corosync\n"
     "  --clear                do not encrypt messages between nodes (all nodes alike)\n"
     "  --listen ADDRESS:PORT  where this node's proxy listens for the other nodes\n"
-    "  --libexec DIR          where dvs-cell, dvs-vos and dvs-proxy are\n"
+    "  --libexec DIR          where dvs-cell, dvs-vos, dvs-proxy and dvs-copier are\n"
+    "  --slots SETS[:SHARE]   user slots of containers made here: sets of 64 in all, 2 to 16384 (16384), and how many of\n"
+    "                         these each node gets at first (256 split between the nodes)\n"
     "  --version, --help\n";
 
 static int wrong(const char *format, const char *value) {
@@ -91,15 +94,31 @@ static int take_cluster(struct options *out, bool named, bool numbered) {
     return 0;
 }
 
+static bool parse_slots(const char *text, struct options *out) {
+    char *end;
+    unsigned long sets = strtoul(text, &end, 10), share = 0;
+    if (!isdigit((unsigned char)*text) || (*end && (*end != ':' || !isdigit((unsigned char)end[1]))))
+        return false;
+    bool has_share = *end;
+    if (has_share)
+        share = strtoul(end + 1, &end, 10);
+    if (*end || sets < 2 || sets > SLOT_SETS_MAX || share > sets || (has_share && share == 0))
+        return false;
+    out->slot_sets = (uint32_t)sets;
+    out->slot_share = (uint32_t)share;
+    return true;
+}
+
 int options_parse(int argc, char **argv, struct options *out) {
-    enum { NODE = 1, ID, RUN, STATE, CLUSTER, CLEAR, LISTEN, LIBEXEC, VERSION, HELP };
+    enum { NODE = 1, ID, RUN, STATE, CLUSTER, CLEAR, LISTEN, LIBEXEC, SLOTS, VERSION, HELP };
     static const struct option table[] = {
         {"node", required_argument, NULL, NODE},       {"id", required_argument, NULL, ID},
         {"run", required_argument, NULL, RUN},         {"state", required_argument, NULL, STATE},
         {"cluster", no_argument, NULL, CLUSTER},       {"clear", no_argument, NULL, CLEAR},
         {"listen", required_argument, NULL, LISTEN},
         {"libexec", required_argument, NULL, LIBEXEC}, {"version", no_argument, NULL, VERSION},
-        {"help", no_argument, NULL, HELP},             {0}};
+        {"slots", required_argument, NULL, SLOTS},     {"help", no_argument, NULL, HELP},
+        {0}};
     *out = (struct options){.id = 1, .run = "/run/dvs", .state = "/var/lib/dvs"};
     default_node(out->node);
     default_libexec(out->libexec);
@@ -141,6 +160,10 @@ int options_parse(int argc, char **argv, struct options *out) {
             break;
         case LIBEXEC:
             result = set_text(out->libexec, sizeof out->libexec - 32, optarg, "--libexec");
+            break;
+        case SLOTS:
+            if (!parse_slots(optarg, out))
+                return wrong("--slots %s: want SETS[:SHARE], with SETS 2 to 16384 and SHARE 1 to SETS", optarg);
             break;
         case VERSION:
             printf("dvkd %s\n", DVS_VERSION);

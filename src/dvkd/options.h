@@ -12,8 +12,9 @@ struct options {
     char state[512];   /* state directory */
     bool cluster;
     bool clear;        /* messages between nodes are not encrypted */
+    uint32_t slot_sets, slot_share; /* of DCs that are made here (slot_table_init); 0: as by default */
     char listen[64];   /* where the proxy listens, "address:port"; empty without a cluster */
-    char libexec[512]; /* where dvs-cell and dvs-proxy are */
+    char libexec[512]; /* where dvs-cell, dvs-proxy and dvs-copier are */
 };
 
 /*

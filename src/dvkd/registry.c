@@ -56,6 +56,18 @@ void registry_destroy(struct registry *registry) {
     table_free(&registry->channels);
 }
 
+/* One that nobody had for as long as possible: somebody may still wait for the last who had it. */
+static uint32_t place_take(struct registry *registry) {
+    for (uint32_t tries = 0; tries < DVK_WAITS_PLACES; tries++) {
+        uint32_t place = registry->last_place = (registry->last_place + 1) % DVK_WAITS_PLACES;
+        if (place == 0 || registry->places[place / 64] >> (place % 64) & 1)
+            continue;
+        registry->places[place / 64] |= 1ull << (place % 64);
+        return place;
+    }
+    return 0;
+}
+
 struct context *registry_context_add(struct registry *registry, enum context_role role, uint32_t dc, void *user) {
     struct context *context = calloc(1, sizeof *context);
     if (!context)
@@ -63,6 +75,7 @@ struct context *registry_context_add(struct registry *registry, enum context_rol
     *context = (struct context){.id = ++registry->last_context, .role = role, .dc = dc, .doorbell_fd = -1, .user = user};
     list_init(&context->endpoints);
     list_init(&context->channels);
+    context->place = place_take(registry);
     list_append(&registry->contexts, &context->link);
     return context;
 }
@@ -80,6 +93,8 @@ void registry_context_remove(struct registry *registry, struct context *context)
         registry_channel_remove(registry, list_entry(context->channels.next, struct channel_end, link)->channel);
     if (context->doorbell_fd >= 0)
         close(context->doorbell_fd);
+    if (context->place)
+        registry->places[context->place / 64] &= ~(1ull << (context->place % 64));
     list_remove(&context->link);
     free(context);
 }

@@ -13,6 +13,7 @@
 
 #include "common/list.h"
 #include "common/table.h"
+#include "dvk/waits.h"
 
 #include <dvk/endpoint.h>
 #include <stdbool.h>
@@ -32,6 +33,7 @@ struct context {
     uint32_t dc;       /* CONTEXT_CELL: its DC; else 0 */
     int doorbell_fd;   /* -1 until HELLO; owned */
     void *user;        /* the broker's client */
+    uint32_t place;    /* in the tables of waits (dvk/waits.h), its own while it lives; 0: there was none */
     struct list endpoints; /* struct endpoint.context_link; guests that it serves included */
     struct list channels;  /* struct channel_end: channels with other contexts, not with guests */
 };
@@ -64,6 +66,8 @@ struct registry {
     struct table channels; /* id -> struct channel */
     struct table dcs;      /* dc + 1 -> struct dc_slots */
     uint64_t last_context, last_channel;
+    uint32_t last_place;
+    uint64_t places[DVK_WAITS_PLACES / 64]; /* bit: given out */
     uint32_t first_generation;
     /* An endpoint was bound, or is being unbound. May be NULL. It must not change the registry. */
     void (*changed)(void *context, const struct endpoint *endpoint, bool bound);

@@ -600,6 +600,9 @@ static void check_sync(struct replica *replica) {
         finish_sync(replica, false);
         return;
     }
+    /* A view was made without us: to its members we were lost, whether we have noticed or not. */
+    if (best->view > replica->config->view)
+        tell_quorum(replica, false);
     log_info("node %u sends the configuration (view %" PRIu64 ", epoch %" PRIu64 ")", best->id.node, best->view,
              best->epoch);
     replica->snapshot_from = best->id.node;

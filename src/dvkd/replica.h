@@ -30,6 +30,9 @@
  * quorum, so every later quorate view has a member with it, and nothing acknowledged is lost. A member that does not
  * tell makes the one who waits ask for a new round ("resync").
  *
+ * A node that finds in a round that others have made a view without it acts as if it had lost its quorum (port.quorum)
+ * before it joins: they have taken for lost what ran there.
+ *
  * A member that does not say hello within REPLICA_HELLO_MS (its dvkd hangs) is put out of the view by an ordered
  * message of the lowest of the others, and has to join again.
  */

@@ -3,6 +3,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "dvkd/slots.h"
 
 #include <dvk/error.h>
 #include <dvk/dvk.h>
@@ -692,6 +693,7 @@ void api_dc_run(struct connection *connection, const json_t *request) {
     cleanup_json json_t *change =
         json_pack("{s:s, s:s, s:O, s:I, s:I, s:O}", "op", "dc-create", "name", name ? name : "", "nodes", nodes,
                   "primary", (json_int_t)dvkd->options.id, "created", (json_int_t)time(NULL), "spec", spec);
+    slots_describe(dvkd, change);
     dvkd->launches++;
     replica_propose(dvkd->replica, change, launch_created, launch);
 }

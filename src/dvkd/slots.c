@@ -119,6 +119,12 @@ static uint32_t port_generation(void *context, uint32_t dc) {
     return registry_newest(&slots->dvkd->broker.registry, dc);
 }
 
+void slots_describe(const struct dvkd *dvkd, json_t *change) {
+    if (dvkd->options.slot_sets)
+        json_object_set_new(change, "slots", json_pack("{s:I, s:I}", "sets", (json_int_t)dvkd->options.slot_sets, "share",
+                                                       (json_int_t)dvkd->options.slot_share));
+}
+
 int slots_start(struct dvkd *dvkd) {
     struct slots *slots = calloc(1, sizeof *slots);
     if (!slots)

@@ -8,6 +8,8 @@
 struct dvkd;
 struct slots;
 
+/* What --slots asks for, as part of a "dc-create". */
+void slots_describe(const struct dvkd *dvkd, json_t *change);
 /* Once there is a replica. 0 or -ENOMEM. */
 int slots_start(struct dvkd *dvkd);
 

@@ -109,7 +109,7 @@ void broker_watch(struct client *client, const struct dvk_broker_packet *packet)
     if (result == 0)
         result = look(broker, packet, &found);
     if (result > 0 && packet->flags & DVK_BROKER_F_NOWAIT)
-        result = -DVK_ETIMEDOUT;
+        result = -EINPROGRESS;
     if (result > 0) {
         struct dvk_broker_packet question = *packet;
         if (found != DVK_NONE)

@@ -154,6 +154,17 @@ static int cluster_init_verb(struct command *command, int argc, char **argv) {
 
 /* ---- join ---- */
 
+/* The token, or with "-" the first line of standard input: arguments can be seen by others on this machine. */
+static bool token_read(const char *argument, struct cluster_token *token) {
+    char line[CLUSTER_TOKEN_MAX + 1];
+    if (strcmp(argument, "-") != 0)
+        return cluster_token_decode(argument, token);
+    if (!fgets(line, sizeof line, stdin))
+        return false;
+    line[strcspn(line, "\n")] = '\0';
+    return cluster_token_decode(line, token);
+}
+
 static int cluster_join_verb(struct command *command, int argc, char **argv) {
     static const struct option options[] = {COMMON_OPTIONS, PLACE_OPTIONS, {0}};
     struct place place = place_default();
@@ -169,7 +180,7 @@ static int cluster_join_verb(struct command *command, int argc, char **argv) {
     const char *address = argc - optind == 2 ? argv[optind] : NULL;
     if (address && !cluster_listen_valid(address))
         return usage_error(command, "%s: want ADDRESS:PORT of the node that gave the token", address);
-    if (!cluster_token_decode(argv[argc - 1], &token))
+    if (!token_read(argv[argc - 1], &token))
         return usage_error(command, "that is no token (dvs cluster token, on a node of the cluster, makes one)");
     exit_code = place_check(command, &place);
     if (exit_code != EXIT_OK)
@@ -271,7 +282,8 @@ int verb_cluster(struct command *command, int argc, char **argv) {
          "usage: dvs cluster token [options]\n"
          "  --ttl SECONDS      how long it is good (default: 3600)\n"},
         {"join", cluster_join_verb, "make this node one of a running cluster",
-         "usage: dvs cluster join --listen ADDRESS:PORT [options] [ADDRESS:PORT] TOKEN\n" PLACE_HELP},
+         "usage: dvs cluster join --listen ADDRESS:PORT [options] [ADDRESS:PORT] TOKEN\n"
+         "  TOKEN -            take it from standard input\n" PLACE_HELP},
         {"ls", cluster_ls_verb, "list the cluster's nodes", "usage: dvs cluster ls [--format table|json]\n"},
         {"leave", cluster_leave_verb, "take out a node that is down for good", "usage: dvs cluster leave NODE\n"},
         {NULL, NULL, NULL, NULL},

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dvs debug record: the last events of a node's daemons. */
+/* dvs debug record: the last events of a node's daemons. dvs debug slots: who owns a container's slots. */
 #include "common/cleanup.h"
 #include "common/record_read.h"
 #include "dvs/dvs.h"
 #include "dvs/output.h"
 
+#include <dvk/endpoint.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -71,9 +72,42 @@ static int debug_record(struct command *command, int argc, char **argv) {
     return record_show(command, &wanted);
 }
 
+static int slots_print(const json_t *answer) {
+    static const char *const titles[] = {"NODE", "STATE", ">SETS", ">SLOTS", "WHICH", NULL};
+    struct table *table = table_create(titles);
+    const json_t *nodes = json_object_get(answer, "nodes");
+    for (size_t i = 0; i < json_array_size(nodes); i++) {
+        const json_t *node = json_array_get(nodes, i);
+        const char *name = field_string(node, "name"), *state = field_string(node, "state"), *which = field_string(node, "which");
+        json_int_t sets = field_integer_or(node, "sets", 0, DVK_USER_SLOTS, 0);
+        table_cell(table, "%s", name ? name : "?");
+        table_cell(table, "%s", state ? state : "-");
+        table_cell(table, "%lld", sets);
+        table_cell(table, "%lld", sets * DVK_SLOT_SET);
+        table_cell(table, "%s", which && *which ? which : "-");
+    }
+    return table_print(table);
+}
+
+static int debug_slots(struct command *command, int argc, char **argv) {
+    static const struct option options[] = {COMMON_OPTIONS, {0}};
+    int exit_code = EXIT_OK;
+    if (option_next(command, argc, argv, ":h", options, &exit_code) == OPTIONS_STOP)
+        return exit_code;
+    if (argc - optind != 1)
+        return usage_error(command, "say which container");
+    cleanup_json json_t *answer = NULL;
+    json_t *request = json_pack("{s:s, s:s}", "op", "debug.slots", "dc", argv[optind]);
+    if (client_ask(&command->target, request, CLIENT_LOOK_MS, &answer, &command->failure) < 0)
+        return failure_report(command);
+    json_object_del(answer, "ok");
+    return (command->json ? json_print(answer) : slots_print(answer)) < 0;
+}
+
 int verb_debug(struct command *command, int argc, char **argv) {
     const char *usage = command->usage;
     const struct verb verbs[] = {{"record", debug_record, "the last events of a daemon", usage},
+                                 {"slots", debug_slots, "who owns a container's slots", usage},
                                  {"snapshot", verb_debug_snapshot, "endpoints at one place in the order", usage},
                                  {NULL, NULL, NULL, NULL}};
     static const struct option options[] = {COMMON_OPTIONS, {0}};
@@ -81,6 +115,6 @@ int verb_debug(struct command *command, int argc, char **argv) {
     if (option_next(command, argc, argv, "+:h", options, &exit_code) == OPTIONS_STOP)
         return exit_code;
     if (optind == argc)
-        return usage_error(command, "say what to do: debug record or snapshot");
+        return usage_error(command, "say what to do: debug record, slots or snapshot");
     return verb_dispatch(command, verbs, "debug ", argc - optind, argv + optind);
 }

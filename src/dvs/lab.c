@@ -201,7 +201,8 @@ static const struct verb verbs[] = {
      "  --lab NAME         name of the lab (default: $DVS_LAB, else lab)\n"
      "  --token MS         corosync's token timeout (default: 1000); a lost node is noticed after about 2.2 times "
      "that\n"
-     "  --clear            do not encrypt messages between nodes\n"},
+     "  --clear            do not encrypt messages between nodes\n"
+     "  --slots SETS[:SHARE]  user slots of containers, as dvkd(8) has it: to see them change hands\n"},
     {"status", verb_lab_status, "show each node, and what it sees",
      "usage: dvs lab status [options]\n"
      "  --format FORMAT    table (default) or json\n" LAB_HELP},

@@ -37,6 +37,7 @@ struct lab {
     unsigned subnet;   /* x of 10.77.x.0/24 */
     unsigned token_ms; /* corosync's token timeout */
     bool clear;        /* messages between nodes are not encrypted */
+    char slots[16];    /* dvkd's --slots; empty: none */
     unsigned node_count;
     struct lab_node nodes[LAB_NODES_MAX];
 };

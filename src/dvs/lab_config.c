@@ -139,6 +139,8 @@ static struct lab *lab_parse(const char *name, const json_t *json) {
     lab->subnet = (unsigned)subnet;
     lab->token_ms = (unsigned)token;
     lab->clear = field_true(json, "clear");
+    const char *slots = field_string(json, "slots");
+    snprintf(lab->slots, sizeof lab->slots, "%s", slots ? slots : "");
     for (size_t i = 0; i < count; i++) {
         const char *node = json_string_value(json_array_get(nodes, i));
         if (!node || !lab_name_valid(node))
@@ -170,8 +172,8 @@ int lab_save(const struct lab *lab, struct failure *failure) {
     lab_state_path(lab->name, directory);
     snprintf(path, sizeof path, "%s/lab.json", directory);
     snprintf(new_path, sizeof new_path, "%s/lab.json.new", directory);
-    cleanup_json json_t *json = json_pack("{s:s, s:i, s:i, s:b, s:[]}", "name", lab->name, "subnet",
-                                          (int)lab->subnet, "token_ms", (int)lab->token_ms, "clear", lab->clear, "nodes");
+    cleanup_json json_t *json = json_pack("{s:s, s:i, s:i, s:b, s:s, s:[]}", "name", lab->name, "subnet", (int)lab->subnet,
+                                          "token_ms", (int)lab->token_ms, "clear", lab->clear, "slots", lab->slots, "nodes");
     for (unsigned i = 0; i < lab->node_count; i++)
         json_array_append_new(json_object_get(json, "nodes"), json_string(lab->nodes[i].name));
     if (!json || json_dump_file(json, new_path, JSON_INDENT(2)) < 0 || rename(new_path, path) < 0)

@@ -128,6 +128,10 @@ static int dvkd_start(struct node_init *init) {
         args[count++] = "--cluster";
     if (init->lab->clear)
         args[count++] = "--clear";
+    if (init->lab->slots[0]) {
+        args[count++] = "--slots";
+        args[count++] = init->lab->slots;
+    }
     pid_t pid = program_start(init, "dvkd", path, args, false);
     init->dvkd = pid > 0 ? pid : 0;
     return pid < 0 ? (int)pid : 0;

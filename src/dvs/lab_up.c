@@ -16,7 +16,7 @@
 #define TOKEN_MIN_MS 200
 #define TOKEN_MAX_MS 60000
 
-enum { OPTION_NODES_NAMED = OPTION_OWN, OPTION_TOKEN, OPTION_CLEAR };
+enum { OPTION_NODES_NAMED = OPTION_OWN, OPTION_TOKEN, OPTION_CLEAR, OPTION_SLOTS };
 
 static volatile sig_atomic_t interrupted;
 
@@ -256,9 +256,10 @@ int verb_lab_up(struct command *command, int argc, char **argv) {
                                             {"nodes-named", required_argument, NULL, OPTION_NODES_NAMED},
                                             {"token", required_argument, NULL, OPTION_TOKEN},
                                             {"clear", no_argument, NULL, OPTION_CLEAR},
+                                            {"slots", required_argument, NULL, OPTION_SLOTS},
                                             {0}};
     int exit_code = EXIT_OK, option;
-    const char *names = NULL;
+    const char *names = NULL, *slots = "";
     bool clear = false;
     long long count, token = TOKEN_DEFAULT_MS;
     while ((option = option_next(command, argc, argv, ":h", options, &exit_code)) >= 0) {
@@ -266,6 +267,8 @@ int verb_lab_up(struct command *command, int argc, char **argv) {
             names = optarg;
         else if (option == OPTION_CLEAR)
             clear = true;
+        else if (option == OPTION_SLOTS)
+            slots = optarg;
         else if (!parse_number(optarg, TOKEN_MIN_MS, TOKEN_MAX_MS, &token))
             return usage_error(command, "--token %s: want %d to %d ms", optarg, TOKEN_MIN_MS, TOKEN_MAX_MS);
     }
@@ -292,6 +295,9 @@ int verb_lab_up(struct command *command, int argc, char **argv) {
     snprintf(lab->name, sizeof lab->name, "%s", name);
     lab->token_ms = (unsigned)token;
     lab->clear = clear;
+    if (strlen(slots) >= sizeof lab->slots)
+        return usage_error(command, "--slots %s: want SETS[:SHARE]", slots);
+    strcpy(lab->slots, slots);
     if (nodes_name(lab, (unsigned)count, names, &command->failure) < 0)
         return failure_report(command);
     return lab_up(command, lab);

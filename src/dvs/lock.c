@@ -66,7 +66,7 @@ static void lose(struct guard *guard) {
 
 static void on_event(void *context, const struct dvk_event *event) {
     struct guard *guard = context;
-    if (event->type == DVK_EVENT_LOST && event->id == guard->lock->handle)
+    if ((event->type == DVK_EVENT_LOST && event->id == guard->lock->handle) || event->type == DVK_EVENT_DC_GONE)
         lose(guard);
     for (unsigned i = 0; i < event->fd_count; i++)
         close(event->fds[i]);
@@ -139,7 +139,7 @@ int service_guard(struct command *command, struct service *service, const struct
     dvk_on_event(service->dvk, NULL, NULL);
     dvk_watch_fd(service->dvk, signal_fd, 0, NULL, NULL);
     if (guard.lost) {
-        failure_set(&command->failure, -DVK_ELOST, "lost", "this node lost quorum or its dvkd; another may hold it now",
+        failure_set(&command->failure, -DVK_ELOST, "lost", "this node lost quorum or its dvkd, or the container is gone",
                     "it was lost while %s ran, which was ended", argv[0]);
         return failure_report(command);
     }

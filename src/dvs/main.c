@@ -87,13 +87,14 @@ static const struct verb verbs[] = {
      "usage: dvs barrier [options] NAME COUNT\n" SERVICE_HELP TARGET_HELP},
     {"metrics", verb_metrics, "counters of a node, its containers and processes",
      "usage: dvs metrics [options]      (text for Prometheus, or --format json)\n" FORMAT_HELP TARGET_HELP},
-    {"debug", verb_debug, "for people who look for what went wrong: debug record, snapshot",
+    {"debug", verb_debug, "for people who look for what went wrong: debug record, slots, snapshot",
      "usage: dvs debug record [NODE] [options]\n"
      "       dvs debug snapshot [CONTAINER]      endpoints on all nodes, at one place in the order\n"
      "  --daemon DAEMON    whose events: dvkd (default), proxy or vos:CONTAINER\n"
      "  --ended            of the last one that ended, not of the one that runs\n"
      "  --last N           only the last N events\n"
-     "  --file PATH        read this file instead of asking a node\n" FORMAT_HELP TARGET_HELP},
+     "  --file PATH        read this file instead of asking a node\n"
+     "usage: dvs debug slots CONTAINER [options]: which node owns which of its pids\n" FORMAT_HELP TARGET_HELP},
     {"version", verb_version, "versions of dvs and of the daemon",
      "usage: dvs version [options]\n" FORMAT_HELP TARGET_HELP},
     {NULL, NULL, NULL, NULL},

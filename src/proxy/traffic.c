@@ -225,6 +225,10 @@ static uint32_t node_of(struct proxy *proxy, uint32_t dc, dvk_endpoint to) {
 
 void traffic_request(struct proxy *proxy, struct dvk_request *req) {
     uint32_t node = node_of(proxy, req->dc, req->msg.destination);
+    if (!node) { /* dvkd tells where it is before the message can be sent, but we may not have read that */
+        dvk_relay_catch_up(proxy->dvk);
+        node = node_of(proxy, req->dc, req->msg.destination);
+    }
     struct peer *peer = node ? peer_find(proxy, node) : NULL;
     if (!peer) {
         dvk_reply_error(proxy->dvk, req, node ? -DVK_ENODEUNREACH : -DVK_ENOTBOUND);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dvkd's broker with four clients (two programs, a cell's servers, the proxy) that send any packets. */
+/* dvkd's broker with five clients (two programs, a cell's servers, the proxy, the copier) that send any packets. */
 #include "common/log.h"
 #include "dvk/channel_create.h"
 #include "dvkd/broker.h"
@@ -9,12 +9,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define NODE 2u
 #define OTHER_NODE 3u
 #define DC 7u
-#define CLIENTS 4
+#define CLIENTS 5
 
 struct player {
     int fd;
@@ -26,7 +27,7 @@ static struct broker broker;
 static struct player players[CLIENTS];
 static uint64_t endpoints[8], channels[4], control_id; /* what answers have named */
 static bool cell_comes;
-static int doorbell, no_doorbell;
+static int doorbell, no_doorbell, pidfd;
 static const uint32_t dc_node_list[] = {NODE, OTHER_NODE};
 
 static int host_dc_nodes(void *context, uint32_t dc, const uint32_t **nodes, uint32_t *count) {
@@ -42,6 +43,12 @@ static int host_dc_find(void *context, const char *name, uint32_t *dc) {
     *dc = 1;
     return name[0] == 'x' ? 0 : -DVK_ENODC;
 }
+static uint32_t host_slot_owner(void *context, uint32_t dc, uint32_t slot) { return slot % 3 ? NODE : OTHER_NODE; }
+static bool host_slots_is_ours(void *context, uint32_t dc, uint32_t set) { return set % 2; }
+static bool host_slots_take(void *context, uint32_t dc, uint32_t want, uint32_t below) { return false; }
+static void host_slots_offered(void *context, uint32_t dc, const uint16_t *sets, uint32_t count) {}
+static void host_slots_watched(void *context, uint32_t dc) {}
+static int host_copier_start(void *context) { return cell_comes ? 0 : -DVK_ENOTBOUND; }
 static int host_cell_start(void *context, uint32_t dc) { return cell_comes ? 0 : -DVK_ENOTBOUND; }
 static void host_cell_event(void *context, uint32_t dc, const json_t *event) { MUST(field_string(event, "event")); }
 static void host_client_gone(void *context, struct client *client) {
@@ -124,10 +131,10 @@ static void step(void) {
 }
 
 static void packet(struct input *in, struct player *player) {
-    static const uint32_t types[] = {1, 2, 3, 4, 5, 6, 16, 17, 18, 4, 5, 6};
+    static const uint32_t types[] = {1, 2, 3, 4, 5, 6, 16, 17, 18, 4, 5, 6, 10, 11, 12, 50};
     uint8_t how = input_byte(in), kind = input_byte(in);
     struct dvk_broker_packet head = {.magic = DVK_BROKER_MAGIC, .version = DVK_BROKER_VERSION};
-    head.type = kind < 0xf0 ? types[kind % 12] : input_u32(in);
+    head.type = kind < 0xf0 ? types[kind % 16] : input_u32(in);
     head.id = head.type == DVK_BROKER_CONTROL_REPLY ? control_id : input_byte(in);
     head.dc = how & 1 ? input_u32(in) : how & 2 ? 0 : DC;
     head.endpoint = address(in);
@@ -138,6 +145,8 @@ static void packet(struct input *in, struct player *player) {
         head.version = head.magic = input_u32(in);
     int fds[8] = {head.type == DVK_BROKER_HELLO && !(how & 8) ? doorbell : no_doorbell, doorbell, doorbell, doorbell};
     unsigned fd_count = head.type == DVK_BROKER_HELLO && !(how & 16) ? 1 : (how >> 5) % 4;
+    if (head.type == DVK_BROKER_GRANT && how & 8)
+        fds[0] = pidfd;
     size_t len;
     const uint8_t *text = input_bytes(in, input_byte(in), &len);
     head.text_len = how == 0xfe ? input_u32(in) : (uint32_t)len;
@@ -147,14 +156,27 @@ static void packet(struct input *in, struct player *player) {
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
     log_init("fuzz");
     MUST(dvk_doorbell_create(&doorbell) == 0);
+    pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    MUST(pidfd >= 0);
     no_doorbell = open("/dev/null", O_RDWR | O_CLOEXEC);
     return 0;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const enum context_role roles[CLIENTS] = {CONTEXT_PROGRAM, CONTEXT_CELL, CONTEXT_PROXY, CONTEXT_PROGRAM};
-    const struct broker_host host = {NULL,            host_dc_nodes,    host_node_is_up, host_cell_start,
-                                     host_cell_event, host_client_gone, host_dc_find};
+    static const enum context_role roles[CLIENTS] = {CONTEXT_PROGRAM, CONTEXT_CELL, CONTEXT_PROXY, CONTEXT_PROGRAM,
+                                                       CONTEXT_COPIER};
+    const struct broker_host host = {.dc_nodes = host_dc_nodes,
+                                     .node_is_up = host_node_is_up,
+                                     .slot_owner = host_slot_owner,
+                                     .slots_is_ours = host_slots_is_ours,
+                                     .slots_take = host_slots_take,
+                                     .slots_offered = host_slots_offered,
+                                     .slots_watched = host_slots_watched,
+                                     .cell_start = host_cell_start,
+                                     .cell_event = host_cell_event,
+                                     .copier_start = host_copier_start,
+                                     .client_gone = host_client_gone,
+                                     .dc_find = host_dc_find};
     struct input in = {data, size};
     uint8_t first = input_byte(&in);
     cell_comes = first & 1;

@@ -8,7 +8,7 @@ import struct
 import sys
 
 OUT = sys.argv[1]
-TARGETS = ["wire", "proxy", "broker", "channel", "relay", "image", "descriptors", "elf", "pm", "fs", "config", "spec", "api", "replica", "record", "cluster"]
+TARGETS = ["wire", "proxy", "broker", "channel", "relay", "copier", "image", "descriptors", "elf", "pm", "fs", "config", "spec", "api", "replica", "record", "cluster", "services"]
 
 
 def seed(target, name, data):
@@ -133,6 +133,30 @@ def binary():
     seed("cluster", "token", b"\0dvs1/10.0.0.1:7070/1789000000/" + b"0a" * 32 + b"/" + b"f3" * 16)
     seed("cluster", "corosync", b"\1totem {\n  version: 2\n}\nnodelist {\n  node {\n    ring0_addr: 10.0.0.1\n    name: a\n    nodeid: 1\n  }\n}\n")
     seed("cluster", "request", b"\3MIHIMHACAQAwDjEMMAoGA1UEAwwDYWJjMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE")
+    def ask(client, op, fields=b"", name=b"name", value=b""):
+        data = fields.ljust(16, b"\0") + name + value
+        return bytes([op * 2 + client, len(data)]) + data
+    own, begin, cut, back = b"\xe0\0", b"\xf8\0", b"\xf0\0", b"\xf2\0"
+    def cast(payload):
+        return bytes([160, len(payload)]) + payload
+    seed("services", "keys", ask(0, 8) + ask(1, 5, value=b"one") + own + ask(0, 4) + ask(0, 4, b"\x01") + ask(1, 5, b"\x02\0\0\x02", value=b"two") +
+         ask(0, 7, b"\0\x01") + own + ask(0, 6) + own)
+    seed("services", "locks", ask(0, 10) + ask(1, 10) + own + b"\x82\x01\0" + ask(0, 11, b"\0\0\x03") + own + begin + own + ask(1, 10, b"\x10") + own)
+    seed("services", "barrier", ask(0, 13, b"\0\0\0\0\x02") + own + ask(1, 13, b"\0\0\0\0\x02") + own)
+    seed("services", "group", ask(0, 1) + ask(1, 1) + own + ask(0, 3, b"\0\0\x03", b"", b"m" * 216) + own + b"\x80\x01\x01" + ask(0, 2, b"\0\0\x03") + own)
+    seed("services", "cut", ask(0, 1) + ask(1, 10) + ask(0, 8) + own + cut + ask(0, 5) + back + ask(0, 5) + own)
+    seed("services", "casts", ask(0, 1) + own + cast(b'{"do":"hold","dc":0,"name":"name","on":true}') + ask(0, 3, b"\0\0\x03", b"", b"m" * 216) +
+         cast(b'{"do":"message","dc":0,"name":"name","from":[1,2,3,4,5],"data":"AAAA"}') + cast(b'{"do":"snapshot","dc":0,"number":1}') +
+         cast(b'{"do":"snapshot-part","to":2,"number":1,"endpoints":[],"last":true}') + own)
+    # two grants of both memories, a copy between them, one from another node and its pieces: see copier.c
+    def granted(which):
+        return bytes([0, 0x1e | which, 0, 0, 0, 0, 0xFF, 0xFF, 3, 1 + which])
+    both = granted(0) + granted(1)
+    seed("copier", "local", both + bytes([3, 0x6A, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0xFF, 0xFF, 0]) + bytes([7] * 4))
+    asked = bytes([3, 0x6A, 0x41, 0, 0, 0, 2, 0, 0, 0, 0, 0xFF, 0xFF, 0])
+    seed("copier", "remote", both + asked + bytes([13, 0, 5, 0, 29, 0, 21, 0]))
+    seed("copier", "time", both + asked[:-1] + bytes([9, 13, 0, 0xFF, 5, 0]))
+    seed("copier", "read", both + bytes([3, 0x74, 1, 0, 0, 0, 0, 0xFF, 0x3F]) + bytes([2, 0, 0]))
     # who greets, then asks in ways that fit: see broker.c
     seed("broker", "connect", bytes([0xFF, 0x10, 0, 3, 1, 1, 1, 0, 0, 0, 0, 0x10, 0, 3, 1, 1, 1, 0, 0, 0, 0]))
 

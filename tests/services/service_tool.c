@@ -7,9 +7,14 @@
  *       "message NODE TEXT" as they are received, until every member of the view has sent its "end"
  *   service_tool count SOCKET DC KEY WHO TIMES
  *       raise a counter TIMES times by compare-and-swap; print "done SEQUENCE REVISION" or "unknown SEQUENCE"
+ *   service_tool watch SOCKET DC ENDPOINT...
+ *       print "nodes NUMBER-UP", "watching", and "gone ENDPOINT WHY" until all are gone
+ *   service_tool stay SOCKET DC
+ *       print our endpoint and stay until standard input ends
  *   service_tool stopped SOCKET DC NAME
  *       join group NAME, print "joined", and take nothing until standard input ends; then print how many messages came
  */
+#include <dvk/detector.h>
 #include <dvk/group.h>
 #include <dvk/service.h>
 #include <errno.h>
@@ -130,6 +135,46 @@ static int count(char **argv) {
     return 0;
 }
 
+/* ---- watch ---- */
+
+static int gone;
+
+static void on_gone(void *context, dvk_endpoint endpoint, int status) {
+    printf("gone %s %s\n", (const char *)context, dvk_strerror(status));
+    gone++;
+}
+
+static int watch(char **argv, int argc) {
+    uint64_t id, dropped;
+    struct dvk_node_state nodes[8];
+    int up = dvk_nodes(dvk, nodes, 8);
+    printf("nodes %d\n", up);
+    must(dvk_watch_endpoint(dvk, self, strtoull(argv[0], NULL, 10), on_gone, "not wanted", &dropped), "watch");
+    must(dvk_unwatch_endpoint(dvk, dropped), "unwatch");
+    if (dvk_unwatch_endpoint(dvk, dropped) != -ENOENT)
+        return 4;
+    for (int i = 0; i < argc; i++)
+        must(dvk_watch_endpoint(dvk, self, strtoull(argv[i], NULL, 10), on_gone, argv[i], &id), "watch");
+    printf("watching\n");
+    while (gone < argc) {
+        struct dvk_request *request;
+        int result = dvk_receive(dvk, &request, 100);
+        if (result == 0)
+            dvk_release(dvk, request);
+        else if (result != -DVK_ETIMEDOUT)
+            must(result, "receive");
+    }
+    return 0;
+}
+
+static int stay(void) {
+    char byte;
+    printf("%" PRIu64 "\n", self);
+    while (read(0, &byte, 1) > 0)
+        ;
+    return 0;
+}
+
 /* ---- stopped ---- */
 
 static int stopped(char **argv) {
@@ -164,6 +209,10 @@ int main(int argc, char **argv) {
         result = count(argv + 4);
     else if (strcmp(argv[1], "stopped") == 0 && argc == 5)
         result = stopped(argv + 4);
+    else if (strcmp(argv[1], "watch") == 0 && argc > 4)
+        result = watch(argv + 4, argc - 4);
+    else if (strcmp(argv[1], "stay") == 0)
+        result = stay();
     dvk_close(dvk);
     return result;
 }

@@ -192,6 +192,11 @@ static void do_wait_bind(const uint64_t *a) {
 static void do_wait_unbind(const uint64_t *a) {
     printf("%d\n", dvk_wait_unbind(dvk, a[0], a[1], (int)a[2]));
 }
+static void do_info(const uint64_t *a) {
+    struct dvk_endpoint_info info = {0};
+    int error = dvk_info_endpoint(dvk, a[0], a[1], &info);
+    printf("%d %" PRIu64 " %u %u\n", error, info.endpoint, info.dc, info.node);
+}
 static void do_sum(const uint64_t *a) {
     printf("0 %" PRIu64 "\n", sum(pattern(a[0], a[1]), a[1]));
 }
@@ -211,6 +216,7 @@ static const struct {
     {"call", 5, do_call},           {"cancel", 1, do_cancel},
     {"done", 0, do_done},           {"wait_bind", 3, do_wait_bind},
     {"wait_unbind", 3, do_wait_unbind}, {"sum", 2, do_sum},
+    {"info", 2, do_info},
 };
 
 static void obey(char *line) {

@@ -37,10 +37,10 @@ def address(lab, host):
 @pytest.fixture
 def outsider(cluster, tmp_path):
     """outsider(name, *words): dvs cluster join, run in b's network with directories of its own."""
-    def join(name, *words):
+    def join(name, *words, **options):
         where = tmp_path / name
         return run(["nsenter", f"--net=/run/netns/dvs-{cluster.name}-b", DVS, "cluster", "join", "--node", name, "--state", str(where),
-                    "--corosync", str(where), "--listen", address(cluster, 50), *words], env=clean_env())
+                    "--corosync", str(where), "--listen", address(cluster, 50), *words], env=clean_env(), **options)
     return join
 
 
@@ -78,7 +78,7 @@ def test_token_is_good_once(cluster, outsider, tmp_path):
     good = token(cluster)
     taken = outsider("b", good)
     assert taken.code != 0 and "there is a node b" in taken.err, taken
-    first = outsider("x", good)  # what came to nothing did not use it up
+    first = outsider("x", "-", stdin=good + "\n")  # what came to nothing did not use it up
     assert first.code == 0, first
     second = outsider("y", good)
     assert second.code != 0 and "used already" in second.err, second

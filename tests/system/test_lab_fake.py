@@ -9,7 +9,7 @@ import pytest
 from dvslab import DVS, Lab, run, wait_for
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PROGRAMS = ("dvs-cell", "dvs-proxy", "dvs-vos", "dvs-personality")
+PROGRAMS = ("dvs-cell", "dvs-proxy", "dvs-copier", "dvs-vos", "dvs-personality")
 
 
 @pytest.fixture

@@ -61,6 +61,7 @@ class Party:
         return self.receive("receive_from", self.self, source, timeout=timeout)
 
     def kill(self):
+        """Its end; it may have lost its dvkd already."""
         self.process.kill()
         self.process.wait()
 
@@ -279,6 +280,17 @@ def test_wait_unbind(lab, parties, how):
     assert waiter.do("wait_unbind", waiter.self, gone, FOREVER) == [0]
 
 
+def test_info_of_an_endpoint(parties, dc_id):
+    asker, other, third = parties
+    assert asker.do("info", asker.self, other.self) == [0, other.self, dc_id, other.node_id]
+    assert asker.do("info", asker.self, other.self & 0xffffffff) == [0, other.self, dc_id, other.node_id]
+    assert asker.do("info", asker.self, asker.self) == [0, asker.self, dc_id, asker.node_id]
+    third.ok("unbind", third.self)
+    assert asker.do("info", asker.self, third.self)[0] == NOTBOUND
+    assert asker.do("info", asker.self, service(other, next(services)))[0] == NOTBOUND
+    assert asker.do("info", third.self, other.self)[0] == NOTBOUND
+
+
 # ---- ends
 
 
@@ -366,3 +378,128 @@ def test_relay_of_what_cannot_be(parties):
         here, there = (front, back) if hop % 2 == 0 else (back, front)
         here.ok("relay", here.receive()[0], there.self)
     assert client.finish()[0] == -40
+
+
+# ---- circles
+
+
+def wait_asleep(party):
+    """Until it sleeps in a futex: it has said for whom it waits."""
+    def asleep():
+        with open(f"/proc/{party.process.pid}/syscall", encoding="ascii") as file:
+            return file.read().split()[0] == "202"
+    wait_for(asleep, 20, "its sleep")
+
+
+@pytest.fixture
+def circle(lab, dc_id):
+    made = [Party(lab, "a", dc_id) for _ in range(5)]
+    for party in made:
+        party.bind()
+    yield made
+    for party in made:
+        party.end()
+
+
+@pytest.mark.parametrize("how", ["sendrec", "send"])
+@pytest.mark.parametrize("length", [2, 3, 5])
+def test_who_closes_a_circle_is_refused(circle, length, how):
+    members = circle[:length]
+    for i, party in enumerate(members[:-1]):
+        party.start(how, party.self, members[i + 1].self, 1, i, 0, FOREVER)
+        wait_asleep(party)
+    last = members[-1]
+    assert last.do(how, last.self, members[0].self, 1, 9, 0, FOREVER)[0] == DEADLOCK
+    for party, waiter in zip(members[:0:-1], members[-2::-1]):  # it goes on, and so do the others, one after another
+        handle, source, *_ = party.receive("receive_from", party.self, waiter.self)
+        assert source == waiter.self
+        party.ok(*(("reply", handle, 0, 0, 0) if how == "sendrec" else ("release", handle)))
+        assert waiter.finish()[0] == 0
+    # nobody waits any more: the same ways are free
+    for i, party in enumerate(members):
+        introduce(party, members[(i + 1) % length])
+
+
+def test_a_wait_that_has_ended_closes_no_circle(circle):
+    first, second, third = circle[:3]
+    for _ in range(20):
+        first.start("sendrec", first.self, second.self, 1, 0, 0, FOREVER)
+        wait_asleep(first)
+        second.ok("reply", second.receive()[0], 0, 0, 0)  # first has been answered, and may not have noticed
+        second.start("sendrec", second.self, third.self, 1, 0, 0, FOREVER)
+        wait_asleep(second)
+        third.start("sendrec", third.self, first.self, 1, 0, 0, FOREVER)
+        assert first.finish()[0] == 0
+        first.ok("reply", first.receive()[0], 0, 0, 0)
+        assert third.finish()[0] == 0
+        third.ok("reply", third.receive()[0], 0, 0, 0)
+        assert second.finish()[0] == 0
+
+
+# ---- ends of endpoints and nodes
+
+
+def test_unbind_ends_what_was_not_received(parties):
+    server, client, third = parties
+    introduce(client, server)
+    client.ok("call", client.self, server.self, 1, 0, 0)
+    client.start("sendrec", client.self, server.self, 2, 0, 0, FOREVER)
+    handle, _, kind, *_ = server.receive()
+    assert kind == 1
+    third.start("sendrec", third.self, server.self, 3, 0, 0, FOREVER)
+    kept = server.receive_from(third.self)[0]
+    gone = server.self
+    server.ok("unbind", gone)  # the sendrec lies in the channel, or is on its way
+    server.bind()
+    server.start("receive", 10000)
+    assert client.finish()[0] == NOTBOUND
+    client.start("send", client.self, server.self, 6, 0, 0, FOREVER)
+    other, _, kind, *_ = server.finish()[1:]
+    assert kind == 6
+    server.ok("release", other)
+    assert client.finish() == [0]
+    server.ok("reply", kept, 0, 5, 0)  # was received before
+    assert third.finish()[:3] == [0, 0, 5]
+    server.ok("reply", handle, 0, 4, 0)
+    assert client.do("done")[:3] == [0, 0, 4]
+
+
+@pytest.fixture
+def on_three_nodes(own_lab):
+    """(lab, two parties on its node c, five on a)"""
+    own_lab.up(3)
+    name = own_lab.ok("run", "-d", "--image", "host", "--", "sleep", "1000").strip()
+    dc = json.loads(own_lab.ok("inspect", "--format", "json", name))[0]["id"]
+    made = []
+    try:
+        for node in "ccaaaaa":
+            made.append(Party(own_lab, node, dc))
+            made[-1].bind()
+        yield own_lab, made[:2], made[2:]
+    finally:
+        for party in made:
+            party.end()
+
+
+def test_node_is_lost(on_three_nodes):
+    lab, (lost, back), here = on_three_nodes
+    asker, filterer, unbind_waiter, bind_waiter, relayed = here
+    asker.start("sendrec", asker.self, lost.self, 1, 0, 0, FOREVER)
+    lost.receive()
+    relayed.start("sendrec", relayed.self, lost.self, 1, 0, 0, FOREVER)
+    lost.ok("relay", lost.receive()[0], back.self)
+    back.receive()
+    filterer.start("receive_from", filterer.self, lost.self, FOREVER)
+    wait_watched(lab, lost)
+    unbind_waiter.start("wait_unbind", unbind_waiter.self, back.self, FOREVER)
+    wait_watched(lab, back)
+    slot = (1 << 24) + 3 * 256 + 200
+    assert bind_waiter.do("wait_bind", bind_waiter.self, slot, 100)[0] == TIMEDOUT
+    bind_waiter.start("wait_bind", bind_waiter.self, slot, FOREVER)
+    lab.ok("lab", "kill", "c")
+    lost.kill()
+    back.kill()
+    for party in here:
+        assert party.finish()[0] == NODEUNREACH
+    # unreachable, until the others have inherited its slots
+    assert filterer.do("receive_from", filterer.self, lost.self, FOREVER)[0] in (NODEUNREACH, NOTBOUND)

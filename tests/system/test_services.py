@@ -229,8 +229,9 @@ def test_containers_are_apart(lab):
         holder.stdout.readline()
         lab.ok("lock", "--dc", "two", "--try", "l", "true")
         assert lab.dvs("lock", "--dc", "one", "--try", "l", "true").code == 4
-        holder.kill()
-        holder.wait(10)
+        lab.ok("rm", "-f", "one")
+        assert holder.wait(10) == 125 and b"lost" in holder.stderr.read()  # its name went with the container
+        lab.ok("dc", "create", "one")
     finally:
         for name in ("one", "two"):
             lab.ok("rm", "-f", name)

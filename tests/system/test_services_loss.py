@@ -113,6 +113,33 @@ def test_holder_on_a_lost_node(three, tmp_path):
     heir.communicate()
 
 
+def test_ends_of_endpoints_are_told(three):
+    lab = three
+    lab.ok("dc", "create", "x")
+    number = next(dc["id"] for dc in lab.json("ls") if dc["name"] == "x")
+    watched = {node: tool(lab, node, "stay", dc=number, stdin=subprocess.PIPE) for node in "abc"}
+    names = {node: process.stdout.readline().strip() for node, process in watched.items()}
+    watcher = tool(lab, "a", "watch", *names.values(), dc=number)
+    assert [watcher.stdout.readline() for _ in range(2)] == ["nodes 3\n", "watching\n"]
+    watched["a"].kill()
+    assert watcher.stdout.readline() == f"gone {names['a']} destination died\n"
+    watched["b"].stdin.close()
+    assert watcher.stdout.readline() == f"gone {names['b']} destination died\n"
+    before = {node["name"]: node["since"] for node in lab.json("--node", "a", "node", "ls")}
+    lab.ok("lab", "kill", "c")
+    assert watcher.stdout.readline() == f"gone {names['c']} node unreachable\n"
+    assert watcher.wait(10) == 0
+    late = tool(lab, "a", "watch", *names.values(), dc=number)  # what is gone already
+    assert len(finish(late)) == 5
+    lab.ok("lab", "start", "c")
+    wait_for(lambda: lab.node_states()["c"] == "up", 20, "c")
+    after = {node["name"]: node["since"] for node in lab.json("--node", "a", "node", "ls")}
+    assert after["c"] > before["c"] > 1700000000000 and after["b"] == before["b"] and after["a"] == before["a"]
+    for process in watched.values():
+        process.kill()
+        process.wait(10)
+
+
 def test_what_is_left_after_all_nodes_were_down(three):
     lab = three
     lab.ok("kv", "put", "kept", "value")

@@ -335,14 +335,14 @@ static void sweep_done(void *context, int status, const struct dvk_message *repl
         sweep_end(sweep);
 }
 
-void peers_sweep(struct pm *pm) {
+bool peers_sweep(struct pm *pm) {
     uint32_t set;
     if (!slots_sweep_wanted(&pm->slots, &set))
-        return;
+        return false;
     struct sweep *sweep = calloc(1, sizeof(*sweep));
     if (!sweep) {
         slots_swept(&pm->slots, set, UINT64_MAX);
-        return;
+        return true;
     }
     *sweep = (struct sweep){.pm = pm, .set = set, .busy = sweep_here(pm, set), .pending = 1};
     struct pm_s_relate ask = {.op = PM_RELATE_SWEEP, .set = set, .version = pm->slots.version};
@@ -355,8 +355,10 @@ void peers_sweep(struct pm *pm) {
             sweep->busy = UINT64_MAX;
         }
     }
-    if (--sweep->pending == 0)
+    bool at_once = --sweep->pending == 0;
+    if (at_once)
         sweep_end(sweep);
+    return at_once;
 }
 
 void peer_handle_relate(struct pm *pm, struct dvk_request *req) {

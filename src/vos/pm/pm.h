@@ -190,7 +190,7 @@ struct pm {
     uint32_t index; /* of this node in vos->nodes */
     struct slots slots;
     bool taking;           /* we have asked for more slots */
-    int64_t take_after_ms; /* do not ask again before */
+    int64_t take_failed_ms; /* when nobody had any, last */
     struct table entries; /* pid -> struct slot_entry */
     struct list processes;
     unsigned process_count;
@@ -206,6 +206,8 @@ struct pm {
     struct spare spares[PM_SPARES];
     unsigned spare_count, spare_pending;
     uint64_t spare_timer;
+    bool spare_timer_urgent;
+    bool filling, serving; /* in spare_fill, in tids_serve: sweeps that end at once call them again */
     struct list spare_waits; /* struct spare_wait */
     struct list tid_waits;   /* struct parked */
 
@@ -294,6 +296,7 @@ dvk_done pm_ignore_done; /* for calls whose answer does not matter */
 /* ---- share.c ---- */
 dvk_slots_fn share_event;
 void share_want(struct pm *pm); /* ask for more slots, if there are few */
+bool share_somebody_waits(const struct pm *pm);
 
 /* ---- peers.c ---- */
 void peers_start(struct pm *pm);
@@ -328,8 +331,9 @@ void peer_release_pid(struct pm *pm, const struct process *process);
 void peer_handle_join(struct pm *pm, struct dvk_request *req);
 void peer_handle_moved(struct pm *pm, struct dvk_request *req);
 void peer_handle_relate(struct pm *pm, struct dvk_request *req);
-/* Sweep the set that the allocator wants next, and serve those who wait for numbers. */
-void peers_sweep(struct pm *pm);
+/* Sweep the set that the allocator wants next, and then serve those who wait for numbers. True when it has ended already, as it does when
+ * there is nobody to ask. */
+bool peers_sweep(struct pm *pm);
 void pm_note_recent(struct pm *pm, const struct process *process);
 
 /* ---- spare.c ---- */

@@ -10,11 +10,18 @@
 #include <string.h>
 
 #define MOVED_BATCH 4096u
-#define AGAIN_MS 200
+#define AGAIN_MS 200       /* between two asks in vain, while somebody waits */
+#define IDLE_AGAIN_MS 2000 /* while nobody does */
+
+bool share_somebody_waits(const struct pm *pm) {
+    return pm->spare_waits.next != &pm->spare_waits || pm->tid_waits.next != &pm->tid_waits;
+}
 
 void share_want(struct pm *pm) {
     uint32_t want = slots_wanted(&pm->slots);
-    if (!want || pm->taking || pm->vos->node_count == 1 || !pm->ready || host_time_ms() < pm->take_after_ms)
+    int64_t pause_ms = share_somebody_waits(pm) ? AGAIN_MS : IDLE_AGAIN_MS;
+    if (!want || pm->taking || pm->vos->node_count == 1 || !pm->ready ||
+        (pm->take_failed_ms && host_time_ms() < pm->take_failed_ms + pause_ms))
         return;
     pm->taking = dvk_slots_take(pm->vos->dvk, pm->vos->dc, want, pm->slots.set_count) == 0;
 }
@@ -48,13 +55,23 @@ static void tell_homes(struct pm *pm, const uint16_t *before) {
     free(list);
 }
 
+/* Numbers of sets that came to us may be in use here already: such a set is not idle. */
+static void mark_used(struct pm *pm) {
+    for (size_t i = 0; i < pm->entries.capacity; i++) {
+        const struct slot_entry *entry = pm->entries.entries[i].value;
+        if (entry && (entry->process || entry->child || entry->husk || entry->thread_of || entry->reserved))
+            slots_mark(&pm->slots, (uint32_t)pm->entries.entries[i].key);
+    }
+}
+
 static void table_came(struct pm *pm, const struct dvk_slots_event *event) {
     bool first = pm->slots.version == 0;
     size_t size = pm->slots.set_count * sizeof(*pm->slots.owner);
     uint16_t *before = malloc(size);
     if (before)
         memcpy(before, pm->slots.owner, size);
-    slots_table(&pm->slots, event->version ? event->version : 1, event->runs, event->run_count);
+    slots_table(&pm->slots, event->version ? event->version : 1, event->sets, event->runs, event->run_count);
+    mark_used(pm);
     if (first)
         peers_start(pm);
     else if (before)
@@ -66,8 +83,7 @@ static void table_came(struct pm *pm, const struct dvk_slots_event *event) {
 
 static void wanted(struct pm *pm, const struct dvk_slots_event *event) {
     uint16_t sets[SLOTS_GIVE_MAX] = {0};
-    bool short_ourselves = !list_empty(&pm->spare_waits) || !list_empty(&pm->tid_waits);
-    uint32_t count = short_ourselves ? 0 : slots_spare(&pm->slots, event->want, event->below, sets);
+    uint32_t count = share_somebody_waits(pm) ? 0 : slots_spare(&pm->slots, event->want, event->below, sets);
     if (dvk_slots_give(pm->vos->dvk, pm->vos->dc, sets, count) < 0 && count)
         slots_settled(&pm->slots);
 }
@@ -83,10 +99,11 @@ void share_event(void *context, const struct dvk_slots_event *event) {
         return;
     case DVK_SLOTS_SETTLED:
         slots_settled(&pm->slots);
+        mark_used(pm);
         break;
     case DVK_SLOTS_ENDED:
         pm->taking = false;
-        pm->take_after_ms = event->status < 0 ? host_time_ms() + AGAIN_MS : 0;
+        pm->take_failed_ms = event->status < 0 ? host_time_ms() : 0;
         break;
     }
     spare_fill(pm);

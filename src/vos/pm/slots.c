@@ -40,13 +40,12 @@ static bool has_idle(const struct slots *slots) {
 }
 
 int slots_init(struct slots *slots, uint32_t node, uint32_t node_count, uint32_t limit) {
-    *slots = (struct slots){.node = node, .limit = limit};
+    *slots = (struct slots){.node = node, .node_count = node_count, .limit = limit};
     if (!node_count || limit > DVK_USER_SLOTS)
         return -EINVAL;
     slots->set_count = (limit + DVK_SLOT_SET - 1) / DVK_SLOT_SET;
     if (slots->set_count < 2)
         return -EINVAL;
-    slots->fair = (slots->set_count - 1) / node_count;
     slots->owner = calloc(slots->set_count, sizeof(*slots->owner));
     slots->used = calloc(slots->set_count, sizeof(*slots->used));
     slots->given = calloc(slots->set_count, sizeof(*slots->given));
@@ -87,8 +86,8 @@ static void set_owner(struct slots *slots, uint32_t set, uint16_t owner) {
     slots->owner[set] = owner;
 }
 
-void slots_table(struct slots *slots, uint64_t version, const struct dvk_slots_run *runs, uint32_t run_count) {
-    uint32_t set = 1;
+void slots_table(struct slots *slots, uint64_t version, uint32_t sets, const struct dvk_slots_run *runs, uint32_t run_count) {
+    uint32_t set = 1, there = sets < slots->set_count ? sets : slots->set_count;
     for (uint32_t i = 0; i < run_count; i++) {
         uint32_t end = (uint32_t)runs[i].first + runs[i].count;
         for (; set < runs[i].first && set < slots->set_count; set++)
@@ -99,6 +98,7 @@ void slots_table(struct slots *slots, uint64_t version, const struct dvk_slots_r
     for (; set < slots->set_count; set++)
         set_owner(slots, set, 0);
     slots->version = version;
+    slots->fair = there ? (there - 1) / slots->node_count : 0;
     recount(slots);
 }
 
@@ -167,7 +167,14 @@ static void use_next(struct slots *slots) {
     slots->low = !has_idle(slots) || (round && slots->own_count < slots->fair);
 }
 
+void slots_look_again(struct slots *slots) {
+    if (slots_exhausted(slots))
+        slots->tried = 0;
+}
+
 uint32_t slots_take(struct slots *slots) {
+    if (slots_exhausted(slots))
+        return 0;
     if (slots->next_state == SLOTS_NEXT_NONE)
         prepare_next(slots);
     if (!slots->free && slots->next_state == SLOTS_NEXT_READY) {

@@ -29,6 +29,7 @@ enum slots_next { SLOTS_NEXT_NONE, SLOTS_NEXT_WANTED, SLOTS_NEXT_ASKED, SLOTS_NE
 
 struct slots {
     uint32_t node;      /* our id */
+    uint32_t node_count;
     uint32_t set_count; /* sets below the limit, of all nodes */
     uint32_t limit;
     uint32_t fair;      /* sets that each node would have if all had the same */
@@ -50,15 +51,17 @@ struct slots {
 int slots_init(struct slots *slots, uint32_t node, uint32_t node_count, uint32_t limit);
 void slots_destroy(struct slots *slots);
 
-/* Who owns what, from now on. */
-void slots_table(struct slots *slots, uint64_t version, const struct dvk_slots_run *runs, uint32_t run_count);
+/* Who owns what, from now on. sets: of the DC. */
+void slots_table(struct slots *slots, uint64_t version, uint32_t sets, const struct dvk_slots_run *runs, uint32_t run_count);
 /* The node that owns a slot, 0: none. */
 uint32_t slots_owner(const struct slots *slots, uint32_t slot);
 /* Is it ours to give out? */
 bool slots_is_own(const struct slots *slots, uint32_t slot);
 
-/* A slot nobody uses; 0 when there is none now: look at slots_sweep_wanted and slots_exhausted. */
+/* A slot nobody uses; 0 when there is none now: look at slots_sweep_wanted and slots_exhausted. Once they are exhausted, sets are looked
+ * at again only after slots_look_again, or when there are others. */
 uint32_t slots_take(struct slots *slots);
+void slots_look_again(struct slots *slots);
 /* Give a slot back. Slots of other nodes are ignored. */
 void slots_give(struct slots *slots, uint32_t slot);
 /* A slot of ours turns out to be in use elsewhere. */
@@ -67,7 +70,7 @@ void slots_mark(struct slots *slots, uint32_t slot);
 bool slots_sweep_wanted(struct slots *slots, uint32_t *set);
 /* busy: bit i: slot set * 64 + i is still known somewhere. */
 void slots_swept(struct slots *slots, uint32_t set, uint64_t busy);
-/* Every own set was found full in a row: the node is out of slots for now. Asking again starts a new round. */
+/* Every own set was found full in a row: the node is out of slots for now. */
 bool slots_exhausted(const struct slots *slots);
 
 /* How many more sets to ask for; 0: there are enough. */

@@ -11,6 +11,7 @@
 
 #define MOST_PENDING 64u
 #define RETRY_MS 100u
+#define IDLE_RETRY_MS 2000u
 
 struct spare_wait {
     struct list link;
@@ -67,13 +68,22 @@ static void fail_waits(struct pm *pm, int status, int64_t before_ms) {
 static void fill_again(void *context) {
     struct pm *pm = context;
     pm->spare_timer = 0;
+    slots_look_again(&pm->slots);
     spare_fill(pm);
     tids_serve(pm);
 }
 
+/* Look again for slots: soon if somebody waits for one, else now and then. */
 static void again_soon(struct pm *pm) {
-    if (!pm->spare_timer)
-        dvk_timer(pm->vos->dvk, RETRY_MS, fill_again, pm, &pm->spare_timer);
+    bool urgent = share_somebody_waits(pm);
+    if (pm->spare_timer && urgent && !pm->spare_timer_urgent) {
+        dvk_timer_cancel(pm->vos->dvk, pm->spare_timer);
+        pm->spare_timer = 0;
+    }
+    if (pm->spare_timer)
+        return;
+    pm->spare_timer_urgent = urgent;
+    dvk_timer(pm->vos->dvk, urgent ? RETRY_MS : IDLE_RETRY_MS, fill_again, pm, &pm->spare_timer);
 }
 
 static void spare_bound(void *context, int status, dvk_endpoint endpoint, int channel_fd, int socket_fd) {
@@ -147,13 +157,18 @@ static int64_t wait_limit(const struct pm *pm) {
 }
 
 void spare_fill(struct pm *pm) {
-    if (!pm->ready)
+    if (!pm->ready || pm->filling)
         return;
-    unsigned wanted = PM_SPARES + waits_count(pm);
-    while (pm->spare_count + pm->spare_pending < wanted && bind_one(pm))
-        ;
-    peers_sweep(pm);
+    pm->filling = true;
+    do {
+        unsigned wanted = PM_SPARES + waits_count(pm);
+        while (pm->spare_count + pm->spare_pending < wanted && bind_one(pm))
+            ;
+    } while (peers_sweep(pm) && !slots_exhausted(&pm->slots));
+    pm->filling = false;
     share_want(pm);
+    if (pm->spare_count + pm->spare_pending < PM_SPARES && slots_exhausted(&pm->slots))
+        again_soon(pm);
     if (pm->spare_count || pm->spare_pending || list_empty(&pm->spare_waits))
         return;
     if (slots_exhausted(&pm->slots))
@@ -223,6 +238,8 @@ static bool tids_give(struct pm *pm, struct process *process, struct dvk_request
     uint32_t count = 0;
     while (count < (wanted < TIDS_MOST ? wanted : TIDS_MOST)) {
         uint32_t tid = slots_take(&pm->slots);
+        if (!tid && !count && peers_sweep(pm) && !slots_exhausted(&pm->slots))
+            continue;
         if (!tid)
             break;
         struct slot_entry *entry = pm_entry_make(pm, tid);
@@ -249,24 +266,28 @@ static bool tids_give(struct pm *pm, struct process *process, struct dvk_request
 void tids_handle(struct pm *pm, struct process *process, struct dvk_request *req) {
     if (req->msg.payload.words[0] == 0)
         pm_answer(pm, req, -EINVAL, 0, 0, 0);
-    else if (!tids_give(pm, process, req, host_time_ms()))
-        pm_park(pm, &pm->tid_waits, req);
+    else if (!tids_give(pm, process, req, host_time_ms()) && pm_park(pm, &pm->tid_waits, req))
+        again_soon(pm);
 }
 
 void tids_serve(struct pm *pm) {
+    if (pm->serving)
+        return;
+    pm->serving = true;
     for (;;) {
         struct parked *first = list_first(&pm->tid_waits, struct parked, link);
         if (!first)
-            return;
+            break;
         struct process *process = process_here(pm, dvk_endpoint_slot(first->req->msg.source));
         struct dvk_request *req = first->req;
         if (!process || process->endpoint != req->msg.source)
             pm_answer(pm, req, -ESRCH, 0, 0, 0);
         else if (!tids_give(pm, process, req, first->since_ms))
-            return;
+            break;
         list_remove(&first->link);
         free(first);
     }
+    pm->serving = false;
 }
 
 void tid_handle_free(struct pm *pm, struct process *process, struct dvk_request *req) {

@@ -27,7 +27,7 @@ for program in shared cxx; do
 done
 "$root/static"
 
-for path in bin/dvs sbin/dvkd libexec/dvs/dvs-proxy libexec/dvs/dvs-cell libexec/dvs/dvs-vos share/man/man1/dvs.1 \
+for path in bin/dvs sbin/dvkd libexec/dvs/dvs-proxy libexec/dvs/dvs-copier libexec/dvs/dvs-cell libexec/dvs/dvs-vos share/man/man1/dvs.1 \
     share/man/man7/dvk.7 share/man/man8/dvkd.8 share/doc/dvs/examples/example.h include/dvk/dvk.h include/dvk/error.h; do
     [ -e "$prefix/$path" ] || [ -e "$prefix/$path.gz" ] || { echo "$path is not installed"; exit 1; }
 done

@@ -129,7 +129,14 @@ static void test_init(void **state) {
     struct failure failure = {0};
     snprintf(node.corosync, sizeof node.corosync, "%s", root);
     assert_int_equal(cluster_node_load(root, &back, &failure), -ENOENT);
+    char conf[128], aside[160];
+    cleanup_free char *kept = NULL;
+    snprintf(conf, sizeof conf, "%s/corosync.conf", root);
+    snprintf(aside, sizeof aside, "%s%s", conf, CLUSTER_ASIDE);
+    assert_int_equal(pki_file_write(conf, "somebody's", 10, 0644), 0);
     assert_int_equal(cluster_init(root, &node, &failure), 0);
+    assert_int_equal(pki_file_read(aside, 100, &kept), 0); /* it is not lost */
+    assert_string_equal(kept, "somebody's");
     assert_int_equal(cluster_node_load(root, &back, &failure), 0);
     assert_string_equal(back.identity.cluster, "c1");
     assert_string_equal(back.listen, node.listen);

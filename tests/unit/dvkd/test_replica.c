@@ -37,6 +37,7 @@ struct node {
     struct list inbox;   /* ordered, not yet seen */
     struct list outbox;  /* sent, not yet ordered */
     bool told_up[NODES_MAX + 1], told_quorum;
+    unsigned quorum_losses;
 };
 
 static struct node nodes[NODES_MAX + 1];
@@ -80,6 +81,7 @@ static void port_quorum(void *context, bool quorate) {
     struct node *node = context;
     assert_int_not_equal(node->told_quorum, quorate);
     node->told_quorum = quorate;
+    node->quorum_losses += !quorate;
 }
 static void port_excluded(void *context) { fail_msg("nobody is silent here"); }
 static void port_broken(void *context) { fail_msg("the configuration is broken"); }
@@ -186,8 +188,8 @@ static void settle(void) {
     for (int quiet = 0; quiet < 3;) {
         bool busy = false;
         for (unsigned i = 1; i <= node_count; i++) {
-            busy |= !list_empty(&nodes[i].inbox) || !list_empty(&nodes[i].outbox);
-            if (nodes[i].running) {
+            if (nodes[i].running) { /* what waits for one that stands still waits on */
+                busy |= !list_empty(&nodes[i].inbox) || !list_empty(&nodes[i].outbox);
                 order_one(&nodes[i]);
                 deliver_one(&nodes[i]);
             }
@@ -320,6 +322,42 @@ static void nothing_is_applied_without_quorum(void **state) {
     loop_destroy(loop);
 }
 
+/* One that stood still while the others went on finds itself among them again at once: it hears of its own loss together with
+ * their return, and of a quorum that it had. */
+static void who_was_given_up_finds_out(void **state) {
+    int groups[NODES_MAX + 1] = {0}, members[NODES_MAX + 1] = {0};
+    node_count = 3;
+    self_delivery = false;
+    assert_int_equal(loop_create(&loop), 0);
+    for (unsigned i = 1; i <= 3; i++) {
+        nodes[i] = (struct node){.id = i, .pid = 10};
+        list_init(&nodes[i].inbox);
+        list_init(&nodes[i].outbox);
+        node_start(&nodes[i]);
+    }
+    regroup(groups, members);
+    settle();
+    assert_true(nodes[3].told_quorum);
+    groups[3] = 1;
+    regroup(groups, members);
+    list_first(&nodes[3].inbox, struct event, link)->quorate = true;
+    nodes[3].running = false;
+    settle();
+    assert_false(replica_node_is_up(nodes[1].replica, 3));
+    nodes[3].running = true;
+    groups[3] = 0;
+    regroup(groups, members);
+    settle();
+    for (unsigned i = 1; i <= 3; i++) {
+        assert_true(nodes[i].told_quorum);
+        assert_int_equal(nodes[i].quorum_losses, i == 3);
+        assert_int_equal(replica_config(nodes[i].replica)->view, 3);
+        node_stop(&nodes[i]);
+        config_free(nodes[i].disk);
+    }
+    loop_destroy(loop);
+}
+
 static void on_created(void *context, int status, const struct config_effect *effect, const struct failure *failure) {
     *(uint32_t *)context = status == 0 ? effect->dc : 0;
 }
@@ -439,6 +477,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_node_alone_needs_nobody),
         cmocka_unit_test(nothing_is_applied_without_quorum),
+        cmocka_unit_test(who_was_given_up_finds_out),
         cmocka_unit_test(a_removed_container_leaves_nothing_in_memory),
         cmocka_unit_test(garbage_is_dropped),
         cmocka_unit_test(views_stay_countable),

@@ -22,7 +22,7 @@
 #include <cmocka.h>
 
 #define PIDS 4096
-#define SLOT_LIMIT 640
+#define SLOT_LIMIT 448
 #define MOST_GUESTS 60
 
 enum doing {
@@ -622,9 +622,10 @@ static void run_seeds(bool with_loss, uint32_t count) {
     uint32_t from = first ? (uint32_t)strtoul(first, NULL, 10) : 0;
     if (first || runs)
         count = runs ? (uint32_t)strtoul(runs, NULL, 10) : 1;
+    unsigned donations = 0;
     forks = moves = 0;
     for (uint32_t i = 0; i < count; i++)
-        run(from + i, with_loss);
+        run(from + i, with_loss), donations += world_donations();
     static const uint32_t once_failed[] = {10131, 10212, 10418, 20194, 20235, 30131, 212, 10274, 20402, 20462, 492, 40403, 50021,
                                            900068, 900337, 900569, 910214, 910331, 931110, 910074, 901382};
     for (size_t i = 0; i < sizeof(once_failed) / sizeof(*once_failed) && !first && !runs; i++)
@@ -633,6 +634,7 @@ static void run_seeds(bool with_loss, uint32_t count) {
         return; /* too few for an average */
     assert_true(forks > count * 20); /* the runs did something */
     assert_true(moves > count * 10);
+    assert_true(donations > count);
 }
 
 static void test_without_loss(void **state) {

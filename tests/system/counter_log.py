@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What dvs-counter's servers and clients wrote down (tests/programs/counter.h), and whether it may be so: each call done at most once,
+in order, no reply lost or changed, no error without a cause, no wait without an end."""
+import collections
+import os
+import re
+import struct
+
+DONE, BOUND, WRONG = 1, 2, 3
+WRONGS = {1: "done twice or out of order", 2: "damaged", 3: "of another node than it says", 4: "a message that nobody sends",
+          5: "the reply of another call"}
+GRACE = 1.5 # seconds after a loss in which its consequences may still be met
+Line = collections.namedtuple("Line", "kind status client sequence server value start end")
+Disturbance = collections.namedtuple("Disturbance", "nodes begin end") # monotonic seconds; nodes: a set; end None: not yet
+LAYOUT = struct.Struct("<IiQQQQqq")
+
+
+def errors(root):
+    """{number: name} of the DVK's errors."""
+    with open(os.path.join(root, "include/dvk/error.h"), encoding="utf-8") as file:
+        return {int(number): name for name, number in re.findall(r"^ *(DVK_E\w+) = (\d+)", file.read(), re.MULTILINE)}
+
+
+# with which a call may end when its source, its destination or a node between is lost; anything else is wrong at any time
+LOSS = {"DVK_ENOTBOUND", "DVK_EDEADDST", "DVK_ENODC", "DVK_ENODEUNREACH", "DVK_ENOTALLOWED", "DVK_EINTERRUPTED", "DVK_ENOQUORUM",
+        "DVK_ENODAEMON"}
+
+
+def read(path):
+    """The lines of a log; one that its writer was killed in is left out."""
+    with open(path, "rb") as file:
+        data = file.read()
+    data = data[:len(data) // LAYOUT.size * LAYOUT.size]
+    return [Line(*fields[:6], fields[6] / 1e9, fields[7] / 1e9) for fields in LAYOUT.iter_unpack(data)]
+
+
+def node_of(client):
+    return client >> 32
+
+
+def excused(line, nodes, disturbances):
+    return any(nodes & d.nodes and line.start <= (d.end if d.end is not None else float("inf")) + GRACE and line.end >= d.begin
+               for d in disturbances)
+
+
+def check(server_lines, client_lines, server_node, disturbances, names):
+    """(failures, counts). server_lines, client_lines: of all logs. disturbances: node 0 stands for the server itself."""
+    failures, counts, done = [], collections.Counter(), {}
+    for line in server_lines + client_lines:
+        if line.kind == WRONG:
+            failures.append(f"call {line.sequence} of client {line.client:#x}: {WRONGS.get(line.status, line.status)}")
+    for line in server_lines:
+        if line.kind != DONE:
+            continue
+        if (line.client, line.sequence) in done:
+            failures.append(f"call {line.sequence} of client {line.client:#x} was done twice")
+        done[line.client, line.sequence] = (line.server, line.value)
+        counts["done"] += 1
+    for line in client_lines:
+        if line.kind != DONE:
+            continue
+        who = f"call {line.sequence} of client {line.client:#x} (at {line.start:.3f}, ended {line.end:.3f})"
+        if line.status == 0:
+            counts["answered"] += 1
+            if done.get((line.client, line.sequence)) != (line.server, line.value):
+                failures.append(f"{who} was answered {(line.server, line.value)}, but done {done.get((line.client, line.sequence))}")
+            continue
+        name = names.get(-line.status, str(line.status))
+        counts["failed"] += 1
+        counts[name] += 1
+        if name not in LOSS:
+            failures.append(f"{who} ended with {name}, which nothing that was done explains")
+        elif not excused(line, {node_of(line.client), server_node, 0}, disturbances):
+            failures.append(f"{who} ended with {name}, though neither its node nor the server's (node {server_node}) was lost")
+    return failures, counts
