@@ -237,7 +237,8 @@ int wait_child_state(struct pm *pm, struct process *parent, const struct pm_s_ch
         return -ECHILD;
     if (state->moves < child->moves) /* somebody took it for lost at a place that it had left */
         return 0;
-    bool late = state->sequence <= child->sequence;
+    bool late = state->sequence <= child->sequence, regrouped = !late && child->pgid != state->pgid;
+    int result = 0;
     if (!late) {
         child->sequence = state->sequence;
         child->pgid = state->pgid;
@@ -247,7 +248,10 @@ int wait_child_state(struct pm *pm, struct process *parent, const struct pm_s_ch
     }
     switch (state->kind) {
     case PM_CHILD_EXITED:
-        return child_exited(pm, parent, child, state);
+        result = child_exited(pm, parent, child, state);
+        if (result == 0 && regrouped) /* who waits for its old group may have nobody left there */
+            wait_check(pm, parent);
+        return result;
     case PM_CHILD_STOPPED:
     case PM_CHILD_CONTINUED:
         if (!late)
