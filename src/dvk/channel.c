@@ -189,6 +189,17 @@ void channel_ring_plain(struct channel *channel) {
         dvk_futex_wake(&channel->peer_bell->word, 1);
 }
 
+/* The peer has gone: an answer that it gave before counts. Not if it broke the protocol, or it is we who go. */
+static void call_end(struct dvk *dvk, struct call *call, int status) {
+    const struct channel *channel = call->channel;
+    const struct dvk_slot *slot = &channel->view.slot[channel->side][call->slot];
+    bool trusted = status != -DVK_EBADPEER && status != -DVK_EINTERRUPTED;
+    if (trusted && dvk_slot_look(slot, call->sequence) == DVK_LOOK_DONE)
+        call_take_reply(dvk, call);
+    else
+        call_complete(dvk, call, status);
+}
+
 void channel_close(struct dvk *dvk, struct channel *channel, int status, bool tell, bool event) {
     if (channel->closed)
         return;
@@ -221,7 +232,7 @@ void channel_close(struct dvk *dvk, struct channel *channel, int status, bool te
     }
     for (uint32_t i = 0; i < channel->view.slots[channel->side]; i++)
         if (channel->calls[i] && channel->calls[i]->state == CALL_SENT)
-            call_complete(dvk, channel->calls[i], status);
+            call_end(dvk, channel->calls[i], status);
     for (uint32_t i = 0; i < channel->view.slots[1 - channel->side]; i++)
         if (channel->requests[i])
             request_detach(dvk, channel->requests[i]);

@@ -47,10 +47,10 @@ enum fds_ready { FDS_NEWS = 1, FDS_GLANCED = 2 };
 
 /* Adaptive spinning of one waiter: see spin.c. */
 struct spin {
-    int64_t budget_ns;
     unsigned skip; /* waits left before it is tried again */
     unsigned rest; /* so many are left after the next failure, half of it */
-    unsigned successes;
+    unsigned successes, slow;
+    int64_t pause_ns, paused_until; /* when the CPU is wanted by others; 0: it is not */
 };
 
 /* Descriptors of a message whose turn has not come yet. */
@@ -556,7 +556,7 @@ void request_error(struct dvk *dvk, struct channel *channel, uint32_t slot, uint
 void request_taken(struct dvk *dvk, struct request *request);
 
 /* spin.c */
-/* Spin until *word differs from value, within the budget; true if it does. peer_cpu: CPU + 1 of who will change it. */
+/* Spin until *word differs from value, if that is worth it; true if it does. peer_cpu: CPU + 1 of who will change it. */
 bool spin_until(struct dvk *dvk, struct spin *spin, const uint32_t *word, uint32_t value, uint32_t peer_cpu);
 /* The cache lines that a request in our next slot will be written to, and those that the peer's next one was. */
 void channel_prefetch_own(const struct channel *channel);

@@ -8,32 +8,49 @@
 /*
  * Spinning pays only while the other side runs on another CPU and answers at once: a wake-up across CPUs costs some 20 to
  * 60 us, a hand-over on one CPU 2 us. Nobody tells whether it runs, and a CPU that others want is better given to them:
- * so what counts is what spinning has brought. The budget follows what the last waits took. A spin that fails (or that
- * was itself interrupted) is followed by a rest, whose length doubles with each failure and is halved by a run of successes:
- * among many processes on few CPUs soon nobody spins.
+ * so what counts is what spinning has brought. A few spins that took as long as a wake-up are followed by a rest, whose
+ * length doubles each time and is halved by a run of fast ones: among many processes on few CPUs soon nobody spins.
+ *
+ * Who spins uses up its share of a CPU that others want, and then waits for theirs: some milliseconds, where one that
+ * sleeps is woken at once. So a spin in which the CPU was taken away ends spinning for a while, and for longer if it
+ * happens again.
  */
-#define SPIN_START_NS 20000
-#define SPIN_MAX_NS 50000
-#define SPIN_MIN_NS 4000
+#define SPIN_MAX_NS 50000 /* as long as it takes to wake the other side: so both come to be awake */
+#define FAST_NS 10000     /* it was running */
+#define SLOW_MAX 4u       /* one after the other: then a rest */
 #define REST_MIN 16u /* waits */
 #define REST_MAX 16384u
 #define SUCCESSES 64u /* that halve the rest */
+#define TAKEN_NS 100000 /* between two looks: the CPU was taken away */
+#define PAUSE_MIN_NS (100 * NS_PER_MS)
+#define PAUSE_MAX_NS (3200 * NS_PER_MS)
+#define PAUSE_SUCCESSES 8192u /* that halve the pause */
 
-static void spin_failed(struct spin *spin) {
+/* It brought nothing, or no more than sleeping would have. */
+static void spin_slow(struct spin *spin) {
+    spin->successes = 0;
+    if (++spin->slow < SLOW_MAX)
+        return;
+    spin->slow = 0;
     spin->rest = spin->rest < REST_MIN ? REST_MIN : spin->rest < REST_MAX ? spin->rest * 2 : REST_MAX;
     spin->skip = spin->rest;
-    spin->successes = 0;
-    if (spin->budget_ns > 2 * SPIN_MIN_NS)
-        spin->budget_ns /= 2;
 }
 
-static void spin_succeeded(struct spin *spin, int64_t spent) {
-    int64_t wanted = 3 * spent + SPIN_MIN_NS;
-    spin->budget_ns += (wanted - spin->budget_ns) / 8;
-    if (spin->budget_ns > SPIN_MAX_NS)
-        spin->budget_ns = SPIN_MAX_NS;
+static void spin_taken(struct spin *spin, int64_t now) {
+    spin->pause_ns *= 2;
+    if (spin->pause_ns < PAUSE_MIN_NS)
+        spin->pause_ns = PAUSE_MIN_NS;
+    if (spin->pause_ns > PAUSE_MAX_NS)
+        spin->pause_ns = PAUSE_MAX_NS;
+    spin->paused_until = now + spin->pause_ns;
+}
+
+static void spin_fast(struct spin *spin) {
+    spin->slow = 0;
     if (++spin->successes % SUCCESSES == 0)
         spin->rest /= 2;
+    if (spin->successes % PAUSE_SUCCESSES == 0)
+        spin->pause_ns /= 2;
 }
 
 bool spin_until(struct dvk *dvk, struct spin *spin, const uint32_t *word, uint32_t value, uint32_t peer_cpu) {
@@ -43,25 +60,32 @@ bool spin_until(struct dvk *dvk, struct spin *spin, const uint32_t *word, uint32
         spin->skip--;
         return __atomic_load_n(word, __ATOMIC_ACQUIRE) != value;
     }
-    if (spin->budget_ns == 0)
-        spin->budget_ns = SPIN_START_NS;
-    int64_t start = now_ns(), spent;
-    do {
-        for (int i = 0; i < 32; i++) {
-            if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != value) {
-                spent = now_ns() - start;
-                if (spent > 2 * spin->budget_ns) /* we were not running */
-                    spin_failed(spin);
-                else
-                    spin_succeeded(spin, spent);
-                return true;
-            }
-            __builtin_ia32_pause();
+    if (spin->paused_until) {
+        if (about_now(dvk) < spin->paused_until)
+            return __atomic_load_n(word, __ATOMIC_ACQUIRE) != value;
+        spin->paused_until = 0;
+    }
+    int64_t start = now_ns(), last = start;
+    for (;;) {
+        bool changed = false;
+        for (int i = 0; i < 32 && !changed; i++) {
+            changed = __atomic_load_n(word, __ATOMIC_ACQUIRE) != value;
+            if (!changed)
+                __builtin_ia32_pause();
         }
-        spent = now_ns() - start;
-    } while (spent < spin->budget_ns);
-    spin_failed(spin);
-    return false;
+        int64_t now = now_ns();
+        if (now - last > TAKEN_NS) {
+            spin_taken(spin, now);
+            return changed;
+        }
+        if (changed && now - start <= FAST_NS)
+            spin_fast(spin);
+        else if (changed || now - start >= SPIN_MAX_NS)
+            spin_slow(spin);
+        if (changed || now - start >= SPIN_MAX_NS)
+            return changed;
+        last = now;
+    }
 }
 
 void channel_prefetch_own(const struct channel *channel) {

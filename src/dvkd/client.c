@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How packets travel between the broker and its clients. */
 #include "common/cleanup.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "common/record.h"
 #include "dvkd/broker_private.h"
@@ -122,7 +123,9 @@ void client_send(struct client *client, const struct dvk_broker_packet *packet, 
     header.version = DVK_BROKER_VERSION;
     struct iovec parts[2] = {{&header, sizeof header}, {(char *)text, header.text_len}};
     int part_count = header.text_len ? 2 : 1;
-    int result = list_empty(&client->output) ? send_packet(client->fd, parts, part_count, fds, fd_count) : -EAGAIN;
+    int result = list_empty(&client->output) && !(fault_at(FAULT_BROKER_SEND) & FAULT_FULL)
+                     ? send_packet(client->fd, parts, part_count, fds, fd_count)
+                     : -EAGAIN;
     if (result == -EAGAIN)
         queue_packet(client, parts, part_count, fds, fd_count);
     else if (result < 0)

@@ -7,6 +7,7 @@
  * first, or a proxy that is on its way; everything else is answered at once.
  */
 #include "common/cleanup.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "common/record.h"
 #include "dvk/channel_create.h"
@@ -129,6 +130,8 @@ static int channel_make(struct broker *broker, uint32_t dc, struct context *a, s
                         struct endpoint *guest, struct channel **out, int sockets[2]) {
     const uint32_t guest_slots[2] = {DVK_GUEST_SLOTS, DVK_GUEST_BACK_SLOTS};
     const uint32_t peer_slots[2] = {DVK_PEER_SLOTS, DVK_PEER_SLOTS};
+    if (fault_at(FAULT_BROKER_CHANNEL) & FAULT_FAIL)
+        return -ENOMEM;
     int memfd;
     int result = dvk_channel_create(guest ? guest_slots : peer_slots, DVK_DATA_MAX, &memfd);
     if (result < 0)

@@ -2,6 +2,7 @@
 #include "dvkd/corosync.h"
 
 #include "common/list.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "common/record.h"
 
@@ -84,6 +85,7 @@ static void retry_fn(void *context) {
 void corosync_send(struct corosync *corosync, const char *text, size_t len) {
     if (!corosync->connected)
         return;
+    fault_at(FAULT_REPLICA_SEND);
     struct outgoing *item = corosync->queue_bytes + len <= QUEUE_BYTES_MAX ? malloc(sizeof *item + len) : NULL;
     if (!item) {
         log_error("too much is queued for the cluster: joining it anew");
@@ -127,6 +129,7 @@ static void on_deliver(cpg_handle_t handle, const struct cpg_name *group, uint32
     void *context = NULL;
     cpg_context_get(handle, &context);
     struct corosync *corosync = context;
+    fault_at(FAULT_REPLICA_DELIVER);
     replica_deliver(corosync->replica, &(struct replica_member){node, pid}, text, len);
 }
 

@@ -3,6 +3,7 @@
  * 2 wrong usage, 3 the configuration database is damaged, 4 another dvkd uses the same directories. */
 #include "cluster/cluster.h"
 #include "common/cleanup.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "common/record.h"
 #include "dvkd/api.h"
@@ -205,6 +206,8 @@ int main(int argc, char **argv) {
         return complain(EXIT_FAILED, "must be run as root%s%s", "", "");
     snprintf(name, sizeof name, "dvkd[%s]", dvkd.options.node);
     log_init(name);
+    if (fault_init("dvkd", dvkd.options.id) < 0)
+        return EXIT_USAGE;
     umask(022);
     signal(SIGPIPE, SIG_IGN);
     raise_limits();

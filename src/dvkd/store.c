@@ -2,6 +2,7 @@
 #include "dvkd/store.h"
 
 #include "common/cleanup.h"
+#include "common/fault.h"
 #include "common/log.h"
 
 #include <errno.h>
@@ -286,6 +287,7 @@ static int write_objects(struct store *store, const struct config *config, json_
 
 /* End a transaction according to how its parts went. */
 static int finish(struct store *store, int result) {
+    fault_at(FAULT_STORE_COMMIT);
     if (result == 0)
         result = run(store, "COMMIT");
     if (result < 0)
@@ -294,6 +296,8 @@ static int finish(struct store *store, int result) {
 }
 
 int store_write_effect(struct store *store, const struct config *config, const struct config_effect *effect) {
+    if (fault_at(FAULT_STORE_WRITE) & FAULT_FAIL)
+        return -ENOSPC;
     int result = run(store, "BEGIN IMMEDIATE");
     if (result < 0)
         return result;

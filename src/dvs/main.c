@@ -87,9 +87,10 @@ static const struct verb verbs[] = {
      "usage: dvs barrier [options] NAME COUNT\n" SERVICE_HELP TARGET_HELP},
     {"metrics", verb_metrics, "counters of a node, its containers and processes",
      "usage: dvs metrics [options]      (text for Prometheus, or --format json)\n" FORMAT_HELP TARGET_HELP},
-    {"debug", verb_debug, "for people who look for what went wrong: debug record, slots, snapshot",
+    {"debug", verb_debug, "for people who look for what went wrong: debug record, slots, snapshot, faults",
      "usage: dvs debug record [NODE] [options]\n"
      "       dvs debug snapshot [CONTAINER]      endpoints on all nodes, at one place in the order\n"
+     "       dvs debug faults                    where a build for tests can inject faults\n"
      "  --daemon DAEMON    whose events: dvkd (default), proxy or vos:CONTAINER\n"
      "  --ended            of the last one that ended, not of the one that runs\n"
      "  --last N           only the last N events\n"

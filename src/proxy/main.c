@@ -3,6 +3,7 @@
  * dvs-proxy --node N --listen ADDRESS:PORT --name NAME [--tls DIRECTORY] [--clear], with dvkd's socket as descriptor 3.
  * --tls: certificates, see cluster/pki.h; links are encrypted unless --clear is given, and the cluster can be joined here.
  */
+#include "common/fault.h"
 #include "common/log.h"
 #include "dvk/record_share.h"
 #include "proxy/proxy.h"
@@ -114,6 +115,8 @@ int main(int argc, char **argv) {
     if (options_parse(&proxy, argc, argv, &directory) < 0)
         return usage();
     signal(SIGPIPE, SIG_IGN);
+    if (fault_init("proxy", proxy.node) < 0)
+        return 2;
     if (directory && tls_load(&proxy, directory) < 0)
         return 1;
     int error = dvk_record_share(BROKER_FD, "proxy", proxy.node);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Connections to peers: the higher node id connects, the lower accepts (accept.c). */
 #include "common/cleanup.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "common/record.h"
 #include "proxy/proxy.h"
@@ -139,7 +140,7 @@ static void peer_connect(struct peer *peer) {
     if (peer->stream.fd >= 0 || peer->node > proxy->node)
         return;
     cleanup_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) {
+    if (fd < 0 || fault_at(FAULT_PROXY_CONNECT) & FAULT_FAIL) {
         retry_later(peer);
         return;
     }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proxy/tls.h"
 
+#include "common/fault.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <openssl/err.h>
@@ -10,6 +12,8 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#define FAULT_BYTES 100u /* of a read or write that is to be short */
 
 struct tls {
     SSL_CTX *context;
@@ -260,6 +264,11 @@ void stream_shut(struct stream *stream) {
 }
 
 ssize_t stream_read(struct stream *stream, void *bytes, size_t len) {
+    unsigned faults = fault_at(FAULT_PROXY_READ);
+    if (faults & FAULT_LOSE)
+        return -ECONNRESET;
+    if (faults & FAULT_SHORT && !stream->ssl && len > FAULT_BYTES)
+        len = FAULT_BYTES;
     for (;;) {
         ssize_t n;
         if (stream->ssl) {
@@ -295,7 +304,13 @@ int stream_flush(struct stream *stream) {
     return 0;
 }
 
-static ssize_t write_clear(struct stream *stream, const struct iovec *parts, int count) {
+static ssize_t write_clear(struct stream *stream, const struct iovec *parts, int count, size_t most) {
+    struct iovec first;
+    if (most < STREAM_RECORD) { /* a fault */
+        first = (struct iovec){parts[0].iov_base, parts[0].iov_len < most ? parts[0].iov_len : most};
+        parts = &first;
+        count = 1;
+    }
     struct msghdr msg = {.msg_iov = (struct iovec *)parts, .msg_iovlen = (size_t)count};
     ssize_t n;
     do
@@ -306,14 +321,18 @@ static ssize_t write_clear(struct stream *stream, const struct iovec *parts, int
 }
 
 ssize_t stream_write(struct stream *stream, const struct iovec *parts, int count) {
+    unsigned faults = fault_at(FAULT_PROXY_WRITE);
+    size_t most = faults & FAULT_SHORT ? FAULT_BYTES : STREAM_RECORD;
+    if (faults & FAULT_LOSE)
+        return -ECONNRESET;
     if (!stream->ssl)
-        return write_clear(stream, parts, count);
+        return write_clear(stream, parts, count, most);
     int error = stream_flush(stream);
     if (error < 0)
         return error;
     size_t taken = 0;
-    for (int i = 0; i < count && taken < STREAM_RECORD; i++) {
-        size_t room = STREAM_RECORD - taken, n = parts[i].iov_len < room ? parts[i].iov_len : room;
+    for (int i = 0; i < count && taken < most; i++) {
+        size_t room = most - taken, n = parts[i].iov_len < room ? parts[i].iov_len : room;
         memcpy(stream->staged + taken, parts[i].iov_base, n);
         taken += n;
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Messages: from libdvk to frames and back. */
 #include "common/cleanup.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "common/record.h"
 #include "proxy/proxy.h"
@@ -77,6 +78,8 @@ static bool lane_has_credit(struct peer *peer, const struct lane *lane) {
 /* ---- requests of this node ---- */
 
 static struct pending *pending_new(struct proxy *proxy, struct peer *peer, struct dvk_request *req) {
+    if (fault_at(FAULT_PROXY_REQUEST) & FAULT_FAIL)
+        return NULL;
     if (proxy->free_count == 0) {
         uint32_t cap = proxy->pending_cap ? proxy->pending_cap * 2 : 256;
         if (cap > 1u << INDEX_BITS)

@@ -361,6 +361,19 @@ bool peers_sweep(struct pm *pm) {
     return at_once;
 }
 
+/* What was seen to leave from here is forgotten: its home, who asks, knows where it is, and the numbers of those that have ended are given
+ * out anew: old news of them would hide new ones, should we become the home of that set. */
+static void answer_sweep(struct pm *pm, struct dvk_request *req, uint32_t set) {
+    uint64_t busy = sweep_here(pm, set);
+    for (uint32_t i = 0; i < DVK_SLOT_SET; i++) {
+        struct slot_entry *entry = pm_entry(pm, set * DVK_SLOT_SET + i);
+        if (entry)
+            entry->away_node = 0;
+        pm_entry_trim(pm, set * DVK_SLOT_SET + i);
+    }
+    peer_answer(pm, req, 0, busy, 0);
+}
+
 void peer_handle_relate(struct pm *pm, struct dvk_request *req) {
     struct pm_s_relate ask;
     memcpy(&ask, req->msg.payload.bytes, sizeof(ask));
@@ -369,7 +382,7 @@ void peer_handle_relate(struct pm *pm, struct dvk_request *req) {
     else if (ask.op == PM_RELATE_SWEEP && pm->slots.version < ask.version)
         peer_answer(pm, req, -EAGAIN, 0, 0); /* we may still take processes over from a node that owned the set and is lost */
     else if (ask.op == PM_RELATE_SWEEP && ask.set < DVK_USER_SLOTS / DVK_SLOT_SET)
-        peer_answer(pm, req, 0, sweep_here(pm, ask.set), 0);
+        answer_sweep(pm, req, ask.set);
     else
         peer_answer(pm, req, -EPROTO, 0, 0);
 }

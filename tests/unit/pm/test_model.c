@@ -627,7 +627,7 @@ static void run_seeds(bool with_loss, uint32_t count) {
     for (uint32_t i = 0; i < count; i++)
         run(from + i, with_loss), donations += world_donations();
     static const uint32_t once_failed[] = {10131, 10212, 10418, 20194, 20235, 30131, 212, 10274, 20402, 20462, 492, 40403, 50021,
-                                           900068, 900337, 900569, 910214, 910331, 931110, 910074, 901382};
+                                           900068, 900337, 900569, 910214, 910331, 931110, 910074, 901382, 3105};
     for (size_t i = 0; i < sizeof(once_failed) / sizeof(*once_failed) && !first && !runs; i++)
         run(once_failed[i], with_loss);
     if (count < 10)
