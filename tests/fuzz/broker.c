@@ -45,7 +45,7 @@ static int host_dc_find(void *context, const char *name, uint32_t *dc) {
 }
 static uint32_t host_slot_owner(void *context, uint32_t dc, uint32_t slot) { return slot % 3 ? NODE : OTHER_NODE; }
 static bool host_slots_is_ours(void *context, uint32_t dc, uint32_t set) { return set % 2; }
-static bool host_slots_take(void *context, uint32_t dc, uint32_t want, uint32_t below) { return false; }
+static bool host_slots_take(void *context, uint32_t dc, uint32_t want, uint32_t below) { return want % 2; }
 static void host_slots_offered(void *context, uint32_t dc, const uint16_t *sets, uint32_t count) {}
 static void host_slots_watched(void *context, uint32_t dc) {}
 static int host_copier_start(void *context) { return cell_comes ? 0 : -DVK_ENOTBOUND; }
@@ -131,7 +131,7 @@ static void step(void) {
 }
 
 static void packet(struct input *in, struct player *player) {
-    static const uint32_t types[] = {1, 2, 3, 4, 5, 6, 16, 17, 18, 4, 5, 6, 10, 11, 12, 50};
+    static const uint32_t types[] = {1, 2, 3, 4, 5, 6, 16, 17, 18, 4, 5, 13, 10, 11, 12, 50};
     uint8_t how = input_byte(in), kind = input_byte(in);
     struct dvk_broker_packet head = {.magic = DVK_BROKER_MAGIC, .version = DVK_BROKER_VERSION};
     head.type = kind < 0xf0 ? types[kind % 16] : input_u32(in);
@@ -147,6 +147,10 @@ static void packet(struct input *in, struct player *player) {
     unsigned fd_count = head.type == DVK_BROKER_HELLO && !(how & 16) ? 1 : (how >> 5) % 4;
     if (head.type == DVK_BROKER_GRANT && how & 8)
         fds[0] = pidfd;
+    if (head.type == DVK_BROKER_SLOTS) {
+        head.side = input_byte(in) % 5;
+        head.node = input_byte(in);
+    }
     size_t len;
     const uint8_t *text = input_bytes(in, input_byte(in), &len);
     head.text_len = how == 0xfe ? input_u32(in) : (uint32_t)len;

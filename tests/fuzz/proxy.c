@@ -112,6 +112,7 @@ int dvk_relay_watch(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, uint32_
     return -DVK_ENOTBOUND;
 }
 void dvk_relay_unwatch(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, uint64_t id) {}
+void dvk_relay_catch_up(struct dvk *dvk) {}
 bool dvk_relay_is_send(const struct dvk_request *req) { return ((const struct local *)req)->is_send; }
 
 static void answered(struct dvk_request *req) {

@@ -55,12 +55,15 @@ SPEC = {"image": "/nonexistent", "place": "spread", "mounts": [{"host": "/srv", 
         "tty": False, "strict": False, "trace": False}
 NODE = {"id": 1, "name": "a", "address": "10.0.0.1:1", "run": "/run/dvs", "version": "0.1", "cpus": 2}
 DC = {"id": 1, "serial": 3, "name": "one", "state": "running", "exit_status": 0, "reason": "", "primary": 1, "nodes": [1, 2],
-      "created": 1, "spec": SPEC}
+      "created": 1, "spec": SPEC, "slots": "16384 1+128=1 129+128=2"}
 CHANGES = [{"op": "node-set", **NODE}, {"op": "dc-create", "name": "two", "nodes": [1], "primary": 1, "created": 5, "spec": SPEC},
            {"op": "dc-create", "name": "", "nodes": [1, 2], "primary": 2, "created": 5, "spec": SPEC},
            {"op": "dc-state", "dc": 1, "serial": 3, "state": "exited", "exit_status": 256},
            {"op": "dc-state", "dc": 1, "serial": 3, "state": "failed", "reason": "why"},
-           {"op": "dc-remove", "dc": 1, "serial": 3, "force": True}, {"op": "dc-remove", "dc": 2, "serial": 1}]
+           {"op": "dc-remove", "dc": 1, "serial": 3, "force": True}, {"op": "dc-remove", "dc": 2, "serial": 1},
+           {"op": "dc-create", "name": "few", "nodes": [1, 2], "primary": 2, "created": 5, "spec": SPEC, "slots": {"sets": 9, "share": 2}},
+           {"op": "slots-take", "dc": 1, "serial": 3, "view": 2, "node": 2, "want": 2, "below": 16384},
+           {"op": "slots-give", "dc": 1, "serial": 3, "view": 2, "node": 1, "to": 2, "sets": "3+1 7+2", "generation": 5}]
 
 
 def text(value):
