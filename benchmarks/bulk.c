@@ -81,9 +81,9 @@ static void copy(int to) {
     must(dvk_vcopy(dvk, self, &from, &areas[to], BYTES, 1000, NULL), "vcopy");
 }
 
-static const char *const names[KINDS] = {"message of 64 B",     "message of 1 MiB, lent", "message of 1 MiB, copied",
-                                         "memcpy into shared memory", "vcopy into a shared arena", "vcopy into an arena",
-                                         "vcopy into memory"};
+static const char *const names[KINDS] = {
+    "message of 64 B",           "message of 1 MiB, lent", "message of 1 MiB, copied", "memcpy into shared memory",
+    "vcopy into a shared arena", "vcopy into an arena",    "vcopy into memory"};
 
 static void once(int kind) {
     switch (kind) {

@@ -28,17 +28,16 @@ extern "C" {
 #define DVK_LOAN_MAX 4194304u /* bytes of the longest message */
 
 /*
- * dvk_loan_get: borrow `length` bytes (1..DVK_LOAN_MAX) of the channel from our endpoint `from` to `to`. *data gets their
- * address, aligned to a page; their contents are left over from something else (this channel's two parties', never
- * anyone else's).
- * The loan ends with the one message to `to` (dvk_sendrec, dvk_send, dvk_call) whose data begins at *data, when that is
- * over, whatever became of it (an error included); or by dvk_loan_drop. A reply to that message may be as long as the
- * loan, even if the message's own data is shorter. A message to elsewhere may be sent with the same data: it is copied.
- * A loan may be kept as long as one likes; dvk_close ends it.
- * timeout_ms: for dvkd's answer, the first time that `from` addresses `to`; at other times nothing is waited for.
- * Errors: -EINVAL (length 0, or `to` is an endpoint of this context), -EMSGSIZE (longer than DVK_LOAN_MAX or than this
- * channel has), -EAGAIN (too much of the channel is in use: end a loan or a call), -DVK_ENOTBOUND, -DVK_ENODEUNREACH,
- * -DVK_ENOTALLOWED, -DVK_ETIMEDOUT, -DVK_ENODAEMON, -ENOMEM. Thread safety as dvk.h.
+ * dvk_loan_get: borrow `length` bytes (1..DVK_LOAN_MAX) of the channel from our endpoint `from` to `to`. *data gets
+ * their address, aligned to a page; their contents are left over from something else (this channel's two parties',
+ * never anyone else's). The loan ends with the one message to `to` (dvk_sendrec, dvk_send, dvk_call) whose data begins
+ * at *data, when that is over, whatever became of it (an error included); or by dvk_loan_drop. A reply to that message
+ * may be as long as the loan, even if the message's own data is shorter. A message to elsewhere may be sent with the
+ * same data: it is copied. A loan may be kept as long as one likes; dvk_close ends it. timeout_ms: for dvkd's answer,
+ * the first time that `from` addresses `to`; at other times nothing is waited for. Errors: -EINVAL (length 0, or `to`
+ * is an endpoint of this context), -EMSGSIZE (longer than DVK_LOAN_MAX or than this channel has), -EAGAIN (too much of
+ * the channel is in use: end a loan or a call), -DVK_ENOTBOUND, -DVK_ENODEUNREACH, -DVK_ENOTALLOWED, -DVK_ETIMEDOUT,
+ * -DVK_ENODAEMON, -ENOMEM. Thread safety as dvk.h.
  */
 int dvk_loan_get(struct dvk *dvk, dvk_endpoint from, dvk_endpoint to, size_t length, int timeout_ms, void **data);
 

@@ -59,8 +59,8 @@ static void copy_answer(struct copy *copy, int status) {
         copy_free(copy);
 }
 
-/* A part of what a side of the copy was granted. Callers have just called dvk_copier_drain: what dvkd told anybody of before a
- * message came here, it has told us before. */
+/* A part of what a side of the copy was granted. Callers have just called dvk_copier_drain: what dvkd told anybody of
+ * before a message came here, it has told us before. */
 static int claim_check(const struct copier *copier, const struct claim *whole, uint64_t at, uint64_t length,
                        const struct grant **out) {
     struct claim part = *whole;
@@ -84,7 +84,8 @@ void copy_turn(struct copier *copier) {
     if (error == 0)
         error = claim_check(copier, &copy->destination, copy->done, slice, &to);
     if (error == 0)
-        error = memory_copy(from, copy->source.offset + copy->done, to, copy->destination.offset + copy->done, slice, &done);
+        error = memory_copy(from, copy->source.offset + copy->done, to, copy->destination.offset + copy->done, slice,
+                            &done);
     copy->done += done;
     if (error < 0 || copy->done == copy->length)
         copy_answer(copy, error);

@@ -3,11 +3,11 @@
  * Copies under way.
  *
  *   asked --both ends here--> LOCAL: in the work list, a slice a turn -----------------\
- *         --source elsewhere-> REMOTE: pieces are asked for, WINDOW at a time; each is  +--> answered; freed when no piece
- *                              checked and written when it comes ----------------------/     is under way any more
+ *         --source elsewhere-> REMOTE: pieces are asked for, WINDOW at a time; each is  +--> answered; freed when no
+ * piece checked and written when it comes ----------------------/     is under way any more
  *
- * Any error, cancellation or the end of the time answers it at once, with the bytes that are known to be there; pieces that
- * come later are dropped.
+ * Any error, cancellation or the end of the time answers it at once, with the bytes that are known to be there; pieces
+ * that come later are dropped.
  */
 #ifndef COPIER_COPY_H
 #define COPIER_COPY_H

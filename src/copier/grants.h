@@ -37,7 +37,7 @@ struct grave {
 
 struct grants {
     struct table grants, memories;
-    uint64_t highest; /* number that dvkd has given out, as far as we know, without its marks */
+    uint64_t highest;            /* number that dvkd has given out, as far as we know, without its marks */
     struct grave graves[GRAVES]; /* of grants that ended lately; a ring */
     unsigned next_grave;
 };
@@ -46,8 +46,8 @@ void grants_init(struct grants *grants);
 void grants_free(struct grants *grants);
 
 /*
- * A GRANT_MADE: head, its text_len bytes of text, the descriptor or -1. Returns 0 or -EPROTO (nonsense: nothing is changed) or
- * -ENOMEM. *fd: set to -1 if it is taken over.
+ * A GRANT_MADE: head, its text_len bytes of text, the descriptor or -1. Returns 0 or -EPROTO (nonsense: nothing is
+ * changed) or -ENOMEM. *fd: set to -1 if it is taken over.
  */
 int grants_made(struct grants *grants, const struct dvk_broker_packet *head, const void *text, int *fd);
 /* A GRANT_GONE. What is not known is ignored. */
@@ -61,8 +61,8 @@ struct claim {
     uint32_t access; /* DVK_GRANT_READ or DVK_GRANT_WRITE */
 };
 
-/* 0 and *out, or -DVK_ENOTGRANTED, -DVK_EREVOKED, -DVK_EOUTOFGRANT, or -DVK_EDEADDST (the owner is gone). *out: valid until the
- * next call of grants_made or grants_gone. Any bytes in *claim are survived. */
+/* 0 and *out, or -DVK_ENOTGRANTED, -DVK_EREVOKED, -DVK_EOUTOFGRANT, or -DVK_EDEADDST (the owner is gone). *out: valid
+ * until the next call of grants_made or grants_gone. Any bytes in *claim are survived. */
 int grants_check(const struct grants *grants, const struct claim *claim, const struct grant **out);
 
 #endif

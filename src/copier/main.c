@@ -16,13 +16,14 @@
 
 /* What is granted comes as descriptors; nothing else is needed. */
 static int rights_drop(void) {
-    if (geteuid() == 0 && (setgroups(0, NULL) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 ||
-                           setresuid(NOBODY, NOBODY, NOBODY) < 0))
+    if (geteuid() == 0 &&
+        (setgroups(0, NULL) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 || setresuid(NOBODY, NOBODY, NOBODY) < 0))
         return -errno;
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
 }
 
-static void on_grant(void *context, const struct dvk_broker_packet *head, const void *text, int *fds, unsigned fd_count) {
+static void on_grant(void *context, const struct dvk_broker_packet *head, const void *text, int *fds,
+                     unsigned fd_count) {
     struct copier *copier = context;
     if (head->type == DVK_BROKER_GRANT_MADE) {
         int none = -1, error = grants_made(&copier->grants, head, text, fd_count ? &fds[0] : &none);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * All goes through pread and pwrite, on processes' memories and arenas alike; memory that cannot be reached is an error of
- * theirs and no signal here. With an arena on one side the kernel copies straight between it and the other.
+ * All goes through pread and pwrite, on processes' memories and arenas alike; memory that cannot be reached is an error
+ * of theirs and no signal here. With an arena on one side the kernel copies straight between it and the other.
  */
 #include "copier/memory.h"
 
@@ -41,8 +41,8 @@ int memory_write(const struct grant *to, uint64_t offset, const void *from, size
     return 0;
 }
 
-int memory_copy(const struct grant *from, uint64_t from_offset, const struct grant *to, uint64_t to_offset, size_t length,
-                size_t *done) {
+int memory_copy(const struct grant *from, uint64_t from_offset, const struct grant *to, uint64_t to_offset,
+                size_t length, size_t *done) {
     static uint8_t bounce[BOUNCE_BYTES];
     if (to->memory->base)
         return memory_read(from, from_offset, to->memory->base + to->what.address + to_offset, length, done);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* libdvk for a node's copier, which is a relay too (relay.h): what dvkd tells it of grants. Exported for dvs-copier only. */
+/* libdvk for a node's copier, which is a relay too (relay.h): what dvkd tells it of grants. Exported for dvs-copier
+ * only. */
 #ifndef DVK_COPIER_H
 #define DVK_COPIER_H
 
@@ -7,9 +8,9 @@
 #include "dvk/relay.h"
 
 /*
- * Called with each GRANT_MADE and GRANT_GONE (head, text of head->text_len bytes) as soon as it is read, from within any
- * call of libdvk (dvk_copier_open too, when *out is set already) or, while the main thread sleeps in dvk_receive, in the
- * poller's thread; never in both at once. It takes a descriptor over by setting it to -1; the others are closed.
+ * Called with each GRANT_MADE and GRANT_GONE (head, text of head->text_len bytes) as soon as it is read, from within
+ * any call of libdvk (dvk_copier_open too, when *out is set already) or, while the main thread sleeps in dvk_receive,
+ * in the poller's thread; never in both at once. It takes a descriptor over by setting it to -1; the others are closed.
  */
 typedef void dvk_copier_told(void *context, const struct dvk_broker_packet *head, const void *text, int *fds,
                              unsigned fd_count);

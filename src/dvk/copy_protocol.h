@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What libdvk asks of copiers, and copiers of each other: messages to service DVK_SERVICE_COPY of a node, in the DC that
- * the memory is granted in.
+ * What libdvk asks of copiers, and copiers of each other: messages to service DVK_SERVICE_COPY of a node, in the DC
+ * that the memory is granted in.
  *
  *   DVK_COPY        requester -> the destination's copier. Payload: struct dvk_copy_ask. Reply: status 0 or the error;
  *                   payload.words[0]: bytes that were copied.
- *   DVK_COPY_READ   a copier -> the source's copier: struct dvk_copy_read. Reply: the bytes as data, or an error in status.
- *                   Only copiers may ask this: they have checked who the requester is, each that of its own channel.
+ *   DVK_COPY_READ   a copier -> the source's copier: struct dvk_copy_read. Reply: the bytes as data, or an error in
+ * status. Only copiers may ask this: they have checked who the requester is, each that of its own channel.
  */
 #ifndef DVK_COPY_PROTOCOL_H
 #define DVK_COPY_PROTOCOL_H

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Long messages: runs of adjacent slots, whose buffers are adjacent too. The message lies in the first slot of the run;
- * the others only lend their buffers and never enter the ring. A run is taken for a loan, or for one call with more data
- * than one buffer holds.
+ * the others only lend their buffers and never enter the ring. A run is taken for a loan, or for one call with more
+ * data than one buffer holds.
  *
  * Runs come from the upper end of a side's slots and single slots from the lower, and runs are aligned to their size,
  * rounded up to a power of two: so they find room again after any use.
  *
- * What runs have used stays in memory: the runs freed last, up to WARM_BYTES of a context, since the next loan will be one
- * of them. The rest is given back to the system.
+ * What runs have used stays in memory: the runs freed last, up to WARM_BYTES of a context, since the next loan will be
+ * one of them. The rest is given back to the system.
  */
 #include "dvk/internal.h"
 #include <dvk/loan.h>
@@ -20,7 +20,7 @@
 
 /* A run that was lent and not sent. */
 struct loan {
-    struct link link; /* dvk.loans */
+    struct link link;        /* dvk.loans */
     struct channel *channel; /* holds a reference */
     void *data;
     uint32_t slot, span;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Grants, arenas and copies: the requester's and the owner's part. dvkd keeps the grants and the copier makes the copies, but
- * where both ends are mapped here: our own memory, and arenas that were shared with us. dvkd tells when such a grant
- * ends, before it answers who ended it; so looking at what dvkd has told before each piece is enough.
+ * Grants, arenas and copies: the requester's and the owner's part. dvkd keeps the grants and the copier makes the
+ * copies, but where both ends are mapped here: our own memory, and arenas that were shared with us. dvkd tells when
+ * such a grant ends, before it answers who ended it; so looking at what dvkd has told before each piece is enough.
  */
 #include "common/cleanup.h"
 #include "dvk/copier.h"
@@ -60,8 +60,7 @@ static struct arena *arena_of(struct dvk *dvk, const void *address, uint64_t len
 
 static int grant_make(struct dvk *dvk, const struct own_endpoint *own, dvk_endpoint to,
                       const struct dvk_broker_grant *grant, uint64_t *number) {
-    struct dvk_broker_packet packet = {
-        .type = DVK_BROKER_GRANT, .dc = own->dc, .endpoint = own->endpoint, .peer = to};
+    struct dvk_broker_packet packet = {.type = DVK_BROKER_GRANT, .dc = own->dc, .endpoint = own->endpoint, .peer = to};
     struct packet answer;
     /* whose memory it is: dvkd compares it with who sent the packet */
     cleanup_close int pidfd = grant->arena ? -1 : (int)syscall(SYS_pidfd_open, getpid(), 0);
@@ -107,7 +106,8 @@ int dvk_revoke(struct dvk *dvk, uint64_t number) {
 
 static int arena_memory(size_t size, uint8_t **base, int *out) {
     cleanup_close int fd = memfd_create("dvk-arena", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0 || ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+    if (fd < 0 || ftruncate(fd, (off_t)size) < 0 ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
         return -errno;
     void *mapped = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (mapped == MAP_FAILED)
@@ -326,7 +326,8 @@ static int area_own(struct dvk *dvk, struct own_endpoint *own, struct dvk_area *
         return -EFAULT;
     int pid = getpid();
     if (own->own_grant == 0 || own->own_grant_pid != pid) {
-        const struct dvk_broker_grant all = {.length = DVK_BROKER_GRANT_END, .access = DVK_GRANT_READ | DVK_GRANT_WRITE};
+        const struct dvk_broker_grant all = {.length = DVK_BROKER_GRANT_END,
+                                             .access = DVK_GRANT_READ | DVK_GRANT_WRITE};
         int error = grant_make(dvk, own, own->endpoint, &all, &own->own_grant);
         if (error < 0)
             return error;

@@ -226,9 +226,12 @@ static int connect_wait(struct client *client, const struct dvk_broker_packet *p
     struct connect *connect = calloc(1, sizeof *connect);
     if (!connect)
         return -ENOMEM;
-    *connect = (struct connect){.client = client, .packet = *packet, .for_proxy = what == WAIT_FOR_PROXY, .for_copier = what == WAIT_FOR_COPIER};
-    if (loop_timer_add(client->broker->loop, what == WAIT_FOR_CELL ? CELL_WAIT_MS : PROXY_WAIT_MS, connect_timer_fn, connect,
-                       &connect->timer) < 0) {
+    *connect = (struct connect){.client = client,
+                                   .packet = *packet,
+                                   .for_proxy = what == WAIT_FOR_PROXY,
+                                   .for_copier = what == WAIT_FOR_COPIER};
+    if (loop_timer_add(client->broker->loop, what == WAIT_FOR_CELL ? CELL_WAIT_MS : PROXY_WAIT_MS, connect_timer_fn,
+                       connect, &connect->timer) < 0) {
         free(connect);
         return -ENOMEM;
     }

@@ -23,11 +23,11 @@ struct memory {
     struct list of_client; /* client_grants.memories */
     struct client *client;
     uint64_t number;
-    uint64_t size; /* of an arena; 0: a process */
-    pid_t pid;     /* of a process */
-    int pidfd;     /* of a process; else -1 */
-    int fd;        /* memfd or /proc/PID/mem */
-    bool told;     /* the copier has it */
+    uint64_t size;      /* of an arena; 0: a process */
+    pid_t pid;          /* of a process */
+    int pidfd;          /* of a process; else -1 */
+    int fd;             /* memfd or /proc/PID/mem */
+    bool told;          /* the copier has it */
     struct list grants; /* struct grant.of_memory */
 };
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The copier: grants as dvkd tells them, requests of anybody, pieces of other copiers in any order and of any kind. libdvk is
- * played here; memory is two memfds, one as an arena and one as a process's. What was never granted for writing stays as it was; each
- * request is answered once, with no more done than was asked for.
+ * The copier: grants as dvkd tells them, requests of anybody, pieces of other copiers in any order and of any kind.
+ * libdvk is played here; memory is two memfds, one as an arena and one as a process's. What was never granted for
+ * writing stays as it was; each request is answered once, with no more done than was asked for.
  */
 #include "copier/copy.h"
 #include "copier/memory.h"
@@ -47,8 +47,7 @@ static bool is_send, refuse_calls;
 uint32_t dvk_node(const struct dvk *dvk) {
     return NODE;
 }
-void dvk_copier_drain(struct dvk *dvk) {
-}
+void dvk_copier_drain(struct dvk *dvk) {}
 bool dvk_relay_is_send(const struct dvk_request *req) {
     return is_send;
 }
@@ -73,7 +72,8 @@ static void answered(struct dvk_request *req) {
         }
     MUST(!"a request that was answered already");
 }
-void dvk_reply(struct dvk *dvk, struct dvk_request *req, const struct dvk_message *reply, const int *reply_fds, unsigned count) {
+void dvk_reply(struct dvk *dvk, struct dvk_request *req, const struct dvk_message *reply, const int *reply_fds,
+               unsigned count) {
     struct dvk_copy_ask ask;
     memcpy(&ask, &req->msg.payload, sizeof ask);
     MUST(reply->status <= 0 && reply->data_len <= req->reply_cap && count == 0);
@@ -88,7 +88,8 @@ int dvk_call_as(struct dvk *dvk, uint32_t dc, const struct dvk_message *message,
                 dvk_done *done, void *context, uint64_t *call) {
     struct dvk_copy_read read;
     memcpy(&read, &message->payload, sizeof read);
-    MUST(dc == DC && message->type == DVK_COPY_READ && read.length && read.length <= DVK_DATA_MAX && read.length <= read.rest);
+    MUST(dc == DC && message->type == DVK_COPY_READ && read.length && read.length <= DVK_DATA_MAX &&
+         read.length <= read.rest);
     for (unsigned i = 0; i < CALLS && !refuse_calls; i++)
         if (!calls[i].done) {
             calls[i] = (struct call){done, context, read.length};
@@ -113,8 +114,12 @@ static uint64_t offset(struct input *in) {
 static void made(struct input *in) {
     uint8_t how = input_byte(in);
     unsigned which = how & 1;
-    struct dvk_broker_grant what = {
-        .address = offset(in), .length = offset(in), .arena = which ? 7 : how & 0x40 ? 9 : 0, .access = input_byte(in)};
+    struct dvk_broker_grant what = {.address = offset(in),
+                                    .length = offset(in),
+                                    .arena = which        ? 7
+                                             : how & 0x40 ? 9
+                                                          : 0,
+                                    .access = input_byte(in)};
     struct dvk_broker_packet head = {.type = DVK_BROKER_GRANT_MADE,
                                      .dc = how & 2 ? DC : input_u32(in),
                                      .endpoint = how & 4 ? 1 : input_byte(in),
@@ -168,8 +173,11 @@ static void request(struct input *in) {
                                    .timeout_ms = (int32_t)input_byte(in) - 1};
         memcpy(&req->msg.payload, &ask, sizeof ask);
     } else {
-        struct dvk_copy_read ask = {
-            .requester = 2, .owner = how & 32 ? 1 : input_byte(in), .grant = number(in), .offset = offset(in), .length = offset(in)};
+        struct dvk_copy_read ask = {.requester = 2,
+                                    .owner = how & 32 ? 1 : input_byte(in),
+                                    .grant = number(in),
+                                    .offset = offset(in),
+                                    .length = offset(in)};
         ask.rest = how & 64 ? ask.length : offset(in);
         memcpy(&req->msg.payload, &ask, sizeof ask);
     }
@@ -212,7 +220,8 @@ static void end(void) {
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
     for (unsigned m = 0; m < 2; m++) {
         fds[m] = memfd_create("fuzz", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-        MUST(fds[m] >= 0 && ftruncate(fds[m], SIZE) == 0 && fcntl(fds[m], F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK) == 0);
+        MUST(fds[m] >= 0 && ftruncate(fds[m], SIZE) == 0 &&
+             fcntl(fds[m], F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK) == 0);
         bytes[m] = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fds[m], 0);
         MUST(bytes[m] != MAP_FAILED);
     }

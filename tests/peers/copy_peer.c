@@ -126,7 +126,8 @@ int main(int argc, char **argv) {
     fflush(stdout);
     while (fgets(line, sizeof line, stdin)) {
         uint64_t n[8] = {0};
-        if (sscanf(line, "%15s %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64,
+        if (sscanf(line,
+                   "%15s %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64,
                    what, &n[0], &n[1], &n[2], &n[3], &n[4], &n[5], &n[6], &n[7]) >= 1)
             obey(what, n);
     }

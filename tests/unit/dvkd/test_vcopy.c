@@ -47,11 +47,21 @@ static int host_dc_nodes(void *context, uint32_t dc, const uint32_t **list, uint
     *count = 1;
     return dc == DC || dc == DC + 1 ? 0 : -DVK_ENODC;
 }
-static bool host_node_is_up(void *context, uint32_t node) { return node == NODE; }
-static uint32_t host_slot_owner(void *context, uint32_t dc, uint32_t slot) { return NODE; }
-static bool host_slots_is_ours(void *context, uint32_t dc, uint32_t set) { return true; }
-static bool host_slots_take(void *context, uint32_t dc, uint32_t want, uint32_t below) { return false; }
-static int host_cell_start(void *context, uint32_t dc) { return -DVK_ENOTBOUND; }
+static bool host_node_is_up(void *context, uint32_t node) {
+    return node == NODE;
+}
+static uint32_t host_slot_owner(void *context, uint32_t dc, uint32_t slot) {
+    return NODE;
+}
+static bool host_slots_is_ours(void *context, uint32_t dc, uint32_t set) {
+    return true;
+}
+static bool host_slots_take(void *context, uint32_t dc, uint32_t want, uint32_t below) {
+    return false;
+}
+static int host_cell_start(void *context, uint32_t dc) {
+    return -DVK_ENOTBOUND;
+}
 static void host_cell_event(void *context, uint32_t dc, const json_t *event) {}
 static void host_client_gone(void *context, struct client *client) {
     if (client == copier_client)
@@ -165,7 +175,8 @@ struct command {
     uint64_t offset, length;
 };
 
-static void owner_main(struct owner *owner, int socket, uint32_t dc, dvk_endpoint to, uint32_t access, int in, int out) {
+static void owner_main(struct owner *owner, int socket, uint32_t dc, dvk_endpoint to, uint32_t access, int in,
+                       int out) {
     struct dvk *dvk;
     uint8_t *bytes;
     struct command command;
@@ -315,15 +326,25 @@ static void copy_all(bool from_arena, bool to_arena, uint32_t more) {
     owner_stop(&b);
 }
 
-static void test_memory(void **state) { copy_all(false, false, 0); }
-static void test_from_arena(void **state) { copy_all(true, false, 0); }
-static void test_to_arena(void **state) { copy_all(false, true, 0); }
-static void test_arenas(void **state) { copy_all(true, true, 0); }
+static void test_memory(void **state) {
+    copy_all(false, false, 0);
+}
+static void test_from_arena(void **state) {
+    copy_all(true, false, 0);
+}
+static void test_to_arena(void **state) {
+    copy_all(false, true, 0);
+}
+static void test_arenas(void **state) {
+    copy_all(true, true, 0);
+}
 static void test_shared(void **state) {
     copy_all(true, true, DVK_GRANT_SHARE);
     assert_int_equal(copier_pid, 0); /* all by memcpy */
 }
-static void test_shared_and_not(void **state) { copy_all(true, false, DVK_GRANT_SHARE); }
+static void test_shared_and_not(void **state) {
+    copy_all(true, false, DVK_GRANT_SHARE);
+}
 
 static void test_own(void **state) {
     dvk_endpoint self;
@@ -370,7 +391,8 @@ static void test_refused(void **state) {
         bad.grant = ~0ull;
         assert_int_equal(dvk_vcopy(dvk, self, &own, &bad, 1, 1000, &done), -DVK_ENOTGRANTED);
         /* elsewhere */
-        const uint64_t ranges[][2] = {{size, 1}, {size - 15, 16}, {~0ull, 1}, {~0ull - 7, 16}, {1ull << 47, 1}, {0, size + 1}};
+        const uint64_t ranges[][2] = {{size, 1},       {size - 15, 16}, {~0ull, 1},
+                                      {~0ull - 7, 16}, {1ull << 47, 1}, {0, size + 1}};
         for (unsigned i = 0; i < sizeof ranges / sizeof *ranges; i++) {
             from.offset = ranges[i][0];
             assert_int_equal(dvk_vcopy(dvk, self, &from, &own, ranges[i][1], 1000, &done), -DVK_EOUTOFGRANT);
@@ -625,7 +647,8 @@ static void test_liar(void **state) {
     int fd = client_socket(), bell;
     assert_int_equal(dvk_doorbell_create(&bell), 0);
     assert_int_equal(exchange(fd, (struct dvk_broker_packet){.type = DVK_BROKER_HELLO}, NULL, 0, bell).status, 0);
-    struct dvk_broker_packet bound = exchange(fd, (struct dvk_broker_packet){.type = DVK_BROKER_BIND, .dc = DC}, NULL, 0, -1);
+    struct dvk_broker_packet bound =
+        exchange(fd, (struct dvk_broker_packet){.type = DVK_BROKER_BIND, .dc = DC}, NULL, 0, -1);
     assert_int_equal(bound.status, 0);
     struct dvk_broker_packet ask = {
         .type = DVK_BROKER_GRANT, .dc = DC, .endpoint = bound.endpoint, .peer = bound.endpoint};
@@ -637,10 +660,12 @@ static void test_liar(void **state) {
     }
     int own_pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0), other_pidfd = (int)syscall(SYS_pidfd_open, other, 0);
     assert_int_equal(exchange(fd, ask, &grant, sizeof grant, own_pidfd).status, 0);
-    /* whose memory: another process's, nobody's, no pidfd at all. A second connection, since the first is known by now */
+    /* whose memory: another process's, nobody's, no pidfd at all. A second connection, since the first is known by now
+     */
     int second = client_socket();
     assert_int_equal(exchange(second, (struct dvk_broker_packet){.type = DVK_BROKER_HELLO}, NULL, 0, bell).status, 0);
-    struct dvk_broker_packet bound2 = exchange(second, (struct dvk_broker_packet){.type = DVK_BROKER_BIND, .dc = DC}, NULL, 0, -1);
+    struct dvk_broker_packet bound2 =
+        exchange(second, (struct dvk_broker_packet){.type = DVK_BROKER_BIND, .dc = DC}, NULL, 0, -1);
     struct dvk_broker_packet ask2 = ask;
     ask2.endpoint = ask2.peer = bound2.endpoint;
     assert_int_equal(exchange(second, ask2, &grant, sizeof grant, other_pidfd).status, -DVK_ENOTALLOWED);
@@ -678,8 +703,10 @@ static void test_liar(void **state) {
     arena.dc = DC;
     arena.endpoint = bound.endpoint;
     assert_int_equal(exchange(fd, arena, NULL, 0, -1).status, -DVK_ENOTGRANTED);
-    assert_int_equal(exchange(fd, (struct dvk_broker_packet){.type = DVK_BROKER_REVOKE, .channel = made.channel}, NULL, 0, -1).status,
-                     -DVK_ENOTGRANTED);
+    assert_int_equal(
+        exchange(fd, (struct dvk_broker_packet){.type = DVK_BROKER_REVOKE, .channel = made.channel}, NULL, 0, -1)
+            .status,
+        -DVK_ENOTGRANTED);
     /* the copier's service is nobody's to take */
     struct dvk_broker_packet bind = {
         .type = DVK_BROKER_BIND, .dc = DC, .endpoint = dvk_system_slot(NODE, DVK_SERVICE_COPY)};
