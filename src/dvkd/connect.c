@@ -227,9 +227,9 @@ static int connect_wait(struct client *client, const struct dvk_broker_packet *p
     if (!connect)
         return -ENOMEM;
     *connect = (struct connect){.client = client,
-                                   .packet = *packet,
-                                   .for_proxy = what == WAIT_FOR_PROXY,
-                                   .for_copier = what == WAIT_FOR_COPIER};
+                                .packet = *packet,
+                                .for_proxy = what == WAIT_FOR_PROXY,
+                                .for_copier = what == WAIT_FOR_COPIER};
     if (loop_timer_add(client->broker->loop, what == WAIT_FOR_CELL ? CELL_WAIT_MS : PROXY_WAIT_MS, connect_timer_fn,
                        connect, &connect->timer) < 0) {
         free(connect);
