@@ -30,12 +30,16 @@ static void forward(int signal_number) {
 /* Our children will be in the node's namespaces; we ourselves too, but for the pid namespace. */
 static int node_join(struct command *command, const struct lab *lab, const struct lab_node *node) {
     pid_t init = lab_node_find(lab->name, node->name);
-    cleanup_close int fd = init ? pidfd_open(init, 0) : -1;
+    cleanup_close int fd = init ? pidfd_open(init, 0) : -1, root = -1;
+    char path[40];
+    snprintf(path, sizeof path, "/proc/%d/root", (int)init);
+    root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || lab_node_find(lab->name, node->name) != init)
         return failure_set(&command->failure, -ESRCH, "node-down", "dvs lab start starts it", "node %s is down",
                            node->name);
     cleanup_free char *directory = getcwd(NULL, 0);
-    if (setns(fd, NODE_NAMESPACES) < 0)
+    /* in a chroot the node's root is not its mount namespace's, which setns takes us to */
+    if (root < 0 || setns(fd, NODE_NAMESPACES) < 0 || fchdir(root) < 0 || chroot(".") < 0)
         return failure_set(&command->failure, -errno, "internal", NULL, "cannot enter node %s: %s", node->name,
                            strerror(errno));
     if (!directory || chdir(directory) < 0)
