@@ -3,6 +3,8 @@
 import os
 import signal
 
+from dvslab import DVS, run
+
 
 def test_a_container_without_a_vos(lab):
     assert lab.ok("dc", "create", "plain", "--nodes", "a,c") == "plain\n"
@@ -39,6 +41,16 @@ def test_a_program_runs_on_a_node(lab):
     assert lab.dvs("lab", "exec", "nosuchnode", "true").code == 3
     assert lab.dvs("lab", "exec", "b", "sh", "-c", "kill -9 $$").code == 137
     assert lab.dvs("lab", "exec", "b", "cat", stdin="through\n").out == "through\n"
+
+
+def test_a_program_runs_on_a_node_of_a_chroot(own_lab, tmp_path):
+    """There the node's root is not that of its mount namespace."""
+    root = tmp_path / "root"
+    root.mkdir()
+    script = (f'mount --rbind / {root}; mount -t tmpfs none {root}/mnt; mkdir {root}/mnt/here; '
+              f'chroot {root} sh -ec \'"$0" lab up 1 > /dev/null; cd /mnt/here; "$0" lab exec a pwd; "$0" lab down\' "$0"')
+    result = run(["unshare", "-m", "sh", "-ec", script, DVS], env=own_lab.env)
+    assert result.code == 0 and result.out.startswith("/mnt/here\n"), result
 
 
 def test_a_program_goes_when_it_is_told(lab):
