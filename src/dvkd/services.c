@@ -78,6 +78,8 @@ static void event_send(const struct request *request, struct dvk_service_head he
     if (!request->client)
         return;
     head.name_len = name ? (uint32_t)strlen(name) : 0;
+    if (!value)
+        head.value_len = 0;
     head.number = (uint64_t)request->number;
     size_t len = sizeof head + head.name_len + head.value_len;
     cleanup_free char *text = malloc(len);
@@ -86,7 +88,7 @@ static void event_send(const struct request *request, struct dvk_service_head he
     memcpy(text, &head, sizeof head);
     if (head.name_len)
         memcpy(text + sizeof head, name, head.name_len);
-    if (head.value_len)
+    if (value)
         memcpy(text + sizeof head + head.name_len, value, head.value_len);
     struct dvk_broker_packet packet = {.type = DVK_BROKER_SERVICE_EVENT,
                                        .dc = request->packet.dc,

@@ -141,7 +141,7 @@ static uint64_t ask(struct client *client, uint32_t op, struct dvk_service_head 
     memcpy(text, &head, sizeof head);
     if (name)
         memcpy(text + sizeof head, name, head.name_len);
-    if (head.value_len)
+    if (value)
         memcpy(text + sizeof head + head.name_len, value, head.value_len);
     struct dvk_broker_packet packet = {.type = DVK_BROKER_SERVICE,
                                        .id = ++client->next_id,
