@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Services over a simulated group of nodes, with clients that do what programs do: partitions, crashes and restarts, ends
- * of clients, in a random order that a seed repeats. The network keeps CPG's promises and no more (see test_replica.c).
+ * of clients, in a random order that a seed repeats. The network keeps CPG's promises and no more (played_group.h).
  *
  * What is checked all the time: nobody is given a lock while another holds it unless that one was told or is dead or cut
  * off, and tokens only grow; a counter that clients raise by compare-and-swap counts each acknowledged step once; a
@@ -29,15 +29,6 @@
 #define HISTORY_MAX 65536
 
 /* ---- the network ---- */
-
-struct event {
-    struct list link;
-    bool view, quorate;
-    struct replica_member members[NODES_MAX];
-    size_t count;
-    struct replica_member from;
-    char *text;
-};
 
 struct node;
 struct client {
@@ -76,6 +67,9 @@ struct node {
 
 static struct node nodes[NODES_MAX + 1];
 static unsigned node_count;
+
+#include "played_group.h"
+
 static struct loop *loop;
 static unsigned seed_now;
 
@@ -91,28 +85,6 @@ static struct {
 } order[HISTORY_MAX];
 static uint64_t order_key[HISTORY_MAX]; /* (since << 20 | position) */
 
-static void event_free(struct event *event) {
-    list_remove(&event->link);
-    free(event->text);
-    free(event);
-}
-
-static struct event *event_copy(const struct event *event) {
-    struct event *copy = malloc(sizeof *copy);
-    assert_non_null(copy);
-    *copy = *event;
-    copy->text = event->text ? strdup(event->text) : NULL;
-    list_init(&copy->link);
-    return copy;
-}
-
-static void port_send(void *context, const char *text, size_t len) {
-    struct node *node = context;
-    struct event *event = calloc(1, sizeof *event);
-    event->text = strndup(text, len);
-    event->from = (struct replica_member){node->id, node->pid};
-    list_append(&node->outbox, &event->link);
-}
 static void port_changed(void *context, const struct config_effect *effect) {
     services_changed(((struct node *)context)->services, effect);
 }
@@ -428,64 +400,7 @@ static void node_stop(struct node *node) {
     replica_destroy(node->replica);
     node->replica = NULL;
     node->running = false;
-    struct event *event;
-    list_for_each(event, &node->inbox, link) event_free(event);
-    list_for_each(event, &node->outbox, link) event_free(event);
-}
-
-static void order_one(struct node *sender) {
-    struct event *event = list_first(&sender->outbox, struct event, link);
-    if (!event)
-        return;
-    for (unsigned i = 1; i <= node_count; i++)
-        if (nodes[i].running && nodes[i].group == sender->group)
-            list_append(&nodes[i].inbox, &event_copy(event)->link);
-    event_free(event);
-}
-
-static void deliver_one(struct node *node) {
-    struct event *event = list_first(&node->inbox, struct event, link);
-    if (!event || !node->running)
-        return;
-    list_remove(&event->link);
-    if (event->view)
-        replica_view(node->replica, event->members, event->count, event->quorate);
-    else
-        replica_deliver(node->replica, &event->from, event->text, strlen(event->text));
-    event_free(event);
-}
-
-/* As in test_replica.c: what a node has sent may be ordered on its own side alone before the view changes. */
-static void regroup(const int group_of[NODES_MAX + 1], int old_members[NODES_MAX + 1]) {
-    for (unsigned i = 1; i <= node_count; i++) {
-        struct node *node = &nodes[i];
-        if (!node->running || random() % 2)
-            continue;
-        while (!list_empty(&node->outbox)) {
-            struct event *event = list_first(&node->outbox, struct event, link);
-            for (unsigned k = 1; k <= node_count; k++)
-                if (nodes[k].running && nodes[k].group == node->group && group_of[k] == group_of[i])
-                    list_append(&nodes[k].inbox, &event_copy(event)->link);
-            event_free(event);
-        }
-    }
-    for (unsigned i = 1; i <= node_count; i++)
-        nodes[i].group = group_of[i];
-    for (unsigned i = 1; i <= node_count; i++) {
-        if (!nodes[i].running)
-            continue;
-        struct event view = {.view = true};
-        int members = 0;
-        for (unsigned k = 1; k <= node_count; k++)
-            if (nodes[k].running && nodes[k].group == nodes[i].group) {
-                view.members[view.count++] = (struct replica_member){nodes[k].id, nodes[k].pid};
-                members |= 1 << k;
-            }
-        view.quorate = view.count * 2 > node_count;
-        if (members != old_members[i])
-            list_append(&nodes[i].inbox, &event_copy(&view)->link);
-        old_members[i] = members;
-    }
+    group_forget(node);
 }
 
 static void settle(void) {
@@ -833,6 +748,7 @@ static void wrong_packets_are_told_of(void **state) {
 }
 
 int main(void) {
+    self_delivery = true;
     setenv("DVS_LOG", "error", 1);
     log_init("test");
     const struct CMUnitTest tests[] = {

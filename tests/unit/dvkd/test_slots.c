@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Ownership of user slots: the table alone, and three nodes with the real slot_agent.c, replica.c and config*.c over a
- * simulated group (as in test_replica.c) with partitions, merges, crashes and restarts in an order that a seed repeats.
+ * simulated group (played_group.h) with partitions, merges, crashes and restarts in an order that a seed repeats.
  * Beside them stands a model of those who use slots: processes that are forked, move between nodes and end, and a user that
  * answers what it can spare late.
  *
@@ -134,15 +134,6 @@ static void test_wrong_texts(void **state) {
 #define SLOTS_A_SET 3u /* of the model's */
 #define STEPS 3000
 
-struct event {
-    struct list link;
-    bool view, quorate;
-    struct replica_member members[NODES];
-    size_t count;
-    struct replica_member from;
-    char *text;
-};
-
 struct node {
     uint32_t id, pid;
     bool running, last_view_quorate;
@@ -161,7 +152,12 @@ struct node {
     unsigned waiting; /* forks */
 };
 
-static struct node nodes[NODES + 1];
+#define NODES_MAX NODES
+static struct node nodes[NODES_MAX + 1];
+static const unsigned node_count = NODES;
+
+#include "played_group.h"
+
 static struct loop *loop;
 static uint32_t dc; /* 0: not yet */
 static struct version {
@@ -175,29 +171,6 @@ static const struct config_dc *dc_at(const struct node *node) {
     return dc ? replica_config(node->replica)->dcs[dc] : NULL;
 }
 
-static void event_free(struct event *event) {
-    list_remove(&event->link);
-    free(event->text);
-    free(event);
-}
-
-static struct event *event_copy(const struct event *event) {
-    struct event *copy = malloc(sizeof *copy);
-    assert_non_null(copy);
-    *copy = *event;
-    copy->text = event->text ? strdup(event->text) : NULL;
-    list_init(&copy->link);
-    return copy;
-}
-
-static void port_send(void *context, const char *text, size_t len) {
-    struct node *node = context;
-    struct event *event = calloc(1, sizeof *event);
-    assert_non_null(event);
-    event->text = strndup(text, len);
-    event->from = (struct replica_member){node->id, node->pid};
-    list_append(&node->outbox, &event->link);
-}
 static void port_changed(void *context, const struct config_effect *effect) {
     struct node *node = context;
     if (effect && effect->slots_from)
@@ -342,53 +315,15 @@ static void node_stop(struct node *node) {
     memset(node->offered, 0, sizeof node->offered);
     node->choosing = node->wanted = false;
     node->waiting = 0;
-    struct event *event;
-    list_for_each(event, &node->inbox, link) event_free(event);
-    list_for_each(event, &node->outbox, link) event_free(event);
+    group_forget(node);
 }
 
-static void order_one(struct node *sender) {
-    struct event *event = list_first(&sender->outbox, struct event, link);
-    if (!event)
-        return;
-    for (int i = 1; i <= NODES; i++)
-        if (nodes[i].running && nodes[i].group == sender->group)
-            list_append(&nodes[i].inbox, &event_copy(event)->link);
-    event_free(event);
-}
-
-static void deliver_one(struct node *node) {
-    struct event *event = list_first(&node->inbox, struct event, link);
-    if (!event || !node->running)
-        return;
-    list_remove(&event->link);
-    if (event->view) {
+/* deliver_one, and remember what the last view was. */
+static void deliver(struct node *node) {
+    const struct event *event = list_first(&node->inbox, struct event, link);
+    if (event && node->running && event->view)
         node->last_view_quorate = event->quorate;
-        replica_view(node->replica, event->members, event->count, event->quorate);
-    } else {
-        replica_deliver(node->replica, &event->from, event->text, strlen(event->text));
-    }
-    event_free(event);
-}
-
-static void regroup(const int group_of[NODES + 1], int old_members[NODES + 1]) {
-    for (int i = 1; i <= NODES; i++)
-        nodes[i].group = group_of[i];
-    for (int i = 1; i <= NODES; i++) {
-        if (!nodes[i].running)
-            continue;
-        struct event view = {.view = true};
-        int members = 0;
-        for (int k = 1; k <= NODES; k++)
-            if (nodes[k].running && nodes[k].group == nodes[i].group) {
-                view.members[view.count++] = (struct replica_member){nodes[k].id, nodes[k].pid};
-                members |= 1 << k | (int)(nodes[k].pid << 8); /* a restarted one is another */
-            }
-        view.quorate = view.count * 2 > NODES;
-        if (members != old_members[i])
-            list_append(&nodes[i].inbox, &event_copy(&view)->link);
-        old_members[i] = members;
-    }
+    deliver_one(node);
 }
 
 /* ---- what must hold ---- */
@@ -452,7 +387,7 @@ static void settle(void) {
             struct node *node = &nodes[i];
             busy |= !list_empty(&node->inbox) || !list_empty(&node->outbox) || node->choosing;
             order_one(node);
-            deliver_one(node);
+            deliver(node);
             user_answer(node);
             serve_forks(node);
         }
@@ -491,7 +426,7 @@ static void random_step(int groups[NODES + 1], int members[NODES + 1]) {
     struct node *node = &nodes[random() % NODES + 1];
     long what = random() % 1000;
     if (what < 380) {
-        deliver_one(node);
+        deliver(node);
     } else if (what < 680) {
         if (node->running)
             order_one(node);
