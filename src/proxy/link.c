@@ -164,21 +164,43 @@ bool link_meet(struct frame_link *link, const struct wire_hello *hello, bool acc
     return false;
 }
 
+/* The last numbered frame that was written to this connection, or acknowledged before. */
+static uint64_t last_sent(const struct frame_link *link) {
+    return (link->at == &link->frames ? link->next_sequence
+                                      : list_element(link->at, struct out_frame, link)->header.sequence) -
+           1;
+}
+
+void link_ack(struct frame_link *link, struct wire_header *header) {
+    *header = (struct wire_header){.command = WIRE_ACK,
+                                   .acknowledged = link->received,
+                                   .tag = last_sent(link),
+                                   .flags = link->encrypted ? WIRE_F_TLS : 0};
+    wire_seal(header, NULL, 0);
+    link->told = link->received;
+}
+
+static int gap(struct frame_link *link) {
+    link->counts.gaps++;
+    return -EILSEQ;
+}
+
 int link_take(struct frame_link *link, const struct wire_header *header) {
+    bool numbered = header->sequence != 0;
+    if (numbered && header->sequence <= link->received) { /* what it acknowledges is old news too */
+        link->counts.duplicates++;
+        return 0;
+    }
     if (header->acknowledged < link->acknowledged || header->acknowledged > link->written)
         return -EPROTO;
     if (header->acknowledged > link->acknowledged)
         acknowledge(link, header->acknowledged);
     link->counts.frames_in++;
     link->counts.bytes_in += sizeof *header + header->body_len;
-    if (header->sequence == 0)
-        return 0;
-    if (header->sequence <= link->received) {
-        link->counts.duplicates++;
-        return 0;
-    }
+    if (!numbered)
+        return header->command == WIRE_ACK && header->tag > link->received ? gap(link) : 0;
     if (header->sequence != link->received + 1)
-        return -EPROTO;
+        return gap(link);
     link->received++;
     return 1;
 }

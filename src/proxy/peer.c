@@ -20,6 +20,7 @@
 #define BACKOFF_MAX_MS 1000
 #define CONNECT_MS 3000 /* for TCP and hello */
 #define SILENCE_MS 5000 /* a joined peer says something each second */
+#define PROVEN_MS 1000  /* a connection that lasted so long was good, whether it brought anything or not */
 #define PARTS 64
 #define READ_TURNS 16
 #define PACE_BYTES (64u << 10)   /* how often the pace is measured */
@@ -72,12 +73,22 @@ static void on_retry(void *context) {
     peer_connect(peer);
 }
 
+static uint64_t progress(const struct peer *peer) {
+    return peer->frames.received + peer->frames.acknowledged;
+}
+
+/* How long to wait now; longer the next time, until a connection was good. */
+static unsigned backoff(struct peer *peer) {
+    unsigned now_ms = peer->backoff_ms;
+    peer->backoff_ms = now_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : now_ms * 2;
+    return now_ms;
+}
+
 static void retry_later(struct peer *peer) {
     if (peer->node > peer->proxy->node || peer->retry_timer) /* it connects */
         return;
-    if (dvk_timer(peer->proxy->dvk, peer->backoff_ms, on_retry, peer, &peer->retry_timer) < 0)
+    if (dvk_timer(peer->proxy->dvk, backoff(peer), on_retry, peer, &peer->retry_timer) < 0)
         peer->retry_timer = 0; /* the tick tries again */
-    peer->backoff_ms = peer->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : peer->backoff_ms * 2;
 }
 
 void peer_disconnect(struct peer *peer, const char *why) {
@@ -88,6 +99,8 @@ void peer_disconnect(struct peer *peer, const char *why) {
             log_info("node %u: connection lost (%s)", peer->node, why);
         else
             log_debug("node %u: no connection (%s)", peer->node, why);
+        if (peer->state == PEER_JOINED && (progress(peer) > peer->progress || clock_ms() - peer->since_ms >= PROVEN_MS))
+            peer->backoff_ms = BACKOFF_MIN_MS;
         stream_end(&peer->stream); /* last: why may lie in it */
     }
     peer->state = PEER_APART;
@@ -95,6 +108,16 @@ void peer_disconnect(struct peer *peer, const char *why) {
     peer->wants_out = false;
     list_remove(&peer->dirty);
     retry_later(peer);
+}
+
+/* It broke the rules, or what it sent did not all come: the next connection may follow, but not for ever without a
+ * pause. Who connects waits anyhow; if that is the other side, and it does not, it is not let in for half as long. */
+static void peer_broke_rules(struct peer *peer, const char *why) {
+    if (peer->state == PEER_JOINED)
+        log_warning("node %u: %s", peer->node, why);
+    peer_disconnect(peer, why);
+    if (peer->node > peer->proxy->node)
+        peer->closed_ms = clock_ms() + backoff(peer) / 2;
 }
 
 void socket_prepare(int fd) {
@@ -168,8 +191,10 @@ static void peer_connect(struct peer *peer) {
 
 static void joined(struct peer *peer, bool resumed) {
     peer->state = PEER_JOINED;
-    peer->backoff_ms = BACKOFF_MIN_MS;
-    peer->heard_ms = peer->said_ms = clock_ms();
+    if (resumed && progress(peer) > peer->progress) /* the last one was, as we now hear */
+        peer->backoff_ms = BACKOFF_MIN_MS;
+    peer->progress = progress(peer);
+    peer->since_ms = peer->heard_ms = peer->said_ms = clock_ms();
     peer->connections++;
     peer->frames.packing = (struct link_packing){0};
     peer->frames.encrypted = stream_is_encrypted(&peer->stream);
@@ -191,13 +216,9 @@ void peer_mark_dirty(struct peer *peer) {
 }
 
 static void ack_queue(struct peer *peer) {
-    peer->control = (struct wire_header){.command = WIRE_ACK,
-                                         .acknowledged = peer->frames.received,
-                                         .flags = stream_is_encrypted(&peer->stream) ? WIRE_F_TLS : 0};
-    wire_seal(&peer->control, NULL, 0);
+    link_ack(&peer->frames, &peer->control);
     peer->control_len = sizeof peer->control;
     peer->control_at = 0;
-    peer->frames.told = peer->frames.received;
 }
 
 /* Writing failed. Before we have joined, the other side may have said why: what it sent is read first. */
@@ -322,24 +343,50 @@ static bool hello_answered(struct peer *peer, const struct wire_frame *frame) {
     return true;
 }
 
-static bool frame_take(struct peer *peer, struct wire_frame *frame) {
+static const char bad_frame[] = "bad frame";
+
+/* NULL, or what is wrong. */
+static const char *frame_take(struct peer *peer, struct wire_frame *frame) {
     if (!(frame->header.flags & WIRE_F_TLS) == stream_is_encrypted(&peer->stream))
-        return false;
+        return bad_frame;
     if (peer->state == PEER_GREETING)
-        return hello_answered(peer, frame);
+        return hello_answered(peer, frame) ? NULL : bad_frame;
     if (peer->state != PEER_JOINED || frame->header.command == WIRE_HELLO)
-        return false;
+        return bad_frame;
     static uint8_t room[WIRE_BODY_MAX];
     int taken = link_take(&peer->frames, &frame->header);
     if (taken < 0)
-        return false;
+        return taken == -EILSEQ ? "frames are missing" : bad_frame;
     if (taken == 0)
-        return true;
+        return NULL;
     if (peer->frames.received - peer->frames.told >= 64)
         peer_mark_dirty(peer);
     if (wire_expand(frame, room) < 0)
-        return false;
-    return traffic_frame(peer, frame);
+        return bad_frame;
+    return traffic_frame(peer, frame) ? NULL : bad_frame;
+}
+
+/* The frame that begins at `at` of the buffer and is *len long has come. With a fault: it has not, or twice, or after
+ * the one behind it, which *len then includes. NULL, or what is wrong. */
+static const char *frame_came(struct peer *peer, struct wire_frame *frame, size_t at, long *len) {
+    unsigned faults = peer->state == PEER_JOINED ? fault_at(FAULT_PROXY_FRAME) : 0;
+    struct wire_frame next;
+    const char *wrong = NULL;
+    if (faults & FAULT_DROP)
+        return NULL;
+    if (faults & FAULT_SWAP) {
+        size_t end = at + (size_t)*len;
+        long next_len = wire_parse(peer->buffer + end, peer->buffer_len - end, &next);
+        if (next_len > 0) {
+            *len += next_len;
+            wrong = frame_take(peer, &next);
+        }
+    }
+    if (!wrong)
+        wrong = frame_take(peer, frame);
+    if (!wrong && faults & FAULT_REPEAT)
+        wrong = frame_take(peer, frame);
+    return wrong;
 }
 
 /* All whole frames in the buffer. false: the connection they came from is no more. */
@@ -351,10 +398,9 @@ static bool frames_take(struct peer *peer) {
         long len = wire_parse(peer->buffer + at, peer->buffer_len - at, &frame);
         if (len == 0)
             break;
-        if (len < 0 || !frame_take(peer, &frame)) {
-            if (peer->state == PEER_JOINED)
-                log_warning("node %u: bad frame", peer->node);
-            peer_disconnect(peer, "bad frame");
+        const char *wrong = len < 0 ? bad_frame : frame_came(peer, &frame, at, &len);
+        if (wrong) {
+            peer_broke_rules(peer, wrong);
             return false;
         }
         if (peer->stream.fd != fd)

@@ -61,6 +61,8 @@ struct peer {
     unsigned backoff_ms;
     uint64_t retry_timer;
     int64_t heard_ms, said_ms, since_ms;
+    uint64_t progress;    /* frames that had come through, to us or to them, when it was joined last */
+    int64_t closed_ms;    /* none of its connections is taken before; it broke the rules of the last */
     size_t written;       /* bytes since the pace was measured */
     unsigned connections; /* that were made with it */
     struct link pendings, parked;
