@@ -85,7 +85,14 @@
     X(MOVE_START, "move-start", "pid node")                                                                            \
     X(MOVE_DONE, "move-done", "pid node")                                                                              \
     X(MOVE_REFUSED, "move-refused", "pid node")                                                                        \
-    X(MOVE_ARRIVE, "move-arrive", "pid node")
+    X(MOVE_ARRIVE, "move-arrive", "pid node")                                                                          \
+    /* dvkd: endpoints that move */                                                                                    \
+    X(PLACE_STEP, "place-step", "endpoint:e step result:d")                                                            \
+    X(PLACE_FROZEN, "place-frozen", "endpoint:e context frozen")                                                       \
+    X(PLACE_LEFT, "place-left", "endpoint:e context revision")                                                         \
+    X(PLACE_PROMOTE, "place-promote", "endpoint:e context revision")                                                   \
+    X(PLACE_TAKEN, "place-taken", "endpoint:e context revision result:d")                                              \
+    X(PLACE_END, "place-end", "endpoint:e context primary")
 
 enum record_event {
 #define RECORD_ENUM(id, name, words) RECORD_##id,

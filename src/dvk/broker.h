@@ -34,7 +34,9 @@ enum dvk_broker_type {
     DVK_BROKER_CONNECT = 4,   /* dc, endpoint = from (DVK_NONE for the proxy), peer = to. dvkd may start a cell
                                  before it answers. answer: channel, side, peer = the full endpoint (generation
                                  filled in), flags PROXY when the peer is the proxy; fds: [memfd, socket, peer's
-                                 doorbell], or none when the two contexts already share that channel */
+                                 doorbell], or none when the two contexts already share that channel. Asks by place =
+                                 the least revision that will do, and node of the answer = that of `peer`
+                                 (dvk/migrate.h); to a proxy: -DVK_ERELAYED: it is on another node since that revision */
     DVK_BROKER_GUEST_BIND = 5, /* dc, endpoint = slot, flags ADOPTED. answer: endpoint, channel;
                                  fds: [memfd, our socket, guest's socket]; our side is 1, the guest's 0 */
     DVK_BROKER_GUEST_UNBIND = 6, /* dc, endpoint, flags MOVED */
@@ -55,6 +57,10 @@ enum dvk_broker_type {
     DVK_BROKER_ARENA = 12, /* fds: [memfd, sealed against shrinking and growing]: a new arena. answer: channel = its number.
                               No fds: dc, endpoint = the grantee, ours; channel = a shared grant. answer: text: struct
                               dvk_broker_grant, peer = the owner, fds: [memfd]; GRANT_GONE follows when it ends */
+    DVK_BROKER_SPARE = 100,     /* dc, endpoint (whole), side = 1: be its backup, 2: its replica. Answered when all nodes know */
+    DVK_BROKER_SPARE_END = 101, /* dc, endpoint: not any more */
+    DVK_BROKER_MIGRATE = 102,   /* dc, endpoint = ours, side = enum dvk_broker_migrate, node = to which backup, 0: the oldest.
+                                   Answered when all nodes know; FROZEN or MOVED comes before */
     DVK_BROKER_WAITS = 9,     /* dc, in which the client is bound. answer: place; fds: [table of waits, see waits.h] */
     /* client -> dvkd, not answered */
     DVK_BROKER_SLOTS = 13,         /* a cell's: dc, side = enum dvk_broker_slots (dvk/slots.h) */
@@ -74,9 +80,14 @@ enum dvk_broker_type {
     DVK_BROKER_CHANNEL = 32,  /* somebody connected to us: dc, endpoint = ours, peer = theirs, channel, side,
                                  flags PROXY; fds [memfd, socket, peer's doorbell], or none when the channel
                                  is known and only `peer` is new. Sent before the connecting side's answer.
-                                 To the proxy: node = where `endpoint` lives, 0: as its system slot says */
+                                 To the proxy: node = where `endpoint` lives, 0: as its system slot says; id = its revision */
     DVK_BROKER_CHANNEL_GONE = 33, /* channel, dc, peer: the other context died; the channel was marked dead.
                                      status: 0 or the error with which calls that wait on it end */
+    DVK_BROKER_FROZEN = 110,     /* dc, endpoint = ours, flags UP: it is about to move; not UP: it is not any more */
+    DVK_BROKER_MOVED = 111,      /* dc, endpoint, id = revision: it is elsewhere now. channel 0: it was ours; else it was at the
+                                    other end of that channel */
+    DVK_BROKER_PROMOTED = 112,   /* dc, endpoint, id = revision: it is ours now */
+    DVK_BROKER_SPARE_GONE = 113, /* dc, endpoint: it is no more, or we are no spare of it any more */
     DVK_BROKER_NODE = 34,     /* node, flags UP or not; to the proxy also text = "address:port" */
     DVK_BROKER_DC_GONE = 35,  /* dc */
     DVK_BROKER_CONTROL = 36,  /* id, text, fds: see dvk_control_reply */
@@ -103,6 +114,8 @@ enum dvk_broker_slots {
     DVK_BROKER_SLOTS_TAKE,      /* node = want, flags = below. SLOTS_ENDED follows */
     DVK_BROKER_SLOTS_GIVE,      /* answers SLOTS_WANTED. text: "FIRST+COUNT ...". SLOTS_SETTLED follows unless it is empty */
 };
+
+enum dvk_broker_migrate { DVK_BROKER_MIGRATE_START = 1, DVK_BROKER_MIGRATE_COMMIT, DVK_BROKER_MIGRATE_ROLLBACK };
 
 struct dvk_broker_packet {
     uint32_t magic;

@@ -158,7 +158,13 @@ static bool own_set(const void *context, uint32_t set) {
 
 uint32_t broker_free_slot(struct broker *broker, uint32_t dc) {
     const struct own_sets own = {broker, dc};
-    return registry_free_slot(&broker->registry, dc, own_set, &own);
+    uint32_t slot = registry_free_slot(&broker->registry, dc, own_set, &own), first = slot;
+    while (slot && broker_slot_is_taken(broker, dc, slot)) {
+        slot = registry_free_slot(&broker->registry, dc, own_set, &own);
+        if (slot == first)
+            return 0;
+    }
+    return slot;
 }
 
 static int bind_slot(struct client *client, uint32_t dc, uint32_t slot, struct endpoint **out) {
@@ -185,6 +191,8 @@ static int bind_slot(struct client *client, uint32_t dc, uint32_t slot, struct e
         return result;
     if (dvk_slot_is_user(slot) && !broker_set_is_ours(broker, dc, slot / DVK_SLOT_SET))
         return -DVK_ENOTALLOWED;
+    if (broker_slot_is_taken(broker, dc, slot))
+        return -DVK_ESLOTBUSY;
     registry_note_time(&broker->registry, (uint64_t)time(NULL));
     return registry_bind(&broker->registry, context, dc, slot, false, out);
 }
@@ -282,6 +290,11 @@ void broker_packet(struct client *client, const struct dvk_broker_packet *packet
         break;
     case DVK_BROKER_GUEST_UNBIND:
         broker_guest_unbind(client, packet);
+        break;
+    case DVK_BROKER_SPARE:
+    case DVK_BROKER_SPARE_END:
+    case DVK_BROKER_MIGRATE:
+        broker_place_packet(client, packet);
         break;
     case DVK_BROKER_WAITS:
         broker_waits(client, packet);

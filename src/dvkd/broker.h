@@ -20,6 +20,15 @@
 
 struct client;
 
+/* Where an endpoint is that has backups or has moved: see place_table.h. */
+struct broker_place {
+    uint32_t node;     /* of its primary */
+    uint64_t context;  /* its context there */
+    uint32_t revision; /* of its last move, low 32 bits; 0: it never moved */
+    uint32_t spares;
+    bool replaceable; /* a replica of it is on a node that is up */
+};
+
 #define CLIENT_QUEUE_MAX 8192u
 #define CLIENT_QUEUE_BYTES_MAX (16u << 20)
 #define CLIENT_PENDING_CONNECTS_MAX 4096u
@@ -41,6 +50,12 @@ struct broker_host {
     bool (*slots_take)(void *context, uint32_t dc, uint32_t want, uint32_t below);
     void (*slots_offered)(void *context, uint32_t dc, const uint16_t *sets, uint32_t count);
     void (*slots_watched)(void *context, uint32_t dc);
+    /* Places (places.h), all of which may be NULL: the entry of an endpoint (generation 0: of who has its slot); is what we know as
+     * new as that revision; a client's request; an endpoint was unbound. */
+    bool (*place_find)(void *context, uint32_t dc, dvk_endpoint endpoint, struct broker_place *out);
+    bool (*place_reached)(void *context, uint32_t revision);
+    void (*place_packet)(void *context, struct client *client, const struct dvk_broker_packet *packet);
+    void (*place_unbound)(void *context, uint32_t dc, dvk_endpoint endpoint);
     /* An unasked JSON text of a cell's servers. */
     void (*cell_event)(void *context, uint32_t dc, const json_t *event);
     /* Something for groups and services (dvk/service_protocol.h). NULL: there are none. */
@@ -110,6 +125,12 @@ void broker_slots_ended(struct broker *broker, uint32_t dc, int status);
 /* Try again the CONNECTs that wait for a DC's cell (dc 0: for the proxy). status: not 0: they fail with it instead.
  * Not to be called from within a function of the host. */
 void broker_retry(struct broker *broker, uint32_t dc, int status);
+
+/* The same for those that wait for an endpoint to move; after any change of the configuration. */
+void broker_place_changed(struct broker *broker);
+/* broker_places.c: an endpoint has moved away from a client, or to one (-DVK_ESLOTBUSY, -ENOMEM). */
+void broker_place_left(struct broker *broker, struct client *client, uint32_t dc, dvk_endpoint endpoint, uint64_t revision);
+int broker_place_taken(struct broker *broker, struct client *client, uint32_t dc, dvk_endpoint endpoint, uint64_t revision);
 
 /* The same for those that wait for the copier. */
 void broker_copier_change(struct broker *broker, int status);

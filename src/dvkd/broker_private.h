@@ -45,6 +45,7 @@ struct connect {
     struct dvk_broker_packet packet;
     bool for_proxy;   /* waits for the proxy, not for a cell */
     bool for_copier;
+    bool for_place; /* for an endpoint that moves */
     struct loop_timer *timer;
 };
 
@@ -98,6 +99,15 @@ bool broker_set_is_ours(const struct broker *broker, uint32_t dc, uint32_t set);
 uint32_t broker_free_slot(struct broker *broker, uint32_t dc);
 /* broker.c: the status of a BIND tried now; *answer is filled in. */
 int broker_bind_now(struct client *client, const struct dvk_broker_packet *packet, struct dvk_broker_packet *answer);
+
+/* broker_places.c */
+bool broker_place(const struct broker *broker, uint32_t dc, dvk_endpoint endpoint, struct broker_place *out);
+bool broker_place_reached(const struct broker *broker, uint32_t revision);
+/* An endpoint that is being unbound here: is it, or will it be, bound elsewhere? */
+bool broker_place_lives_on(const struct broker *broker, const struct endpoint *endpoint);
+/* Does an endpoint that is not where its slot says have the slot? */
+bool broker_slot_is_taken(const struct broker *broker, uint32_t dc, uint32_t slot);
+void broker_place_packet(struct client *client, const struct dvk_broker_packet *packet);
 
 /* waits.c */
 void broker_waits(struct client *client, const struct dvk_broker_packet *packet);

@@ -10,6 +10,7 @@
 #include "dvkd/cluster.h"
 #include "dvkd/corosync.h"
 #include "dvkd/run.h"
+#include "dvkd/places.h"
 #include "dvkd/slots.h"
 
 #include <errno.h>
@@ -148,6 +149,8 @@ static int start(struct dvkd *dvkd) {
     result = replica_create(dvkd->loop, dvkd->store, config, &self, &port, &dvkd->replica);
     if (result == 0)
         result = slots_start(dvkd);
+    if (result == 0)
+        result = places_start(dvkd);
     if (result == 0)
         result = dvkd_services_start(dvkd);
     if (result == 0)

@@ -133,10 +133,10 @@ static struct slot_record *slot_make(struct registry *registry, struct dc_slots 
     return record;
 }
 
-int registry_bind(struct registry *registry, struct context *context, uint32_t dc, uint32_t slot, bool guest,
-                  struct endpoint **out) {
-    struct dc_slots *slots = dc_slots_make(registry, dc);
-    struct slot_record *record = slots ? slot_make(registry, slots, slot) : NULL;
+/* What registry_bind binds; its fields from `wanted`. generation 0: the slot's next. */
+static int bind_as(struct registry *registry, const struct endpoint *wanted, struct endpoint **out) {
+    struct dc_slots *slots = dc_slots_make(registry, wanted->dc);
+    struct slot_record *record = slots ? slot_make(registry, slots, wanted->slot) : NULL;
     if (!record)
         return -ENOMEM;
     if (record->endpoint)
@@ -144,21 +144,38 @@ int registry_bind(struct registry *registry, struct context *context, uint32_t d
     struct endpoint *endpoint = calloc(1, sizeof *endpoint);
     if (!endpoint)
         return -ENOMEM;
-    if (++record->generation == 0) /* 0 means "any" in an address */
-        record->generation = 1;
+    *endpoint = *wanted;
+    if (wanted->generation == 0 && (endpoint->generation = record->generation + 1) == 0) /* 0 means "any" in an address */
+        endpoint->generation = 1;
+    if (endpoint->generation > record->generation || wanted->generation == 0)
+        record->generation = endpoint->generation;
     if (record->generation > slots->newest)
         slots->newest = record->generation;
-    *endpoint = (struct endpoint){
-        .context = context, .dc = dc, .slot = slot, .generation = record->generation, .guest = guest};
     record->endpoint = endpoint;
     slots->bound++;
     slots->forgotten = false;
-    list_append(&context->endpoints, &endpoint->context_link);
-    record(RECORD_BIND, dc, endpoint_address(endpoint), context->id, guest);
+    list_append(&wanted->context->endpoints, &endpoint->context_link);
+    record(RECORD_BIND, wanted->dc, endpoint_address(endpoint), wanted->context->id, wanted->guest);
     *out = endpoint;
     if (registry->changed)
         registry->changed(registry->changed_context, endpoint, true);
     return 0;
+}
+
+int registry_bind(struct registry *registry, struct context *context, uint32_t dc, uint32_t slot, bool guest,
+                  struct endpoint **out) {
+    const struct endpoint wanted = {.context = context, .dc = dc, .slot = slot, .guest = guest};
+    return bind_as(registry, &wanted, out);
+}
+
+int registry_adopt(struct registry *registry, struct context *context, uint32_t dc, dvk_endpoint address, uint32_t revision) {
+    const struct endpoint wanted = {.context = context,
+                                    .dc = dc,
+                                    .slot = dvk_endpoint_slot(address),
+                                    .generation = dvk_endpoint_generation(address),
+                                    .revision = revision};
+    struct endpoint *endpoint;
+    return bind_as(registry, &wanted, &endpoint);
 }
 
 void registry_unbind(struct registry *registry, struct endpoint *endpoint) {

@@ -42,6 +42,7 @@ struct endpoint {
     struct list context_link;
     struct context *context; /* a guest's: the cell's context that serves it */
     uint32_t dc, slot, generation;
+    uint32_t revision; /* of its last move, low 32 bits; 0: it never moved (place_table.h) */
     bool guest;
     struct channel *channel; /* a guest's channel to `context`; else NULL */
 };
@@ -88,6 +89,8 @@ void registry_context_remove(struct registry *registry, struct context *context)
 /* Bind a slot. 0, -DVK_ESLOTBUSY or -ENOMEM. What slots a context may have is the caller's matter. */
 int registry_bind(struct registry *registry, struct context *context, uint32_t dc, uint32_t slot, bool guest,
                   struct endpoint **out);
+/* Bind an endpoint that was bound in another context before. As registry_bind. */
+int registry_adopt(struct registry *registry, struct context *context, uint32_t dc, dvk_endpoint address, uint32_t revision);
 /* Unbind, drop its channel if it is a guest's, free. */
 void registry_unbind(struct registry *registry, struct endpoint *endpoint);
 /* Who is bound to a slot now; NULL: nobody. */

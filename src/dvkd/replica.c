@@ -5,6 +5,7 @@
 #include "common/list.h"
 #include "common/log.h"
 #include "common/record.h"
+#include "dvkd/config_places.h"
 #include "dvkd/config_slots.h"
 
 #include <errno.h>
@@ -212,6 +213,7 @@ void replica_cast(struct replica *replica, const json_t *payload, replica_done *
 }
 
 void replica_set_incarnation(struct replica *replica, int64_t incarnation) { replica->incarnation = incarnation; }
+int64_t replica_incarnation(const struct replica *replica) { return replica->incarnation; }
 
 size_t replica_view_nodes(const struct replica *replica, uint32_t *nodes, size_t room) {
     size_t count = 0;
@@ -491,6 +493,7 @@ static void finish_sync(struct replica *replica, bool replaced) {
     replica->config->view = replica->round_view;
     replica->config->epoch++;
     config_slots_survive(replica->config, node_is_member, replica);
+    config_places_survive(replica->config, incarnation_is_member, replica);
     objects_prune(&replica->config->objects, replica->config->epoch, incarnation_is_member, replica);
     record(RECORD_VIEW_INSTALL, 0, replica->config->view, replica->config->epoch, replica->member_count);
     save_all(replica);

@@ -4,6 +4,7 @@
 #include "common/log.h"
 #include "dvkd/broker_private.h"
 #include "dvkd/dvkd.h"
+#include "dvkd/places.h"
 #include "dvkd/services.h"
 
 #include <dvk/error.h>
@@ -79,5 +80,9 @@ int dvkd_services_start(struct dvkd *dvkd) {
 void dvkd_cast(void *context, uint32_t node, const json_t *payload) {
     services_cast(((struct dvkd *)context)->services, node, payload);
 }
-void dvkd_confirmed(void *context, uint64_t epoch) { services_confirmed(((struct dvkd *)context)->services, epoch); }
+void dvkd_confirmed(void *context, uint64_t epoch) {
+    struct dvkd *dvkd = context;
+    services_confirmed(dvkd->services, epoch);
+    places_confirmed(dvkd->places, epoch);
+}
 void dvkd_installed(void *context, bool replaced) { services_installed(((struct dvkd *)context)->services, replaced); }
