@@ -119,13 +119,17 @@ static struct dc_slots *dc_slots_make(struct registry *registry, uint32_t dc) {
 }
 
 static struct slot_record *slot_make(struct registry *registry, struct dc_slots *dc, uint32_t slot) {
+    uint32_t floor = dc->floor > registry->floor ? dc->floor : registry->floor;
     struct slot_record *record = table_get(&dc->slots, slot);
-    if (record)
+    if (record) {
+        if (!record->endpoint && record->generation < floor) /* another node may have had it meanwhile */
+            record->generation = floor;
         return record;
+    }
     record = calloc(1, sizeof *record);
     if (!record)
         return NULL;
-    record->generation = registry->first_generation - 1 > dc->floor ? registry->first_generation - 1 : dc->floor;
+    record->generation = registry->first_generation - 1 > floor ? registry->first_generation - 1 : floor;
     if (table_set(&dc->slots, slot, record) < 0) {
         free(record);
         return NULL;
@@ -235,7 +239,7 @@ bool registry_set_is_bound(const struct registry *registry, uint32_t dc, uint32_
 
 uint32_t registry_newest(const struct registry *registry, uint32_t dc) {
     const struct dc_slots *slots = dc_slots_get(registry, dc);
-    return slots ? slots->newest : 0;
+    return !slots ? 0 : slots->newest > slots->floor ? slots->newest : slots->floor;
 }
 
 void registry_raise(struct registry *registry, uint32_t dc, uint32_t generation) {
@@ -247,6 +251,11 @@ void registry_raise(struct registry *registry, uint32_t dc, uint32_t generation)
 void registry_note_time(struct registry *registry, uint64_t seconds) {
     if (seconds <= UINT32_MAX && registry->first_generation < seconds)
         registry->first_generation = (uint32_t)seconds;
+}
+
+void registry_new_view(struct registry *registry, uint64_t seconds) {
+    if (seconds < UINT32_MAX && registry->floor < seconds + 1)
+        registry->floor = (uint32_t)seconds + 1;
 }
 
 void registry_forget_dc(struct registry *registry, uint32_t dc) {

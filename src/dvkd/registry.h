@@ -6,7 +6,8 @@
  *
  * Generations: a slot's generation grows by one with each binding. The first one is the time (seconds) of the slot's
  * first binding by this dvkd, so that an address from before a restart never reaches a new process; a slot that was another
- * node's before goes on above all that this one gave out, as far as it could still say so (registry_raise).
+ * node's before, also if it was ours before that, goes on above all that this one gave out: as it said (registry_raise), or,
+ * if it was lost, above the time of the view in which the slot became ours (registry_new_view).
  */
 #ifndef DVKD_REGISTRY_H
 #define DVKD_REGISTRY_H
@@ -70,6 +71,7 @@ struct registry {
     uint32_t last_place;
     uint64_t places[DVK_WAITS_PLACES / 64]; /* bit: given out */
     uint32_t first_generation;
+    uint32_t floor; /* all generations from now on are above */
     /* An endpoint was bound, or is being unbound. May be NULL. It must not change the registry. */
     void (*changed)(void *context, const struct endpoint *endpoint, bool bound);
     void *changed_context;
@@ -103,12 +105,15 @@ uint32_t registry_free_slot(struct registry *registry, uint32_t dc, bool (*is_ou
                             const void *context);
 /* Is any slot of the set bound here? */
 bool registry_set_is_bound(const struct registry *registry, uint32_t dc, uint32_t set);
-/* The greatest generation that was given out in the DC, 0: none. */
+/* The greatest generation that was given out in the DC, here or, of slots that came from elsewhere, there; 0: none. */
 uint32_t registry_newest(const struct registry *registry, uint32_t dc);
 /* Slots that come from another node had generations up to this one there: give out greater ones in the DC. */
 void registry_raise(struct registry *registry, uint32_t dc, uint32_t generation);
 /* It is so late (unix time): slots bound for the first time from now on get no lower generation. */
 void registry_note_time(struct registry *registry, uint64_t seconds);
+/* Nodes may have been lost, and their slots be ours from now on: whatever they gave out before this time (unix time), also in
+ * the same second, is not given out again. */
+void registry_new_view(struct registry *registry, uint64_t seconds);
 /* The DC is no more: forget its slots' generations (those still bound stay). */
 void registry_forget_dc(struct registry *registry, uint32_t dc);
 

@@ -142,6 +142,33 @@ static void generations_of_slots_that_came_from_elsewhere_are_greater(void **sta
     registry_destroy(&registry);
 }
 
+/* Also those that this node had before they went there. */
+static void generations_of_slots_that_came_back_are_greater(void **state) {
+    struct registry registry;
+    registry_init(&registry, 100);
+    struct context *context = registry_context_add(&registry, CONTEXT_PROGRAM, 0, NULL);
+    struct endpoint *kept, *endpoint;
+    assert_int_equal(registry_bind(&registry, context, 5, 99, false, &kept), 0);
+    assert_int_equal(registry_bind(&registry, context, 5, 100, false, &endpoint), 0);
+    registry_unbind(&registry, endpoint);
+    registry_raise(&registry, 5, 150); /* it was given away, and came back */
+    assert_int_equal(registry_newest(&registry, 5), 150); /* if it goes on to somebody else at once */
+    assert_int_equal(registry_bind(&registry, context, 5, 100, false, &endpoint), 0);
+    assert_int_equal(endpoint->generation, 151);
+    registry_unbind(&registry, endpoint);
+    assert_int_equal(registry_bind(&registry, context, 5, 100, false, &endpoint), 0);
+    assert_int_equal(endpoint->generation, 152);
+    registry_unbind(&registry, endpoint);
+    registry_new_view(&registry, 300); /* who had it was lost in second 300, and had bound it then */
+    registry_new_view(&registry, 200);
+    assert_int_equal(registry_bind(&registry, context, 5, 100, false, &endpoint), 0);
+    assert_int_equal(endpoint->generation, 302);
+    assert_int_equal(registry_bind(&registry, context, 6, 100, false, &endpoint), 0);
+    assert_int_equal(endpoint->generation, 302);
+    assert_int_equal(kept->generation, 100);
+    registry_destroy(&registry);
+}
+
 static void channels_are_found_from_both_sides(void **state) {
     struct registry registry;
     registry_init(&registry, 1);
@@ -173,6 +200,7 @@ int main(void) {
         cmocka_unit_test(a_forgotten_dc_leaves_nothing),
         cmocka_unit_test(free_slots_go_round_and_run_out),
         cmocka_unit_test(generations_of_slots_that_came_from_elsewhere_are_greater),
+        cmocka_unit_test(generations_of_slots_that_came_back_are_greater),
         cmocka_unit_test(free_slots_are_those_of_the_nodes_share),
         cmocka_unit_test(channels_are_found_from_both_sides),
     };
