@@ -43,6 +43,31 @@ def excused(line, nodes, disturbances):
                for d in disturbances)
 
 
+def fenced(server_lines, client_lines, server_node, puts_out):
+    """Failures. puts_out: (node, seconds): it was stopped, the others had put it out, and then it went on. What its processes say from then
+    on must not be taken on other nodes until they have bound again."""
+    failures, client_binds = [], collections.defaultdict(list)
+    server_binds = [line.start for line in server_lines if line.kind == BOUND]
+    for line in client_lines:
+        if line.kind == BOUND:
+            client_binds[line.client].append(line.start)
+
+    def taken(lines, node, since, binds_of, time_of, what):
+        for line in lines:
+            until = min((at for at in binds_of(line) if at > since), default=float("inf"))
+            if line.kind == DONE and line.status == 0 and node_of(line.client) != server_node and since < time_of(line) < until:
+                failures.append(f"call {line.sequence} of client {line.client:#x} was {what} at {time_of(line):.3f}, though node {node} was put "
+                                f"out, went on at {since:.3f}, and its process bound again at {until:.3f}")
+
+    for node, since in puts_out:
+        if node == server_node:
+            taken(client_lines, node, since, lambda line: server_binds, lambda line: line.end, "answered")
+        else:
+            taken([line for line in server_lines if node_of(line.client) == node], node, since, lambda line: client_binds[line.client],
+                  lambda line: line.start, "done")
+    return failures
+
+
 def check(server_lines, client_lines, server_node, disturbances, names):
     """(failures, counts). server_lines, client_lines: of all logs. disturbances: node 0 stands for the server itself."""
     failures, counts, done = [], collections.Counter(), {}
