@@ -8,6 +8,42 @@
 #include <stdlib.h>
 
 #define CALL_INDEX_BITS 24
+#define FREE_CALLS_MAX 64u
+
+/* All zero but its message and its descriptors. */
+static struct call *call_alloc(struct dvk *dvk) {
+    struct call *call = dvk->free_calls;
+    if (call) {
+        dvk->free_calls = call->next_free;
+        dvk->free_call_count--;
+    } else
+        call = malloc(sizeof *call);
+    if (!call)
+        return NULL;
+    uint8_t *bytes = (uint8_t *)call;
+    memset(bytes, 0, offsetof(struct call, message));
+    memset(bytes + offsetof(struct call, data), 0, offsetof(struct call, fds) - offsetof(struct call, data));
+    memset(bytes + offsetof(struct call, fd_count), 0, sizeof *call - offsetof(struct call, fd_count));
+    return call;
+}
+
+static void call_release(struct dvk *dvk, struct call *call) {
+    if (dvk->free_call_count >= FREE_CALLS_MAX) {
+        free(call);
+        return;
+    }
+    dvk->free_call_count++;
+    call->next_free = dvk->free_calls;
+    dvk->free_calls = call;
+}
+
+void calls_free(struct dvk *dvk) {
+    struct call *call;
+    while ((call = dvk->free_calls)) {
+        dvk->free_calls = call->next_free;
+        free(call);
+    }
+}
 
 int call_create(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk_message *message, uint32_t kind,
                 struct call **out) {
@@ -34,7 +70,7 @@ int call_create(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dv
         }
         dvk->call_cap = cap;
     }
-    struct call *call = calloc(1, sizeof *call);
+    struct call *call = call_alloc(dvk);
     if (!call)
         return -ENOMEM;
     uint32_t index = dvk->call_free[--dvk->call_free_count];
@@ -76,7 +112,7 @@ void call_free(struct dvk *dvk, struct call *call) {
         call->channel->posted_bytes -= call->data_len;
     struct channel *channel = call->channel;
     uint32_t slot = call->slot, span = call->span;
-    free(call);
+    call_release(dvk, call);
     if (channel) {
         channel_run_free(dvk, channel, slot, span);
         channel_release(channel);
@@ -162,10 +198,13 @@ static int call_queue(struct call *call, struct link *queue, const void *data) {
 
 static int call_route(struct dvk *dvk, struct call *call, const void *data, size_t data_len) {
     call->data_len = data_len;
-    if (!dvk->relay && own_resolve(dvk, call->dc, call->message.destination, &call->full))
+    const struct way *way = way_find(dvk, call->from, call->message.destination);
+    struct route *route = way ? way->route : NULL;
+    int error = 0;
+    if (!way && !dvk->relay && own_resolve(dvk, call->dc, call->message.destination, &call->full))
         return loopback_submit(dvk, call, data, data_len);
-    struct route *route;
-    int error = route_get(dvk, call->dc, call->from, call->message.destination, &route);
+    if (!way)
+        error = route_get(dvk, call->dc, call->from, call->message.destination, &route);
     if (error < 0)
         return error;
     call->full = route->full;

@@ -83,7 +83,7 @@ int channel_attach(struct dvk *dvk, uint64_t number, uint32_t dc, int side, bool
     channel->gone_status = proxy ? -DVK_ENODEUNREACH : -DVK_EDEADDST;
     channel->socket = steal_fd(&socket);
     for (uint32_t i = 0; i < channel->view.slots[side]; i++)
-        map_set(channel->free_map, i);
+        channel_slot_give(channel, i);
     channel->bit = bit_take(dvk);
     list_append(&dvk->by_bit[channel->bit], &channel->bit_link);
     list_append(&dvk->channels, &channel->link);
@@ -117,14 +117,21 @@ void channel_release(struct channel *channel) {
 
 int channel_slot_take(struct channel *channel) {
     uint32_t words = (channel->view.slots[channel->side] + 63) / 64;
-    for (uint32_t w = 0; w < words; w++)
+    while (channel->free_from < words - 1 && channel->free_map[channel->free_from] == 0)
+        channel->free_from++;
+    for (uint32_t w = channel->free_from; w < words; w++) {
+        uint64_t free_bits = channel->free_map[w] & ~channel->cancel_map[w];
+        if (!free_bits)
+            continue;
+        channel->free_map[w] &= ~(free_bits & -free_bits);
+        return (int)(w * 64 + (uint32_t)__builtin_ctzll(free_bits));
+    }
+    for (uint32_t w = 0; w < words; w++) /* all that are free have a cancellation, which the peer may have taken meanwhile */
         for (uint64_t free_bits = channel->free_map[w]; free_bits; free_bits &= free_bits - 1) {
             uint32_t i = w * 64 + (uint32_t)__builtin_ctzll(free_bits);
-            if (map_has(channel->cancel_map, i)) {
-                if (!dvk_ring_has_passed(&channel->view.header->ring[channel->side], channel->cancel_at[i]))
-                    continue; /* a third entry in the ring would be one too many */
-                map_clear(channel->cancel_map, i);
-            }
+            if (!dvk_ring_has_passed(&channel->view.header->ring[channel->side], channel->cancel_at[i]))
+                continue; /* a third entry in the ring would be one too many */
+            map_clear(channel->cancel_map, i);
             map_clear(channel->free_map, i);
             return (int)i;
         }
@@ -135,7 +142,7 @@ void channel_slot_free(struct dvk *dvk, struct channel *channel, uint32_t slot) 
     channel->calls[slot] = NULL;
     map_clear(channel->back_map, slot);
     dvk_slot_free(&channel->view.slot[channel->side][slot]);
-    map_set(channel->free_map, slot);
+    channel_slot_give(channel, slot);
     if (!channel->closed && !list_is_empty(&channel->queue))
         call_send_queued(dvk, channel);
 }

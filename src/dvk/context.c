@@ -51,6 +51,7 @@ static void context_free(struct dvk *dvk) {
         list_remove(&request->link);
         free(request);
     }
+    calls_free(dvk);
     inboxes_free(dvk);
     waits_close(dvk);
     free(dvk->by_bit);
@@ -278,6 +279,8 @@ int dvk_bind(struct dvk *dvk, uint32_t dc, uint32_t slot, dvk_endpoint *out) {
     list_init(&own->routes);
     list_append(&dvk->own[bucket_of(dvk_endpoint_slot(own->endpoint), 0)], &own->bucket);
     dvk->own_count++;
+    dvk->own_changes++;
+    dvk->way.route = NULL;
     waits_open(dvk, dc);
     *out = own->endpoint;
     return 0;
@@ -291,6 +294,7 @@ int dvk_unbind(struct dvk *dvk, dvk_endpoint endpoint) {
     inboxes_unwatch(dvk, own->dc, endpoint);
     list_remove(&own->bucket);
     dvk->own_count--;
+    dvk->own_changes++;
     own_routes_drop(dvk, own, -DVK_EINTERRUPTED);
     free(own);
     requests_refuse_to(dvk, endpoint, -DVK_ENOTBOUND);

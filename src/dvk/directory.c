@@ -37,6 +37,7 @@ void own_forget_dc(struct dvk *dvk, uint32_t dc) {
                 continue;
             list_remove(&own->bucket);
             dvk->own_count--;
+            dvk->own_changes++;
             own_routes_drop(dvk, own, -DVK_ENODC);
             free(own);
         }

@@ -45,12 +45,16 @@ struct request;
 
 enum fds_ready { FDS_NEWS = 1, FDS_GLANCED = 2 };
 
-/* Adaptive spinning of one waiter: see spin.c. */
-struct spin {
+/* How often one way of waiting awake is tried: see spin.c. */
+struct effort {
     unsigned skip; /* waits left before it is tried again */
     unsigned rest; /* so many are left after the next failure, half of it */
     unsigned successes, slow;
     int64_t pause_ns, paused_until; /* when the CPU is wanted by others; 0: it is not */
+};
+/* Of one waiter: for a peer on another CPU, on the same one. */
+struct spin {
+    struct effort poll, yield;
 };
 
 /* Descriptors of a message whose turn has not come yet. */
@@ -100,17 +104,24 @@ struct channel {
     uint32_t peer_count, peer_cap, peer_places;
     uint32_t *peer_table; /* by hash: index in peers + 1; NULL: there are few */
     uint64_t free_map[SLOT_WORDS];   /* own slots not in use */
+    uint32_t free_from;              /* no word of it before this one has any */
     uint64_t back_map[SLOT_WORDS];   /* own slots whose completion the scan looks for */
     uint64_t cancel_map[SLOT_WORDS]; /* own slots with a cancellation that the peer had not taken */
     uint32_t *cancel_at;             /* its position, by own slot; NULL until there is one */
     uint32_t last_own, last_peer;    /* slots of the last request that we made, that we took */
+    struct {
+        dvk_endpoint source, destination, full;
+        uint32_t own_changes; /* it holds while dvk.own_changes is this */
+    } last_pair; /* of the last message that was taken: its source is known, its destination ours. source DVK_NONE: none */
     struct call **calls;             /* by own slot */
     struct request **requests;       /* by the peer's slot: taken, unanswered */
     struct posted *posts;            /* our quick posts, a ring of as many as own slots; NULL: there was none */
     uint32_t post_first, post_count, post_work;
     size_t posted_bytes; /* data of other posts that are under way */
     uint32_t posts_ready; /* of the peer's quick posts, those that wait to be handed out */
+    uint32_t posts_untold; /* taken since their sender was last told that there is room */
     bool posts_stopped;   /* so many that the scan stopped before the next */
+    bool ring_emptied;    /* the last scan has taken all that was in its ring */
 };
 
 /* The way to a destination: made on first use by CONNECT, forgotten when its channel closes. */
@@ -127,6 +138,14 @@ struct route {
     struct call *notify;     /* the last notification under way, or NULL */
     uint64_t notify_bits;    /* not sent yet */
     uint64_t notes[NOTES_MAX]; /* ids of earlier ones that the peer has taken, perhaps not answered; 0: none */
+};
+
+/* The way that the last message of dvk_post or dvk_sendrec took, found again without a search. Forgotten when its route ends,
+ * and when an endpoint of ours is bound, to which its destination might lead from then on. */
+struct way {
+    dvk_endpoint from, to;
+    struct own_endpoint *own;
+    struct route *route; /* NULL: none */
 };
 
 enum call_state {
@@ -167,6 +186,7 @@ struct call {
     unsigned hops; /* how often it was handed on */
     uint32_t span;       /* slots in its run */
     uint32_t reply_room; /* bytes that its reply may have, if more than its data */
+    struct call *next_free;
 };
 
 /* Waiting messages to one of our endpoints from one source (DVK_ANY: from all): see filter.c. */
@@ -210,8 +230,8 @@ struct request {
     struct dvk_request public; /* first */
     struct link link;          /* ready or filed list; dvk.notices while a cancellation is to be told */
     struct link all;           /* dvk.requests */
-    struct filing filed[2];    /* by destination; by destination and source */
-    enum request_state state;
+    bool fds_used;             /* public.fds may hold something else than -1 */
+    enum request_state state;  /* request_new clears from here to `filed` */
     uint32_t kind;
     struct channel *channel; /* NULL: loopback; holds a reference */
     bool detached;           /* the requester is gone: an answer goes nowhere */
@@ -223,6 +243,7 @@ struct request {
     bool finished;     /* a send that was answered when it was taken */
     void *data_buffer; /* loopback */
     void *reply_buffer;
+    struct filing filed[2]; /* by destination; by destination and source. Both or none: filed[0].inbox */
 };
 
 struct own_endpoint {
@@ -296,6 +317,7 @@ struct dvk {
     pthread_mutex_t turn; /* relay: held by the thread that uses the context; the other one sleeps or waits for it */
     struct link own[BUCKETS];
     unsigned own_count;
+    uint32_t own_changes; /* how often one was bound or unbound */
     struct link guests[BUCKETS];
     unsigned guest_count;
 
@@ -307,6 +329,7 @@ struct dvk {
     unsigned next_bit;
     struct link more;
     struct link routes[BUCKETS];
+    struct way way;
     int route_error; /* why the last one could not be made */
     int doorbell_fd;
     struct dvk_doorbell *doorbell;
@@ -318,7 +341,9 @@ struct dvk {
     unsigned work;     /* calls of dvk_receive since the clock was read */
     struct spin spin;
     uint32_t last_cpu; /* CPU + 1 of the last request's sender */
-    struct channel *last_channel; /* of the last request, if that is one between hosted processes */
+    struct channel *last_channel; /* of the last message */
+    bool awake;     /* the last wait ended without sleep */
+    bool bits_left; /* the doorbell's bits of last_channel may be set, though nothing is to be done: see bell_may_stay */
 
     /* calls and requests */
     struct call **calls; /* by index: low 24 bits of the id - 1 */
@@ -333,6 +358,8 @@ struct dvk {
     struct link requests;           /* all that are not free */
     struct link free_requests;
     unsigned free_request_count;
+    struct call *free_calls; /* by call.next_free */
+    unsigned free_call_count;
 
     /* long messages */
     struct link loans;
@@ -447,6 +474,12 @@ void packet_clear(struct packet *packet);
 int route_get(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to, struct route **out);
 struct route *route_find(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to);
 void route_drop(struct dvk *dvk, struct route *route, int status); /* ends its queued calls */
+/* dvk.way, if it leads there and has a channel; else NULL. */
+static inline const struct way *way_find(const struct dvk *dvk, dvk_endpoint from, dvk_endpoint to) {
+    const struct way *way = &dvk->way;
+    return way->route && way->from == from && way->to == to && way->route->channel ? way : NULL;
+}
+void way_set(struct dvk *dvk, struct own_endpoint *own, struct route *route);
 void own_routes_drop(struct dvk *dvk, struct own_endpoint *own, int status);
 
 /* channel.c */
@@ -470,6 +503,12 @@ static inline void channel_hold(struct channel *channel) {
 void channel_release(struct channel *channel);
 void channel_free(struct channel *channel);
 void channel_kill(struct channel *channel); /* mark dead, wake waiters */
+
+static inline void channel_slot_give(struct channel *channel, uint32_t slot) { /* it may be taken again */
+    map_set(channel->free_map, slot);
+    if (slot / 64 < channel->free_from)
+        channel->free_from = slot / 64;
+}
 
 /* loan.c */
 uint32_t span_of(uint64_t bytes, uint32_t data_bytes);
@@ -503,6 +542,7 @@ void fdpass_drop(struct channel *channel);
 int call_create(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk_message *message, uint32_t kind,
                 struct call **out);
 void call_free(struct dvk *dvk, struct call *call);
+void calls_free(struct dvk *dvk); /* the memory of those that are free */
 /* Start it on its way. data is copied. Errors leave the call to its caller (fds included). */
 int call_submit(struct dvk *dvk, struct call *call, const void *data, size_t data_len);
 /* A reply is there (status 0: taken from its slot) or none will come. The channel's slot is held until call_free. */
@@ -556,8 +596,14 @@ void request_error(struct dvk *dvk, struct channel *channel, uint32_t slot, uint
 void request_taken(struct dvk *dvk, struct request *request);
 
 /* spin.c */
-/* Spin until *word differs from value, if that is worth it; true if it does. peer_cpu: CPU + 1 of who will change it. */
-bool spin_until(struct dvk *dvk, struct spin *spin, const uint32_t *word, uint32_t value, uint32_t peer_cpu);
+/* A word that somebody else is about to change. */
+struct awaited_word {
+    const uint32_t *word;
+    uint32_t value;
+};
+/* Wait awake until one of two words (they may be the same) differs from its value, if that is worth it; true if one does.
+ * peer_cpu: CPU + 1 of who will change it; 0: unknown. Takes at most some 50 us, or what the scheduler gives to others. */
+bool spin_until(struct dvk *dvk, struct spin *spin, struct awaited_word one, struct awaited_word two, uint32_t peer_cpu);
 /* The cache lines that a request in our next slot will be written to, and those that the peer's next one was. */
 void channel_prefetch_own(const struct channel *channel);
 void channel_prefetch_peer(const struct channel *channel);

@@ -110,7 +110,7 @@ uint32_t channel_span_max(const struct channel *channel) {
 
 void channel_run_free(struct dvk *dvk, struct channel *channel, uint32_t slot, uint32_t span) {
     for (uint32_t i = slot + 1; i < slot + span; i++)
-        map_set(channel->free_map, i);
+        channel_slot_give(channel, i);
     if (span > 1 && !channel->closed)
         warm_add(dvk, channel, slot, span);
     channel_slot_free(dvk, channel, slot);

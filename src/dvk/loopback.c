@@ -39,6 +39,7 @@ int loopback_submit(struct dvk *dvk, struct call *call, const void *data, size_t
     pub->source_node = dvk->node;
     memcpy(pub->fds, call->fds, call->fd_count * sizeof(int));
     pub->fd_count = call->fd_count;
+    request->fds_used = true;
     call->fd_count = 0;
     request->looped = call;
     call->looped = request;

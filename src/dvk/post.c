@@ -41,8 +41,8 @@ void posts_reclaim(struct dvk *dvk, struct channel *channel) {
             return;
         int status = post_outcome(channel, posted);
         dvk_slot_free(&channel->view.slot[channel->side][posted->slot]);
-        map_set(channel->free_map, posted->slot);
-        channel->post_first = (channel->post_first + 1) % slots;
+        channel_slot_give(channel, posted->slot);
+        channel->post_first = (channel->post_first + 1) & (slots - 1);
         channel->post_count--;
         if (status == 0)
             continue;
@@ -123,8 +123,8 @@ static int post_quick(struct dvk *dvk, dvk_endpoint from, struct route *route, c
         request->data_len = 0;
         request->flags = request->fds = 0;
         request->notify = request->reserved = 0;
-        dvk_slot_post(view, side, at, DVK_SLOT_POST | dvk_lines_flags(lines), sequence);
-        struct posted *posted = &channel->posts[(channel->post_first + channel->post_count++) % view->slots[side]];
+        dvk_slot_publish(view, side, at, DVK_SLOT_POST | dvk_lines_flags(lines), sequence);
+        struct posted *posted = &channel->posts[(channel->post_first + channel->post_count++) & (view->slots[side] - 1)];
         posted->slot = at;
         posted->sequence = sequence;
         posted->position = __atomic_load_n(&view->header->ring[side].head, __ATOMIC_RELAXED);
@@ -180,12 +180,13 @@ static int post_call(struct dvk *dvk, dvk_endpoint from, struct channel *channel
 
 int dvk_post(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, const void *data, size_t data_len,
              int timeout_ms) {
-    struct own_endpoint *own = own_find(dvk, from);
+    poller_glance(dvk);
+    const struct way *way = way_find(dvk, from, message->destination);
+    struct own_endpoint *own = way ? way->own : own_find(dvk, from);
     if (!own)
         return -DVK_ENOTBOUND;
     if (message->destination == DVK_NONE || (data_len && !data))
         return -EINVAL;
-    poller_glance(dvk);
     if (own->post_error) {
         int error = own->post_error;
         own->post_error = 0;
@@ -193,9 +194,11 @@ int dvk_post(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, co
         return error;
     }
     dvk_endpoint full;
-    if (own_resolve(dvk, own->dc, message->destination, &full))
+    if (!way && own_resolve(dvk, own->dc, message->destination, &full))
         return call_start(dvk, own->dc, from, message, DVK_SLOT_SEND, data, data_len, NULL, 0, NULL, NULL, NULL);
-    struct route *route = route_find(dvk, own->dc, from, message->destination);
+    struct route *route = way ? way->route : route_find(dvk, own->dc, from, message->destination);
+    if (!way && route)
+        way_set(dvk, own, route);
     if (!route || !route->channel || !list_is_empty(&route->channel->queue))
         return dvk_send(dvk, from, message, data, data_len, timeout_ms); /* finds the way, or keeps the order */
     if (data_len || route->channel->proxy)

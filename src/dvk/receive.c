@@ -14,6 +14,36 @@ void receive_mark_more(struct dvk *dvk, struct channel *channel) {
         list_append(&dvk->more, &channel->more);
 }
 
+/* Has the last message from there shown that this one's source may send there and that its destination is ours? Guests may write
+ * destinations in two ways, proxies speak for many. */
+static bool is_last_pair(const struct dvk *dvk, const struct channel *channel, const struct dvk_message *msg) {
+    return msg->source == channel->last_pair.source && msg->destination == channel->last_pair.destination &&
+           channel->last_pair.own_changes == dvk->own_changes && msg->source != DVK_NONE;
+}
+
+static void last_pair_set(const struct dvk *dvk, struct channel *channel, dvk_endpoint source, dvk_endpoint destination,
+                          dvk_endpoint full) {
+    channel->last_pair.source = channel->guest ? DVK_NONE : source;
+    channel->last_pair.destination = destination;
+    channel->last_pair.full = full;
+    channel->last_pair.own_changes = dvk->own_changes;
+}
+
+/* Can that message be from a peer that keeps to the protocol? It has neither data nor descriptors and is no notification. */
+static bool simple_is_valid(const struct dvk *dvk, const struct channel *channel, const struct dvk_message *msg, uint32_t kind) {
+    return kind < DVK_SLOT_POST ? !channel->proxy || msg->source != DVK_NONE
+                                : kind == DVK_SLOT_POST && !dvk->relay && !channel->guest && !channel->proxy;
+}
+
+/* The same of any other. A post has nothing of that. */
+static bool entry_is_valid(const struct channel *channel, uint32_t i, const struct dvk_message *msg, uint32_t kind, uint32_t span,
+                           unsigned fds) {
+    const struct dvk_channel_view *view = &channel->view;
+    return kind < DVK_SLOT_POST && span <= (channel->guest ? 1 : view->slots[1 - channel->side] - i) &&
+           msg->data_len <= (uint64_t)span * view->data_bytes && fds <= DVK_MESSAGE_FDS &&
+           !(channel->proxy && (fds || msg->source == DVK_NONE)) && !(msg->notify && kind != DVK_SLOT_SEND);
+}
+
 /* The message in the peer's slot i: copied once, checked. 1: *out; 0: leave it for now; -1: the peer broke the
  * protocol; 2: nothing to hand out, go on. */
 static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, struct request **out) {
@@ -35,17 +65,15 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
     struct dvk_message *msg = &pub->msg;
     uint32_t kind = flags & DVK_SLOT_KIND_MASK, span = DVK_SLOT_SPAN(flags);
     unsigned fds = msg->flags & DVK_MSG_FDS ? msg->fds : 0;
-    bool post = kind == DVK_SLOT_POST;
-    if (kind > DVK_SLOT_POST || (post && (dvk->relay || channel->guest || msg->data_len || fds)) ||
-        span > (channel->guest ? 1 : view->slots[peer] - i) ||
-        msg->data_len > (uint64_t)span * view->data_bytes || fds > DVK_MESSAGE_FDS ||
-        (channel->proxy && (fds || msg->source == DVK_NONE)) || (msg->notify && kind != DVK_SLOT_SEND)) {
+    bool post = kind == DVK_SLOT_POST, simple = !(msg->data_len | msg->notify | fds | (span - 1));
+    if (!(simple ? simple_is_valid(dvk, channel, msg, kind) : entry_is_valid(channel, i, msg, kind, span, fds))) {
         request_free(dvk, request);
         return -1;
     }
     if (msg->source == DVK_NONE && !channel->proxy && channel->peer_count == 1)
         msg->source = channel->peers[0]; /* the channel says who it is */
-    if (!channel->proxy && !channel_peer_known(channel, msg->source)) {
+    bool same_pair = is_last_pair(dvk, channel, msg);
+    if (!same_pair && !channel->proxy && !channel_peer_known(channel, msg->source)) {
         broker_drain(dvk); /* dvkd tells of a new endpoint before its first message can be sent */
         if (channel->closed || !channel_peer_known(channel, msg->source)) {
             request_free(dvk, request);
@@ -57,6 +85,7 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
     }
     channel->stalled_until = 0;
     if (fds) {
+        request->fds_used = true;
         int got = fdpass_receive(channel, i, peer, false, sequence, fds, pub->fds);
         if (got < 0) {
             request_free(dvk, request);
@@ -68,8 +97,8 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
     if (channel->guest && dvk_slot_is_system(to) &&
         dvk_system_slot_node(to) == 0) /* a guest's way to say: of this node */
         msg->destination = dvk_service_endpoint(dvk->node, dvk_system_slot_service(to));
-    dvk_endpoint full = msg->destination;
-    if (!dvk->relay && !own_resolve(dvk, channel->dc, msg->destination, &full)) {
+    dvk_endpoint full = same_pair ? channel->last_pair.full : msg->destination;
+    if (!same_pair && !dvk->relay && !own_resolve(dvk, channel->dc, msg->destination, &full)) {
         request_error(dvk, channel, i, sequence, -DVK_ENOTBOUND);
         request_free(dvk, request);
         return 2;
@@ -79,6 +108,8 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
         request_free(dvk, request);
         return 2;
     }
+    if (!same_pair && !dvk->relay && !channel->proxy)
+        last_pair_set(dvk, channel, msg->source, msg->destination, full);
     msg->destination = full;
     msg->flags = fds ? DVK_MSG_FDS : 0;
     msg->fds = (uint16_t)fds;
@@ -97,6 +128,7 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
     request->sequence = sequence;
     channel_hold(channel);
     *out = request;
+    dvk->last_channel = channel;
     if (post) { /* it is ours now, whatever becomes of the slot */
         request->finished = true;
         channel->posts_ready++;
@@ -107,7 +139,6 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
         __builtin_prefetch((const uint8_t *)&slot->reply + DVK_LINE, 1);
     }
     channel->last_peer = i;
-    dvk->last_channel = channel;
     request->sync = !(flags & DVK_SLOT_RING_BACK);
     if (request->sync)
         channel->sync_requests++;
@@ -137,8 +168,12 @@ static void header_notify_take(struct dvk *dvk, struct channel *channel) {
         list_append(&dvk->ready_notes, &request->link);
 }
 
-/* We took posts: their sender may wait for that. */
-static void room_tell(struct channel *channel) {
+/* We took posts: their sender may wait for that. It is told of many at a time, or when we have taken all: each time it may have
+ * to be woken. */
+static void room_tell(struct channel *channel, bool more) {
+    if (more && channel->posts_untold < channel->view.slots[1 - channel->side] / 2)
+        return;
+    channel->posts_untold = 0;
     uint32_t *wants = &channel->view.header->wants_room[1 - channel->side];
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* P6 */
     if (__atomic_load_n(wants, __ATOMIC_RELAXED) && __atomic_exchange_n(wants, 0u, __ATOMIC_SEQ_CST))
@@ -167,10 +202,10 @@ void receive_scan_channel(struct dvk *dvk, struct channel *channel) {
         header_notify_take(dvk, channel);
     int peer = 1 - channel->side;
     struct dvk_ring *ring = &channel->view.header->ring[peer];
-    bool posts = false;
     for (int n = 0; !channel->closed; n++) {
         uint16_t entry;
         int found = dvk_ring_peek(ring, channel->view.slots[peer], channel->taken, &entry);
+        channel->ring_emptied = found == 0;
         if (found == 0)
             break;
         if (n == TAKE_AT_ONCE) {
@@ -196,14 +231,14 @@ void receive_scan_channel(struct dvk *dvk, struct channel *channel) {
         }
         if (took == 0)
             break; /* the periodic scan tries again */
-        posts |= !request || request->kind == DVK_SLOT_POST;
+        channel->posts_untold += !request || request->kind == DVK_SLOT_POST;
         if (!channel->closed)
             dvk_ring_advance(ring, &channel->taken);
         if (took == 1)
             list_append(request->public.msg.notify ? &dvk->ready_notes : &dvk->ready, &request->link);
     }
-    if (posts && !channel->closed)
-        room_tell(channel);
+    if (channel->posts_untold && !channel->closed)
+        room_tell(channel, list_has(&channel->more));
     channel_release(channel);
 }
 
@@ -222,13 +257,43 @@ static bool scan_more(struct dvk *dvk) {
     return any;
 }
 
-bool receive_scan(struct dvk *dvk) {
+/* Has the channel something that only its doorbell's bit tells of: what is no message in its ring? */
+static bool channel_awaits(const struct channel *channel) {
+    uint64_t calls = 0;
+    for (uint32_t w = 0; w < (channel->view.slots[channel->side] + 63) / 64; w++)
+        calls |= channel->back_map[w];
+    return calls || channel->post_count || channel->posted_bytes || !list_is_empty(&channel->queue);
+}
+
+/* The ring of the channel that spoke last can be watched in place of the doorbell. */
+static bool ring_is_watchable(const struct channel *channel) {
+    return channel && channel->ring_emptied && !channel->closed;
+}
+
+static uint32_t ring_head(const struct channel *channel) {
+    return __atomic_load_n(&channel->view.header->ring[1 - channel->side].head, __ATOMIC_ACQUIRE);
+}
+
+/*
+ * Of two that talk to each other over and over, each message would have its sender set the doorbell's bits and its receiver
+ * clear them: the dearest lines of all, since both write them. So the bits stay set while they are those of last_channel
+ * alone, whose ring is watched anyway: its sender finds them set and goes on. Before sleep they are cleared (P3).
+ */
+static bool bell_may_stay(const struct dvk *dvk) {
+    const struct dvk_doorbell *bell = dvk->doorbell;
+    const struct channel *last = dvk->last_channel;
+    if (!dvk->awake || !ring_is_watchable(last) || last->guest || last->bit_link.next != last->bit_link.prev)
+        return false;
+    uint32_t word = last->bit / 64, s = word / 64;
+    return __atomic_load_n(&bell->summary[s], __ATOMIC_RELAXED) == 1ull << (word % 64) &&
+           __atomic_load_n(&bell->summary[1 - s], __ATOMIC_RELAXED) == 0 &&
+           __atomic_load_n(&bell->pending[word], __ATOMIC_RELAXED) == 1ull << (last->bit % 64) && !channel_awaits(last);
+}
+
+/* Clear the doorbell's bits; their channels are to be scanned. */
+static void bell_take(struct dvk *dvk) {
     struct dvk_doorbell *bell = dvk->doorbell;
-    uint32_t word = __atomic_load_n(&bell->word, __ATOMIC_SEQ_CST);
-    if (word != dvk->seen) {
-        dvk->seen = word;
-        dvk->active = true;
-    }
+    dvk->bits_left = false;
     for (unsigned s = 0; s < 2; s++) {
         if (__atomic_load_n(&bell->summary[s], __ATOMIC_SEQ_CST) == 0)
             continue;
@@ -244,6 +309,20 @@ bool receive_scan(struct dvk *dvk) {
             }
         }
     }
+}
+
+bool receive_scan(struct dvk *dvk) {
+    uint32_t word = __atomic_load_n(&dvk->doorbell->word, __ATOMIC_SEQ_CST);
+    if (word != dvk->seen) {
+        dvk->seen = word;
+        dvk->active = true;
+    }
+    if (bell_may_stay(dvk)) {
+        dvk->bits_left = true;
+        if (ring_head(dvk->last_channel) != dvk->last_channel->taken)
+            receive_mark_more(dvk, dvk->last_channel);
+    } else
+        bell_take(dvk);
     return scan_more(dvk);
 }
 
@@ -300,11 +379,11 @@ static bool run_pending(struct dvk *dvk) {
 
 /* The oldest message; notifications first. */
 static struct request *ready_first(const struct dvk *dvk) {
-    const struct link *const lists[] = {&dvk->filed_notes, &dvk->ready_notes, &dvk->filed, &dvk->ready};
-    for (int i = 0; i < 4; i++)
-        if (!list_is_empty(lists[i]))
-            return list_element(lists[i]->next, struct request, link);
-    return NULL;
+    const struct link *list = !list_is_empty(&dvk->filed_notes)   ? &dvk->filed_notes
+                              : !list_is_empty(&dvk->ready_notes) ? &dvk->ready_notes
+                              : !list_is_empty(&dvk->filed)       ? &dvk->filed
+                                                                  : &dvk->ready;
+    return list_first(list, struct request, link);
 }
 
 /* The bits of a notification, at the moment when it is received: its sender may have added some. See note_merge. */
@@ -330,7 +409,8 @@ static int ready_pop(struct dvk *dvk, const struct filter *filter, struct reques
     if (!request)
         return 0;
     list_remove(&request->link);
-    request_unfile(request);
+    if (request->filed[0].inbox)
+        request_unfile(request);
     request->state = REQUEST_TAKEN;
     if (request->kind == DVK_SLOT_POST && request->channel)
         receive_post_done(dvk, request->channel);
@@ -348,11 +428,28 @@ static int ready_pop(struct dvk *dvk, const struct filter *filter, struct reques
     return 0;
 }
 
+/* Wait awake, if that is worth it, until the doorbell or the ring of the channel that spoke last has news; true if it has. */
+static bool news_await(struct dvk *dvk, uint32_t seen) {
+    struct channel *last = dvk->last_channel;
+    struct awaited_word word = {&dvk->doorbell->word, seen}, head = word;
+    if (ring_is_watchable(last))
+        head = (struct awaited_word){&last->view.header->ring[1 - last->side].head, last->taken};
+    dvk->awake = spin_until(dvk, &dvk->spin, head, word, dvk->last_cpu);
+    if (!dvk->awake)
+        return false;
+    if (last)
+        channel_prefetch_peer(last);
+    if (ring_is_watchable(last) && ring_head(last) != last->taken)
+        receive_mark_more(dvk, last);
+    return true;
+}
+
 static void sleep_until(struct dvk *dvk, int64_t exact, int64_t about) {
     uint32_t seen = dvk->seen;
-    if (spin_until(dvk, &dvk->spin, &dvk->doorbell->word, seen, dvk->last_cpu)) {
-        if (dvk->last_channel)
-            channel_prefetch_peer(dvk->last_channel);
+    if ((!dvk->bits_left || bell_may_stay(dvk)) && news_await(dvk, seen))
+        return;
+    if (dvk->bits_left) { /* nobody has rung for what came since: look again */
+        bell_take(dvk);
         return;
     }
     if (!dvk_doorbell_prepare_sleep(dvk->doorbell, seen))
@@ -425,7 +522,23 @@ int receive_next(struct dvk *dvk, const struct filter *filter, struct dvk_reques
     }
 }
 
+/* A post that is ready, while nothing else is: most of a stream of them come so. */
+static struct request *post_pop(struct dvk *dvk) {
+    struct request *request = list_first(&dvk->ready, struct request, link);
+    if (!request || request->kind != DVK_SLOT_POST || dvk->inboxes || !list_is_empty(&dvk->ready_notes) || !is_quiet(dvk))
+        return NULL;
+    list_remove(&request->link);
+    request->state = REQUEST_TAKEN;
+    receive_post_done(dvk, request->channel);
+    return request;
+}
+
 int dvk_receive(struct dvk *dvk, struct dvk_request **out, int timeout_ms) {
+    struct request *request = post_pop(dvk);
+    if (request) {
+        *out = &request->public;
+        return 0;
+    }
     return receive_next(dvk, NULL, out, timeout_ms);
 }
 

@@ -13,17 +13,22 @@ struct request *request_new(struct dvk *dvk) {
     if (request) {
         list_remove(&request->link);
         dvk->free_request_count--;
-    } else
-        request = malloc(sizeof *request);
+    } else if ((request = malloc(sizeof *request)))
+        request->fds_used = true;
     if (!request)
         return NULL;
-    /* all but the message, which every caller writes as a whole */
+    /* all but the message, which every caller writes as a whole, and what is not valid yet */
     uint8_t *bytes = (uint8_t *)request;
     memset(bytes + sizeof request->public.msg, 0, offsetof(struct request, public.fds) - sizeof request->public.msg);
-    memset(bytes + offsetof(struct request, public.fd_count), 0, sizeof *request - offsetof(struct request, public.fd_count));
+    memset(bytes + offsetof(struct request, public.fd_count), 0,
+           sizeof request->public - offsetof(struct request, public.fd_count));
+    memset(bytes + offsetof(struct request, state), 0, offsetof(struct request, filed) - offsetof(struct request, state));
+    request->filed[0].inbox = request->filed[1].inbox = NULL;
+    if (request->fds_used)
+        memset(request->public.fds, 0xff, sizeof request->public.fds); /* -1 */
+    request->fds_used = false;
     list_init(&request->link);
     list_append(&dvk->requests, &request->all);
-    memset(request->public.fds, 0xff, sizeof request->public.fds); /* -1 */
     return request;
 }
 
@@ -41,7 +46,8 @@ static void request_unslot(struct request *request) {
 
 void request_free(struct dvk *dvk, struct request *request) {
     list_remove(&request->link);
-    request_unfile(request);
+    if (request->filed[0].inbox)
+        request_unfile(request);
     if (request->kind == DVK_SLOT_POST && request->state == REQUEST_READY && request->channel)
         receive_post_done(dvk, request->channel);
     list_remove(&request->all);
@@ -52,8 +58,10 @@ void request_free(struct dvk *dvk, struct request *request) {
         request->looped->looped = NULL;
     if (request->state == REQUEST_READY) /* nobody got them */
         close_fds(request->public.fds, request->public.fd_count);
-    free(request->data_buffer);
-    free(request->reply_buffer);
+    if (request->data_buffer || request->reply_buffer) {
+        free(request->data_buffer);
+        free(request->reply_buffer);
+    }
     if (dvk->free_request_count >= FREE_REQUESTS_MAX) {
         free(request);
         return;

@@ -12,7 +12,13 @@ struct route *route_find(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_en
     return NULL;
 }
 
+void way_set(struct dvk *dvk, struct own_endpoint *own, struct route *route) {
+    dvk->way = (struct way){.from = own->endpoint, .to = route->to, .own = own, .route = route};
+}
+
 void route_drop(struct dvk *dvk, struct route *route, int status) {
+    if (dvk->way.route == route)
+        dvk->way.route = NULL;
     list_remove(&route->bucket);
     list_remove(&route->of_channel);
     list_remove(&route->of_own);

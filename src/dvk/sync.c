@@ -55,11 +55,14 @@ static int wait_state(struct dvk *dvk, struct call *call, int64_t deadline, bool
     uint32_t ticket = 0; /* of this wait, once it sleeps */
     struct dvk_slot *slot = &channel->view.slot[channel->side][call->slot];
     uint32_t waiting = DVK_STATE(DVK_SLOT_WAITING, call->sequence);
-    uint32_t peer_cpu = channel->peer_bell ? __atomic_load_n(&channel->peer_bell->cpu, __ATOMIC_RELAXED) : dvk->cpu;
-    bool first = true;
+    struct awaited_word answer = {&slot->state, waiting};
+    uint32_t peer_cpu = channel->peer_bell ? __atomic_load_n(&channel->peer_bell->cpu, __ATOMIC_RELAXED) : 0;
+    /* Before any wait: of two that wait for each other it is the later that is refused. A peer that has answered first, and then
+     * waits for us, is none of them. */
+    if (channel_peer_waits_for_us(channel) && dvk_slot_look(slot, call->sequence) == DVK_LOOK_WAITING)
+        return -DVK_EDEADLOCK;
+    (void)spin_until(dvk, &channel->spin, answer, answer, peer_cpu);
     for (;;) {
-        if (first)
-            (void)spin_until(dvk, &channel->spin, &slot->state, waiting, peer_cpu);
         switch (dvk_slot_look(slot, call->sequence)) {
         case DVK_LOOK_DONE:
             call_take_reply(dvk, call);
@@ -77,9 +80,6 @@ static int wait_state(struct dvk *dvk, struct call *call, int64_t deadline, bool
             channel_close(dvk, channel, channel->gone_status, true, true);
             return 0;
         }
-        if (first && channel_peer_waits_for_us(channel))
-            return -DVK_EDEADLOCK;
-        first = false;
         if (is_past(deadline))
             return -DVK_ETIMEDOUT;
         if (!ticket)
@@ -144,7 +144,9 @@ static int wait_call(struct dvk *dvk, struct call *call, int64_t deadline) {
 
 static int sync_call(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, uint32_t kind, const void *data,
                      size_t data_len, void *reply_data, size_t reply_cap, size_t *reply_len, int timeout_ms) {
-    struct own_endpoint *own = own_find(dvk, from);
+    poller_glance(dvk);
+    const struct way *way = way_find(dvk, from, message->destination);
+    struct own_endpoint *own = way ? way->own : own_find(dvk, from);
     if (reply_len)
         *reply_len = 0;
     if (!own)
@@ -154,14 +156,15 @@ static int sync_call(struct dvk *dvk, dvk_endpoint from, struct dvk_message *mes
     if (message->destination == DVK_NONE || (data_len && !data))
         return -EINVAL;
     dvk_endpoint full;
-    if (own_resolve(dvk, own->dc, message->destination, &full))
+    if (!way && own_resolve(dvk, own->dc, message->destination, &full))
         return -DVK_EDEADLOCK;
-    const struct route *route = route_find(dvk, own->dc, from, message->destination);
+    struct route *route = way ? way->route : route_find(dvk, own->dc, from, message->destination);
+    if (!way && route)
+        way_set(dvk, own, route);
     if (route && route->channel)
         channel_prefetch_own(route->channel);
     int64_t deadline = deadline_of(timeout_ms);
     cpu_update(dvk);
-    poller_glance(dvk);
     struct call *call;
     int error = call_create(dvk, own->dc, from, message, kind, &call);
     if (error < 0)
