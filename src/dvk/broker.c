@@ -267,8 +267,10 @@ static bool packet_handle(struct dvk *dvk, struct packet *packet) {
         return false;
     case DVK_BROKER_CHANNEL_GONE: {
         struct channel *channel = channel_find(dvk, head->channel);
-        if (channel)
+        if (channel) {
+            channel->ended = true;
             channel_close(dvk, channel, head->status < 0 ? head->status : channel->gone_status, false, true);
+        }
         return false;
     }
     case DVK_BROKER_DC_GONE:

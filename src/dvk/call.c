@@ -355,7 +355,7 @@ void call_scan(struct dvk *dvk, struct channel *channel) {
                 call_take_reply(dvk, call);
                 break;
             case DVK_LOOK_DEAD:
-                call_complete(dvk, call, channel->gone_status);
+                channel_is_gone(dvk, channel);
                 break;
             case DVK_LOOK_BROKEN:
                 channel_close(dvk, channel, -DVK_EBADPEER, true, true);

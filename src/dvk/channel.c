@@ -207,6 +207,12 @@ static void call_end(struct dvk *dvk, struct call *call, int status) {
         call_complete(dvk, call, status);
 }
 
+void channel_is_gone(struct dvk *dvk, struct channel *channel) {
+    broker_drain(dvk); /* dvkd told why before it marked it */
+    int status = channel->proxy && dvk->broker_gone ? -DVK_ENODAEMON : channel->gone_status; /* a proxy ends with its dvkd */
+    channel_close(dvk, channel, status, true, true);
+}
+
 void channel_close(struct dvk *dvk, struct channel *channel, int status, bool tell, bool event) {
     if (channel->closed)
         return;
@@ -218,7 +224,8 @@ void channel_close(struct dvk *dvk, struct channel *channel, int status, bool te
     list_remove(&channel->bit_link);
     list_remove(&channel->more);
     warm_forget(dvk, channel);
-    channel_kill(channel);
+    if (!channel->ended) /* else dvkd marks it when it has told the other side why, too */
+        channel_kill(channel);
     if (tell) {
         struct dvk_broker_packet closed = {.type = DVK_BROKER_CHANNEL_CLOSED, .channel = channel->number};
         (void)broker_send(dvk, &closed, NULL, NULL, 0);

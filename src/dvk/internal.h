@@ -87,6 +87,7 @@ struct channel {
     bool proxy; /* the peer is a proxy: it vouches for sources */
     uint32_t place; /* the peer's, in the DC's table of waits; 0: none */
     bool guest;
+    bool ended;      /* dvkd said so */
     bool closed;     /* no longer used; lives on for its references */
     int gone_status; /* what calls on it end with when the peer is gone */
     unsigned references;
@@ -497,6 +498,8 @@ void channel_ring_plain(struct channel *channel); /* without telling our CPU */
 /* Stop using it: calls end with status, requests are detached, routes dropped; tell: tell dvkd; event: tell the user.
  */
 void channel_close(struct dvk *dvk, struct channel *channel, int status, bool tell, bool event);
+/* It was found to be marked dead: close it with what dvkd says of that, else with gone_status. */
+void channel_is_gone(struct dvk *dvk, struct channel *channel);
 static inline void channel_hold(struct channel *channel) {
     channel->references++;
 }

@@ -197,7 +197,7 @@ void receive_scan_channel(struct dvk *dvk, struct channel *channel) {
     if (channel->post_count && !list_is_empty(&channel->queue))
         posts_make_room(dvk, channel);
     if (dead)
-        channel_close(dvk, channel, channel->gone_status, true, true);
+        channel_is_gone(dvk, channel);
     if (!channel->closed)
         header_notify_take(dvk, channel);
     int peer = 1 - channel->side;

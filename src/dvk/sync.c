@@ -68,7 +68,7 @@ static int wait_state(struct dvk *dvk, struct call *call, int64_t deadline, bool
             call_take_reply(dvk, call);
             return 0;
         case DVK_LOOK_DEAD:
-            channel_close(dvk, channel, channel->gone_status, true, true);
+            channel_is_gone(dvk, channel);
             return 0;
         case DVK_LOOK_BROKEN:
             channel_close(dvk, channel, -DVK_EBADPEER, true, true);
@@ -77,7 +77,7 @@ static int wait_state(struct dvk *dvk, struct call *call, int64_t deadline, bool
             break;
         }
         if (dvk_channel_is_dead(&channel->view)) {
-            channel_close(dvk, channel, channel->gone_status, true, true);
+            channel_is_gone(dvk, channel);
             return 0;
         }
         if (is_past(deadline))

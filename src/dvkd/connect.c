@@ -405,7 +405,6 @@ void broker_guest_unbind(struct client *client, const struct dvk_broker_packet *
 
 void broker_channel_kill(struct broker *broker, struct channel *channel, const struct context *except, int status) {
     record(RECORD_CHANNEL_DEAD, channel->dc, channel->id, (uint64_t)status);
-    dvk_channel_mark_dead(channel->memfd);
     for (int side = 0; side < 2; side++) {
         struct context *context = channel->party[side];
         if (!context || context == except)
@@ -421,5 +420,6 @@ void broker_channel_kill(struct broker *broker, struct channel *channel, const s
                                            .status = status};
         client_send(context->user, &packet, NULL, NULL, 0);
     }
+    dvk_channel_mark_dead(channel->memfd); /* behind the word why: who sees the mark looks for that */
     registry_channel_remove(&broker->registry, channel);
 }

@@ -7,7 +7,7 @@
 #include <errno.h>
 
 static void answer(struct incoming *incoming, int status, dvk_endpoint endpoint) {
-    struct dvk_message reply = {.status = status};
+    struct dvk_message reply = {.status = status_elsewhere(status)};
     reply.payload.words[0] = endpoint;
     if (incoming->peer)
         reply_queue(incoming->peer, incoming->tag, 0, &reply, NULL, 0);

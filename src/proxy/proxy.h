@@ -19,6 +19,7 @@
 #include "proxy/link.h"
 #include "proxy/tls.h"
 
+#include <dvk/error.h>
 #include <netinet/in.h>
 
 #define BUCKETS 1024u
@@ -208,6 +209,10 @@ void traffic_kept(void *context, uint64_t tag); /* context: struct peer */
 void traffic_reset(void *context);
 /* The peer's node has left: everything that waits for it ends. */
 void traffic_lost(struct peer *peer);
+/* What an error of ours is to a requester on another node: that our dvkd is gone says nothing of theirs. */
+static inline int status_elsewhere(int status) {
+    return status == -DVK_ENODAEMON ? -DVK_ENODEUNREACH : status;
+}
 /* Answer a peer's request: status not 0: in the destination's place. */
 void reply_queue(struct peer *peer, uint64_t tag, int status, const struct dvk_message *reply, const void *data,
                  size_t data_len);

@@ -286,6 +286,7 @@ void incoming_free(struct incoming *incoming) {
 void reply_queue(struct peer *peer, uint64_t tag, int status, const struct dvk_message *reply, const void *data,
                  size_t data_len) {
     struct dvk_message message = {0};
+    status = status_elsewhere(status);
     if (reply)
         message = *reply;
     message.flags = message.fds = 0;
