@@ -29,7 +29,8 @@
 enum dvk_broker_type {
     /* client -> dvkd, answered */
     DVK_BROKER_HELLO = 1,     /* fds: [own doorbell memfd]. answer: node */
-    DVK_BROKER_BIND = 2,      /* dc, slot (in `endpoint`'s slot part). answer: endpoint */
+    DVK_BROKER_BIND = 2,      /* dc, slot (in `endpoint`'s slot part), place = its place in the page of statistics, 0: none
+                                 (stats_page.h). answer: endpoint; with flags STATS: fds: [that page], if there is one */
     DVK_BROKER_UNBIND = 3,    /* dc, endpoint */
     DVK_BROKER_CONNECT = 4,   /* dc, endpoint = from (DVK_NONE for the proxy), peer = to. dvkd may start a cell
                                  before it answers. answer: channel, side, peer = the full endpoint (generation
@@ -62,6 +63,9 @@ enum dvk_broker_type {
     DVK_BROKER_MIGRATE = 102,   /* dc, endpoint = ours, side = enum dvk_broker_migrate, node = to which backup, 0: the oldest.
                                    Answered when all nodes know; FROZEN or MOVED comes before */
     DVK_BROKER_WAITS = 9,     /* dc, in which the client is bound. answer: place; fds: [table of waits, see waits.h] */
+    DVK_BROKER_STATS = 130, /* dc, side = enum dvk_stats_question (stats_page.h), endpoint = ours in that DC (of the proxy,
+                               and for INFO: none), peer = whose. answer: text: what the question names; or flags
+                               ELSEWHERE: ask dvkd of `node` */
     /* client -> dvkd, not answered */
     DVK_BROKER_SLOTS = 13,         /* a cell's: dc, side = enum dvk_broker_slots (dvk/slots.h) */
     DVK_BROKER_SERVICE_CANCEL = 71,
@@ -107,6 +111,7 @@ enum dvk_broker_flags {
     DVK_BROKER_F_BOUND = 1u << 8,     /* WATCH: wait until it is bound, not until it goes */
     DVK_BROKER_F_ELSEWHERE = 1u << 9, /* WATCH: its answer */
     DVK_BROKER_F_NOWAIT = 1u << 10,   /* WATCH: answer at once in any case */
+    DVK_BROKER_F_STATS = 1u << 16,    /* BIND: the client has no page of statistics yet */
 };
 
 enum dvk_broker_slots {
@@ -131,7 +136,8 @@ struct dvk_broker_packet {
     uint32_t flags;
     uint32_t side;
     uint32_t text_len;
-    uint32_t place; /* CHANNEL, answer to CONNECT: the peer's in the DC's table of waits; WAITS: the client's own. 0: none */
+    uint32_t place; /* CHANNEL, answer to CONNECT: the peer's in the DC's table of waits; WAITS: the client's own;
+                       BIND: as said there. 0: none */
 };
 _Static_assert(sizeof(struct dvk_broker_packet) == 72, "layout");
 

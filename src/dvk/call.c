@@ -263,6 +263,7 @@ static int notify_send(struct dvk *dvk, struct route *route) {
     route->notify_bits = 0;
     route->notify = call;
     call->route = route;
+    call->note = true;
     error = call_submit(dvk, call, NULL, 0);
     if (error < 0)
         call_free(dvk, call);
@@ -283,7 +284,7 @@ void call_complete(struct dvk *dvk, struct call *call, int status) {
     if (call->waited && !call->abandoned)
         return;
     if (call->abandoned || !call->done) {
-        if (status < 0 && !call->abandoned && !call->route) /* a post: nobody else learns of it */
+        if (status < 0 && !call->abandoned && !call->note) /* a post: nobody else learns of it */
             post_failed(dvk, call->from, status);
         call_free(dvk, call);
         if (route && route->notify_bits)
@@ -378,6 +379,10 @@ bool call_run_completed(struct dvk *dvk) {
         int fds[DVK_MESSAGE_FDS];
         memcpy(fds, call->fds, sizeof fds);
         call->fd_count = 0;
+        if (call->stats) {
+            stats_end(call->stats, call->status);
+            call->stats->bytes_in += call->reply_len;
+        }
         call->done(call->context, call->status, &call->message, call->reply_len ? call->reply_data : NULL,
                    call->reply_len, fd_count ? fds : NULL, fd_count);
         call_free(dvk, call);
@@ -476,8 +481,20 @@ int dvk_call(struct dvk *dvk, dvk_endpoint from, const struct dvk_message *messa
         loan_drop(dvk, data);
         return own ? -EINVAL : -DVK_ENOTBOUND;
     }
-    return call_start(dvk, own->dc, from, message, DVK_SLOT_SENDREC, data, data_len, fds, fd_count, done, context,
-                      call);
+    struct dvk_stats *stats = own->stats;
+    uint64_t number;
+    int error = call_start(dvk, own->dc, from, message, DVK_SLOT_SENDREC, data, data_len, fds, fd_count, done, context,
+                           &number);
+    stats->calls++;
+    stats->bytes_out += data_len;
+    if (error < 0) {
+        stats_error(stats, error);
+        return error;
+    }
+    call_by_id(dvk, number)->stats = stats; /* it ends in dvk_receive or dvk_close, not before */
+    if (call)
+        *call = number;
+    return 0;
 }
 
 int dvk_cancel(struct dvk *dvk, uint64_t id) {
@@ -549,9 +566,12 @@ int dvk_notify(struct dvk *dvk, dvk_endpoint from, dvk_endpoint to, uint64_t bit
         return -EINVAL;
     struct dvk_message message = {.source = from, .destination = to, .notify = bits};
     dvk_endpoint full;
-    if (own_resolve(dvk, own->dc, to, &full))
-        return loopback_notify(dvk, own->dc, from, full, bits);
-    return notify(dvk, own->dc, from, &message);
+    struct dvk_stats *stats = own->stats;
+    int error = own_resolve(dvk, own->dc, to, &full) ? loopback_notify(dvk, own->dc, from, full, bits)
+                                                     : notify(dvk, own->dc, from, &message);
+    if (error == 0)
+        stats->notifies++;
+    return error;
 }
 
 /* ---- on behalf of a remote source: see relay.h ---- */

@@ -24,15 +24,20 @@ struct own_endpoint *own_find(struct dvk *dvk, dvk_endpoint endpoint) {
     return NULL;
 }
 
-bool own_resolve(struct dvk *dvk, uint32_t dc, dvk_endpoint to, dvk_endpoint *full) {
+struct own_endpoint *own_at(struct dvk *dvk, uint32_t dc, dvk_endpoint to) {
     list_each(own, &dvk->own[bucket_of(dvk_endpoint_slot(to), 0)], struct own_endpoint, bucket) {
         if (own->dc == dc && (own->endpoint == to || (dvk_endpoint_generation(to) == 0 &&
-                                                      dvk_endpoint_slot(own->endpoint) == dvk_endpoint_slot(to)))) {
-            *full = own->endpoint;
-            return true;
-        }
+                                                      dvk_endpoint_slot(own->endpoint) == dvk_endpoint_slot(to))))
+            return own;
     }
-    return false;
+    return NULL;
+}
+
+bool own_resolve(struct dvk *dvk, uint32_t dc, dvk_endpoint to, dvk_endpoint *full) {
+    const struct own_endpoint *own = own_at(dvk, dc, to);
+    if (own)
+        *full = own->endpoint;
+    return own;
 }
 
 static void context_free(struct dvk *dvk) {
@@ -54,6 +59,7 @@ static void context_free(struct dvk *dvk) {
     calls_free(dvk);
     inboxes_free(dvk);
     waits_close(dvk);
+    stats_close(dvk);
     free(dvk->by_bit);
     free(dvk->packet_buffer);
     free(dvk->calls);
@@ -261,7 +267,10 @@ int dvk_bind(struct dvk *dvk, uint32_t dc, uint32_t slot, dvk_endpoint *out) {
         return -ENOMEM;
     struct dvk_broker_packet ask = {.type = DVK_BROKER_BIND, .dc = dc, .endpoint = dvk_endpoint_make(0, slot)};
     struct packet answer;
+    stats_bind(dvk, own, &ask);
     int error = broker_ask_wait(dvk, &ask, NULL, 0, &answer, deadline_of(BIND_TIMEOUT_MS));
+    if (error == 0)
+        stats_bound(dvk, own, &answer);
     packet_clear(&answer);
     if (error == 0 && own_find(dvk, answer.head.endpoint)) {
         /* calls name their source by its endpoint alone: two DCs' endpoints must not look the same */
@@ -271,6 +280,7 @@ int dvk_bind(struct dvk *dvk, uint32_t dc, uint32_t slot, dvk_endpoint *out) {
         error = -DVK_ENOTALLOWED;
     }
     if (error < 0) {
+        stats_unbind(dvk, own);
         free(own);
         return error;
     }
@@ -296,6 +306,7 @@ int dvk_unbind(struct dvk *dvk, dvk_endpoint endpoint) {
     dvk->own_count--;
     dvk->own_changes++;
     own_routes_drop(dvk, own, -DVK_EINTERRUPTED);
+    stats_unbind(dvk, own);
     free(own);
     requests_refuse_to(dvk, endpoint, -DVK_ENOTBOUND);
     (void)receive_scan(dvk); /* what lies in the channels and was not looked at yet: refused, as is all that comes later */

@@ -39,6 +39,7 @@ void own_forget_dc(struct dvk *dvk, uint32_t dc) {
             dvk->own_count--;
             dvk->own_changes++;
             own_routes_drop(dvk, own, -DVK_ENODC);
+            stats_unbind(dvk, own);
             free(own);
         }
     waits_forget(dvk, dc);

@@ -14,7 +14,7 @@
  *   loan.c       runs of slots for long messages, loans
  *   peers.c      who is at a channel's other end
  *   post.c       one-way messages                  spin.c      waiting for, and writing to, another CPU
- *   vcopy.c      grants, arenas, copies
+ *   vcopy.c      grants, arenas, copies              stats.c     what endpoints count
  *
  * One thread uses a context, but for dvk_wake and the poller thread, which touch only `wake`, `fds_ready` and the
  * doorbell. Ownership: the context owns channels, routes, calls and requests. A channel stays mapped while a request
@@ -30,6 +30,7 @@
 #include "dvk/ring.h"
 
 #include <dvk/dvk.h>
+#include <dvk/stats.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
@@ -112,6 +113,7 @@ struct channel {
     uint32_t last_own, last_peer;    /* slots of the last request that we made, that we took */
     struct {
         dvk_endpoint source, destination, full;
+        struct dvk_stats *stats; /* its destination's */
         uint32_t own_changes; /* it holds while dvk.own_changes is this */
     } last_pair; /* of the last message that was taken: its source is known, its destination ours. source DVK_NONE: none */
     struct call **calls;             /* by own slot */
@@ -166,6 +168,7 @@ struct call {
     bool abandoned; /* nobody wants the result */
     bool cancelled;
     bool posted; /* counted in channel.posted_bytes */
+    bool note;   /* a notification */
     bool lent; /* its data is a loan: it has its channel and slots from the start, and nothing is copied */
     uint32_t dc;
     dvk_endpoint from;
@@ -187,6 +190,7 @@ struct call {
     unsigned hops; /* how often it was handed on */
     uint32_t span;       /* slots in its run */
     uint32_t reply_room; /* bytes that its reply may have, if more than its data */
+    struct dvk_stats *stats; /* where its end is counted; NULL: nowhere, or by who waits for it */
     struct call *next_free;
 };
 
@@ -244,6 +248,7 @@ struct request {
     bool finished;     /* a send that was answered when it was taken */
     void *data_buffer; /* loopback */
     void *reply_buffer;
+    struct dvk_stats *stats; /* of its destination; never NULL */
     struct filing filed[2]; /* by destination; by destination and source. Both or none: filed[0].inbox */
 };
 
@@ -255,6 +260,8 @@ struct own_endpoint {
     int post_error; /* of an earlier post, to be told */
     uint64_t own_grant; /* of all our memory to itself, by process own_grant_pid; 0: none yet */
     int own_grant_pid;
+    struct dvk_stats *stats; /* never NULL */
+    uint32_t stats_place;    /* in the page; 0: none */
 };
 
 struct guest {
@@ -376,6 +383,12 @@ struct dvk {
     dvk_copier_told *on_grant; /* the copier's */
     void *on_grant_context;
 
+    /* what endpoints count: see stats.c */
+    struct dvk_stats *stats_page; /* NULL: there is none */
+    uint32_t *stats_free;         /* places that are free below stats_used */
+    uint32_t stats_free_count, stats_free_cap, stats_used;
+    struct dvk_stats uncounted; /* where those count who have no place */
+
     struct link endpoint_watches; /* detector.c */
     /* groups and services: see service_internal.h */
     struct link service_things;
@@ -438,10 +451,28 @@ static inline bool map_has(const uint64_t *map, uint32_t i) {
 
 void close_fds(int *fds, unsigned count); /* closes and sets to -1 */
 
+/* stats.c */
+/* An endpoint is about to be bound: its place is added to the question. Bound: its page may be in the answer. */
+void stats_bind(struct dvk *dvk, struct own_endpoint *own, struct dvk_broker_packet *ask);
+void stats_bound(struct dvk *dvk, struct own_endpoint *own, const struct packet *answer);
+/* It goes, or was not bound after all; what is under way for it is counted no more. */
+void stats_unbind(struct dvk *dvk, const struct own_endpoint *own);
+void stats_close(struct dvk *dvk);
+void stats_error(struct dvk_stats *stats, int error);
+/* A sendrec, call or send has ended. */
+static inline void stats_end(struct dvk_stats *stats, int error) {
+    if (error == 0)
+        stats->completed++;
+    else
+        stats_error(stats, error);
+}
+
 /* context.c */
 struct own_endpoint *own_find(struct dvk *dvk, dvk_endpoint endpoint);
 /* Is `to` (generation 0: any) one of ours in that DC? *full gets it whole. */
 bool own_resolve(struct dvk *dvk, uint32_t dc, dvk_endpoint to, dvk_endpoint *full);
+/* The same: the endpoint, or NULL. */
+struct own_endpoint *own_at(struct dvk *dvk, uint32_t dc, dvk_endpoint to);
 
 /* directory.c: the DC is gone from this node: our endpoints in it are unbound. */
 void own_forget_dc(struct dvk *dvk, uint32_t dc);
@@ -568,6 +599,7 @@ int call_start(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk
 void receive_scan_channel(struct dvk *dvk, struct channel *channel);
 bool receive_scan(struct dvk *dvk); /* what the doorbell says; true if it said anything */
 void receive_mark_more(struct dvk *dvk, struct channel *channel);
+void receive_arrived(struct dvk *dvk, struct request *request); /* it waits to be handed out from now on */
 void receive_post_done(struct dvk *dvk, struct channel *channel); /* one of its waiting quick posts is none any more */
 void receive_sleep(struct dvk *dvk, int64_t deadline);            /* until the doorbell rings; or earlier */
 /* dvk_receive with a filter (NULL: none). */
@@ -637,6 +669,11 @@ void waits_answered(struct dvk *dvk, const struct channel *channel, uint32_t tic
 void call_follow(struct dvk *dvk, struct call *call, dvk_endpoint to, const void *data);
 
 /* sync.c */
+/* dvk_sendrec and dvk_send for libdvk's own purposes, or counted by the caller. got: the length of the reply's data. */
+int sendrec_own(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, void *reply_data, size_t reply_cap,
+                size_t *got, int timeout_ms);
+int send_uncounted(struct dvk *dvk, struct own_endpoint *own, const struct way *way, struct dvk_message *message,
+                   const void *data, size_t data_len, int timeout_ms);
 /* Is the peer, a single thread, itself waiting for us? Then to wait for it would be for ever. */
 bool channel_peer_waits_for_us(const struct channel *channel);
 void cpu_update(struct dvk *dvk);

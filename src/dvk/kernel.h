@@ -10,6 +10,9 @@ enum dvk_kernel_type {
     /* words[0] = endpoint, words[1] = flags of DVK_BROKER_WATCH. Answered when DVK_BROKER_WATCH is: status; words[0] =
      * the endpoint in full. A cancellation takes it back. */
     DVK_KERNEL_WATCH = 1,
+    /* words[0] = endpoint, words[1] = enum dvk_stats_question (stats_page.h). Answered at once: status; the data is the
+     * structure that the question names. */
+    DVK_KERNEL_STATS = 130,
 };
 
 #endif

@@ -191,6 +191,7 @@ static int channel_to(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpo
 }
 
 int dvk_loan_get(struct dvk *dvk, dvk_endpoint from, dvk_endpoint to, size_t length, int timeout_ms, void **data) {
+    poller_glance(dvk); /* which may take the endpoint away */
     struct own_endpoint *own = own_find(dvk, from);
     dvk_endpoint full;
     *data = NULL;
@@ -200,7 +201,7 @@ int dvk_loan_get(struct dvk *dvk, dvk_endpoint from, dvk_endpoint to, size_t len
         return -EINVAL;
     if (length > DVK_LOAN_MAX)
         return -EMSGSIZE;
-    poller_glance(dvk);
+    struct dvk_stats *stats = own->stats; /* outlives the endpoint */
     struct channel *channel;
     int error = channel_to(dvk, own->dc, from, to, timeout_ms, &channel);
     if (error < 0)
@@ -222,6 +223,7 @@ int dvk_loan_get(struct dvk *dvk, dvk_endpoint from, dvk_endpoint to, size_t len
     loan->span = span;
     loan->data = dvk_channel_buffer(&channel->view, channel->side, 0, loan->slot);
     list_prepend(&dvk->loans, &loan->link);
+    stats->loans++;
     *data = loan->data;
     return 0;
 }

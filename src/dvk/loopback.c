@@ -44,7 +44,10 @@ int loopback_submit(struct dvk *dvk, struct call *call, const void *data, size_t
     request->looped = call;
     call->looped = request;
     call->state = CALL_LOOPED;
-    list_append(&dvk->ready, &request->link);
+    const struct own_endpoint *own = own_find(dvk, call->full);
+    if (own)
+        request->stats = own->stats;
+    receive_arrived(dvk, request);
     return 0;
 }
 
@@ -119,6 +122,9 @@ int loopback_notify(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoin
     request->public.dc = dc;
     request->public.local = true;
     request->public.source_node = dvk->node;
-    list_append(&dvk->ready_notes, &request->link);
+    const struct own_endpoint *own = own_find(dvk, to);
+    if (own)
+        request->stats = own->stats;
+    receive_arrived(dvk, request);
     return 0;
 }

@@ -16,9 +16,17 @@
 #define POSTED_BYTES_MAX (256u << 10) /* of a channel: more would only drive each other out of the cache */
 #define RECLAIM_EVERY 16u /* posts: the tail is the other CPU's, and reading it is dear */
 
+static void post_count_failure(struct dvk_stats *stats, int status) {
+    stats->posts_failed++;
+    stats_error(stats, status);
+}
+
 void post_failed(struct dvk *dvk, dvk_endpoint from, int status) {
     struct own_endpoint *own = own_find(dvk, from);
-    if (own && own->post_error == 0)
+    if (!own)
+        return;
+    post_count_failure(own->stats, status);
+    if (own->post_error == 0)
         own->post_error = status;
 }
 
@@ -178,6 +186,21 @@ static int post_call(struct dvk *dvk, dvk_endpoint from, struct channel *channel
     return error;
 }
 
+static int post_out(struct dvk *dvk, struct own_endpoint *own, const struct way *way, struct dvk_message *message,
+                    const void *data, size_t data_len, int timeout_ms) {
+    dvk_endpoint full, from = own->endpoint;
+    if (!way && own_resolve(dvk, own->dc, message->destination, &full))
+        return call_start(dvk, own->dc, from, message, DVK_SLOT_SEND, data, data_len, NULL, 0, NULL, NULL, NULL);
+    struct route *route = way ? way->route : route_find(dvk, own->dc, from, message->destination);
+    if (!way && route)
+        way_set(dvk, own, route);
+    if (!route || !route->channel || !list_is_empty(&route->channel->queue))
+        return send_uncounted(dvk, own, way, message, data, data_len, timeout_ms); /* finds the way, or keeps the order */
+    if (data_len || route->channel->proxy)
+        return post_call(dvk, from, route->channel, message, data, data_len, timeout_ms);
+    return post_quick(dvk, from, route, message, timeout_ms);
+}
+
 int dvk_post(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, const void *data, size_t data_len,
              int timeout_ms) {
     poller_glance(dvk);
@@ -193,15 +216,12 @@ int dvk_post(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, co
         loan_drop(dvk, data);
         return error;
     }
-    dvk_endpoint full;
-    if (!way && own_resolve(dvk, own->dc, message->destination, &full))
-        return call_start(dvk, own->dc, from, message, DVK_SLOT_SEND, data, data_len, NULL, 0, NULL, NULL, NULL);
-    struct route *route = way ? way->route : route_find(dvk, own->dc, from, message->destination);
-    if (!way && route)
-        way_set(dvk, own, route);
-    if (!route || !route->channel || !list_is_empty(&route->channel->queue))
-        return dvk_send(dvk, from, message, data, data_len, timeout_ms); /* finds the way, or keeps the order */
-    if (data_len || route->channel->proxy)
-        return post_call(dvk, from, route->channel, message, data, data_len, timeout_ms);
-    return post_quick(dvk, from, route, message, timeout_ms);
+    struct dvk_stats *stats = own->stats; /* outlives the endpoint */
+    stats->posts++;
+    if (data_len)
+        stats->bytes_out += data_len;
+    int error = post_out(dvk, own, way, message, data, data_len, timeout_ms);
+    if (error < 0)
+        post_count_failure(stats, error);
+    return error;
 }

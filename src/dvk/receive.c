@@ -14,6 +14,11 @@ void receive_mark_more(struct dvk *dvk, struct channel *channel) {
         list_append(&dvk->more, &channel->more);
 }
 
+void receive_arrived(struct dvk *dvk, struct request *request) {
+    request->stats->arrived++;
+    list_append(request->public.msg.notify ? &dvk->ready_notes : &dvk->ready, &request->link);
+}
+
 /* Has the last message from there shown that this one's source may send there and that its destination is ours? Guests may write
  * destinations in two ways, proxies speak for many. */
 static bool is_last_pair(const struct dvk *dvk, const struct channel *channel, const struct dvk_message *msg) {
@@ -22,10 +27,11 @@ static bool is_last_pair(const struct dvk *dvk, const struct channel *channel, c
 }
 
 static void last_pair_set(const struct dvk *dvk, struct channel *channel, dvk_endpoint source, dvk_endpoint destination,
-                          dvk_endpoint full) {
+                          const struct own_endpoint *own) {
     channel->last_pair.source = channel->guest ? DVK_NONE : source;
     channel->last_pair.destination = destination;
-    channel->last_pair.full = full;
+    channel->last_pair.full = own->endpoint;
+    channel->last_pair.stats = own->stats;
     channel->last_pair.own_changes = dvk->own_changes;
 }
 
@@ -97,8 +103,9 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
     if (channel->guest && dvk_slot_is_system(to) &&
         dvk_system_slot_node(to) == 0) /* a guest's way to say: of this node */
         msg->destination = dvk_service_endpoint(dvk->node, dvk_system_slot_service(to));
-    dvk_endpoint full = same_pair ? channel->last_pair.full : msg->destination;
-    if (!same_pair && !dvk->relay && !own_resolve(dvk, channel->dc, msg->destination, &full)) {
+    const struct own_endpoint *own = same_pair || dvk->relay ? NULL : own_at(dvk, channel->dc, msg->destination);
+    dvk_endpoint full = same_pair ? channel->last_pair.full : own ? own->endpoint : msg->destination;
+    if (!same_pair && !dvk->relay && !own) {
         request_error(dvk, channel, i, sequence, -DVK_ENOTBOUND);
         request_free(dvk, request);
         return 2;
@@ -108,8 +115,9 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
         request_free(dvk, request);
         return 2;
     }
-    if (!same_pair && !dvk->relay && !channel->proxy)
-        last_pair_set(dvk, channel, msg->source, msg->destination, full);
+    request->stats = same_pair ? channel->last_pair.stats : own ? own->stats : &dvk->uncounted;
+    if (own && !channel->proxy)
+        last_pair_set(dvk, channel, msg->source, msg->destination, own);
     msg->destination = full;
     msg->flags = fds ? DVK_MSG_FDS : 0;
     msg->fds = (uint16_t)fds;
@@ -165,7 +173,7 @@ static void header_notify_take(struct dvk *dvk, struct channel *channel) {
     if (request->public.msg.notify == 0)
         request_free(dvk, request);
     else
-        list_append(&dvk->ready_notes, &request->link);
+        receive_arrived(dvk, request);
 }
 
 /* We took posts: their sender may wait for that. It is told of many at a time, or when we have taken all: each time it may have
@@ -235,7 +243,7 @@ void receive_scan_channel(struct dvk *dvk, struct channel *channel) {
         if (!channel->closed)
             dvk_ring_advance(ring, &channel->taken);
         if (took == 1)
-            list_append(request->public.msg.notify ? &dvk->ready_notes : &dvk->ready, &request->link);
+            receive_arrived(dvk, request);
     }
     if (channel->posts_untold && !channel->closed)
         room_tell(channel, list_has(&channel->more));
@@ -395,6 +403,19 @@ static void note_take(struct request *request) {
         request->public.msg.notify = bits;
 }
 
+static void received_count(const struct dvk_request *request, struct dvk_stats *stats) {
+    if (request->wants_reply)
+        stats->requests_in++;
+    else if (request->group)
+        stats->casts_in++;
+    else if (request->msg.notify)
+        stats->notifies_in++;
+    else
+        stats->sends_in++;
+    if (request->msg.data_len)
+        stats->bytes_in += request->msg.data_len;
+}
+
 /* Hand out what the filter (NULL: none) lets through. 0 with *out, which may be NULL, or -ENOMEM. */
 static int ready_pop(struct dvk *dvk, const struct filter *filter, struct request **out) {
     struct request *request = NULL;
@@ -422,6 +443,7 @@ static int ready_pop(struct dvk *dvk, const struct filter *filter, struct reques
     }
     if (request->public.msg.notify && request->channel && !request->detached)
         note_take(request);
+    received_count(&request->public, request->stats);
     /* the data of a send stays its sender's until dvk_release */
     if (request->kind == DVK_SLOT_SEND && !request->public.wants_reply && request->public.msg.data_len == 0)
         request_taken(dvk, request);
@@ -530,6 +552,7 @@ static struct request *post_pop(struct dvk *dvk) {
     list_remove(&request->link);
     request->state = REQUEST_TAKEN;
     receive_post_done(dvk, request->channel);
+    request->stats->sends_in++;
     return request;
 }
 

@@ -53,6 +53,14 @@ int dvk_relay_watch(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, uint32_
 /* Take it back: fn is still called, once. Arguments as they were. */
 void dvk_relay_unwatch(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, uint64_t id);
 
+/*
+ * dvk_relay_stats: ask dvkd for statistics of this node (DVK_BROKER_STATS). fn is called once with the answer's status and
+ * text, which is valid during the call, as of dvk_relay_watch. 0 or a negative error, and then fn is not called.
+ */
+typedef void dvk_relay_counted(void *context, int status, const void *text, size_t len);
+int dvk_relay_stats(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, uint32_t question, dvk_relay_counted *fn,
+                    void *context);
+
 /* Event of a relay only: somebody here wants to reach event.endpoint of event.dc, which lives on event.node (0: where
  * its system slot says). DVK_EVENT_NODE_UP's text is the node's "address:port". */
 #define DVK_EVENT_ROUTE ((enum dvk_event_type)100)

@@ -29,6 +29,7 @@ struct request *request_new(struct dvk *dvk) {
     request->fds_used = false;
     list_init(&request->link);
     list_append(&dvk->requests, &request->all);
+    request->stats = &dvk->uncounted;
     return request;
 }
 
@@ -56,8 +57,10 @@ void request_free(struct dvk *dvk, struct request *request) {
         channel_release(request->channel);
     if (request->looped)
         request->looped->looped = NULL;
-    if (request->state == REQUEST_READY) /* nobody got them */
+    if (request->state == REQUEST_READY) { /* nobody got it */
         close_fds(request->public.fds, request->public.fd_count);
+        request->stats->withdrawn++;
+    }
     if (request->data_buffer || request->reply_buffer) {
         free(request->data_buffer);
         free(request->reply_buffer);
@@ -203,18 +206,28 @@ void request_answer(struct dvk *dvk, struct request *request, const struct dvk_m
     request_free(dvk, request);
 }
 
+static void reply_count(const struct dvk_request *req, uint32_t data_len) {
+    struct dvk_stats *stats = ((const struct request *)req)->stats;
+    stats->replies++;
+    if (data_len && data_len <= req->reply_cap)
+        stats->bytes_out += data_len;
+}
+
 void dvk_reply(struct dvk *dvk, struct dvk_request *req, const struct dvk_message *reply, const int *fds,
                unsigned fd_count) {
+    reply_count(req, reply->data_len);
     request_answer(dvk, (struct request *)req, reply, fds, fd_count, dvk->relay && reply->flags & DVK_MSG_ERROR);
 }
 
 void dvk_reply_status(struct dvk *dvk, struct dvk_request *req, int status) {
     struct dvk_message reply = {.status = status, .source = req->msg.destination};
+    reply_count(req, 0);
     request_answer(dvk, (struct request *)req, &reply, NULL, 0, false);
 }
 
 void dvk_reply_error(struct dvk *dvk, struct dvk_request *req, int error) {
     struct dvk_message reply = {.status = error, .source = req->msg.destination};
+    reply_count(req, 0);
     request_answer(dvk, (struct request *)req, &reply, NULL, 0, true);
 }
 

@@ -142,15 +142,17 @@ static int wait_call(struct dvk *dvk, struct call *call, int64_t deadline) {
     }
 }
 
-static int sync_call(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, uint32_t kind, const void *data,
-                     size_t data_len, void *reply_data, size_t reply_cap, size_t *reply_len, int timeout_ms) {
-    poller_glance(dvk);
-    const struct way *way = way_find(dvk, from, message->destination);
-    struct own_endpoint *own = way ? way->own : own_find(dvk, from);
-    if (reply_len)
-        *reply_len = 0;
+/*
+ * own, and way if it is known: found after the last look at dvkd's packets, which may take them away. *got: the length of
+ * the reply's data.
+ */
+static int sync_call(struct dvk *dvk, struct own_endpoint *own, const struct way *way, struct dvk_message *message,
+                     uint32_t kind, const void *data, size_t data_len, void *reply_data, size_t reply_cap, size_t *got,
+                     int timeout_ms) {
+    *got = 0;
     if (!own)
         return -DVK_ENOTBOUND;
+    dvk_endpoint from = own->endpoint;
     if (data_len > DVK_LOAN_MAX)
         return -EMSGSIZE;
     if (message->destination == DVK_NONE || (data_len && !data))
@@ -187,8 +189,7 @@ static int sync_call(struct dvk *dvk, dvk_endpoint from, struct dvk_message *mes
         size_t len = call->reply_len < reply_cap ? call->reply_len : reply_cap;
         if (len && reply_data)
             memcpy(reply_data, call->reply_data, len);
-        if (reply_len)
-            *reply_len = call->reply_len;
+        *got = call->reply_len;
         message->flags = 0; /* descriptors of a reply can be had by dvk_call only */
         message->fds = 0;
     }
@@ -196,18 +197,53 @@ static int sync_call(struct dvk *dvk, dvk_endpoint from, struct dvk_message *mes
     return error;
 }
 
+int sendrec_own(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, void *reply_data, size_t reply_cap,
+                size_t *got, int timeout_ms) {
+    poller_glance(dvk);
+    return sync_call(dvk, own_find(dvk, from), NULL, message, DVK_SLOT_SENDREC, NULL, 0, reply_data, reply_cap, got,
+                     timeout_ms);
+}
+
+int send_uncounted(struct dvk *dvk, struct own_endpoint *own, const struct way *way, struct dvk_message *message,
+                   const void *data, size_t data_len, int timeout_ms) {
+    struct dvk_message copy = *message;
+    size_t got;
+    int error = sync_call(dvk, own, way, &copy, DVK_SLOT_SEND, data, data_len, NULL, 0, &got, timeout_ms);
+    loan_drop(dvk, data); /* after an error it may still be one */
+    return error;
+}
+
 int dvk_sendrec(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, const void *data, size_t data_len,
                 void *reply_data, size_t reply_cap, size_t *reply_len, int timeout_ms) {
-    int error = sync_call(dvk, from, message, DVK_SLOT_SENDREC, data, data_len, reply_data, reply_cap, reply_len,
+    poller_glance(dvk);
+    const struct way *way = way_find(dvk, from, message->destination);
+    struct own_endpoint *own = way ? way->own : own_find(dvk, from);
+    struct dvk_stats *stats = own ? own->stats : &dvk->uncounted; /* outlives the endpoint */
+    size_t got;
+    stats->sendrecs++;
+    if (data_len)
+        stats->bytes_out += data_len;
+    int error = sync_call(dvk, own, way, message, DVK_SLOT_SENDREC, data, data_len, reply_data, reply_cap, &got,
                           timeout_ms);
+    stats_end(stats, error);
+    if (got)
+        stats->bytes_in += got;
+    if (reply_len)
+        *reply_len = got;
     loan_drop(dvk, data); /* after an error it may still be one */
     return error;
 }
 
 int dvk_send(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, const void *data, size_t data_len,
              int timeout_ms) {
-    struct dvk_message copy = *message;
-    int error = sync_call(dvk, from, &copy, DVK_SLOT_SEND, data, data_len, NULL, 0, NULL, timeout_ms);
-    loan_drop(dvk, data);
+    poller_glance(dvk);
+    const struct way *way = way_find(dvk, from, message->destination);
+    struct own_endpoint *own = way ? way->own : own_find(dvk, from);
+    struct dvk_stats *stats = own ? own->stats : &dvk->uncounted;
+    stats->sends++;
+    if (data_len)
+        stats->bytes_out += data_len;
+    int error = send_uncounted(dvk, own, way, message, data, data_len, timeout_ms);
+    stats_end(stats, error);
     return error;
 }

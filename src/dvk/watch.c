@@ -43,7 +43,8 @@ static int wait_elsewhere(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpo
         int64_t left = (deadline - now_ns() + NS_PER_MS - 1) / NS_PER_MS;
         timeout_ms = left < 0 ? 0 : left > INT32_MAX ? INT32_MAX : (int)left;
     }
-    int error = dvk_sendrec(dvk, from, &message, NULL, 0, NULL, 0, NULL, timeout_ms);
+    size_t got;
+    int error = sendrec_own(dvk, from, &message, NULL, 0, &got, timeout_ms);
     if (error == 0)
         error = message.status;
     if (error == 0)

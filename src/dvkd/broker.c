@@ -14,12 +14,17 @@
 #include <time.h>
 #include <unistd.h>
 
+static void registry_changed(void *context, const struct endpoint *endpoint, bool bound) {
+    broker_watch_changed(context, endpoint, bound);
+    broker_stats_changed(context, endpoint, bound);
+}
+
 void broker_init(struct broker *broker, struct loop *loop, uint32_t node, uint32_t first_generation,
                  const struct broker_host *host) {
     *broker = (struct broker){.loop = loop, .node = node, .host = *host, .listen_fd = -1};
     registry_init(&broker->registry, first_generation);
     broker->since_ms = broker_clock_ms();
-    broker->registry.changed = broker_watch_changed;
+    broker->registry.changed = registry_changed;
     broker->registry.changed_context = broker;
     grants_init(broker, first_generation);
     list_init(&broker->clients);
@@ -44,6 +49,7 @@ void broker_destroy(struct broker *broker) {
     registry_destroy(&broker->registry);
     table_free(&broker->watched);
     broker_waits_free(broker);
+    broker_stats_free(broker);
 }
 
 /* ---- nodes ---- */
@@ -201,16 +207,23 @@ int broker_bind_now(struct client *client, const struct dvk_broker_packet *packe
     struct endpoint *endpoint = NULL;
     int result = bind_slot(client, packet->dc, dvk_endpoint_slot(packet->endpoint), &endpoint);
     *answer = client_answer(packet, result);
-    if (endpoint)
+    if (endpoint) {
         answer->endpoint = endpoint_address(endpoint);
+        endpoint->stats_place = packet->place;
+    }
     return result;
+}
+
+void broker_bind_tell(struct client *client, const struct dvk_broker_packet *packet, const struct dvk_broker_packet *answer) {
+    int page = answer->status == 0 ? broker_stats_page(client, packet) : -1;
+    client_send(client, answer, NULL, &page, page >= 0 ? 1 : 0);
 }
 
 static void handle_bind(struct client *client, const struct dvk_broker_packet *packet) {
     struct dvk_broker_packet answer;
     if (broker_bind_now(client, packet, &answer) == -DVK_ENOSLOT && packet->dc != 0 && broker_bind_wait(client, packet))
         return;
-    client_send(client, &answer, NULL, NULL, 0);
+    broker_bind_tell(client, packet, &answer);
 }
 
 static void handle_unbind(struct client *client, const struct dvk_broker_packet *packet) {
@@ -248,6 +261,7 @@ static void handle_record(struct client *client, int *fds, unsigned fd_count) {
 
 void broker_packet(struct client *client, const struct dvk_broker_packet *packet, const char *text, int *fds,
                    unsigned fd_count) {
+    client->broker->stats.packets_in++;
     if (packet->type == DVK_BROKER_HELLO) {
         handle_hello(client, packet, fds, fd_count);
         return;
@@ -319,6 +333,9 @@ void broker_packet(struct client *client, const struct dvk_broker_packet *packet
         break;
     case DVK_BROKER_DC_NODES:
         broker_dc_nodes(client, packet);
+        break;
+    case DVK_BROKER_STATS:
+        broker_stats(client, packet);
         break;
     case DVK_BROKER_NODES:
         broker_nodes(client, packet);

@@ -15,6 +15,7 @@
 #include "dvkd/grants.h"
 #include "dvkd/registry.h"
 #include "dvkd/slot_table.h"
+#include "dvkd/stats.h"
 
 #include <sys/types.h>
 
@@ -71,6 +72,10 @@ struct broker_host {
     void (*client_record)(void *context, struct client *client, int fd);
     /* The DC with that name or id. 0 or -DVK_ENODC. */
     int (*dc_find)(void *context, const char *name, uint32_t *dc);
+    /* What a live DC is, but for its endpoints; nodes has room for DVK_MAX_NODE. 0 or -DVK_ENODC. NULL: there are none. */
+    int (*dc_info)(void *context, uint32_t dc, struct dvk_dc_info *info, struct dvk_dc_node *nodes);
+    /* Revision of the configuration. May be NULL. */
+    uint64_t (*changes)(void *context);
     /* The proxy says something unasked. May be NULL. */
     void (*proxy_event)(void *context, const json_t *event);
 };
@@ -95,6 +100,7 @@ struct broker {
     struct list up_nodes;  /* struct up_node: what a new client is told */
     struct table watched;  /* struct watched_slot: see watch.c */
     struct table wait_tables; /* dc + 1 -> struct wait_table: see waits.c */
+    struct broker_stats stats;
 };
 
 /* first_generation: see registry.h. */

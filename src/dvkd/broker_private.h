@@ -27,6 +27,7 @@ struct client {
     struct service_client *service; /* services_glue.c's */
     struct list watches;      /* struct watch: see watch.c */
     unsigned watch_count;
+    int stats_fd; /* its page of statistics; -1: it has none */
     pid_t sender; /* of the packet that is being handled, as the kernel says; 0: not known */
     struct client_grants grants;
 };
@@ -97,8 +98,9 @@ void broker_slots_client_gone(struct client *client);
 /* broker.c: may we bind in that set? A free user slot of such a set, 0: there is none. */
 bool broker_set_is_ours(const struct broker *broker, uint32_t dc, uint32_t set);
 uint32_t broker_free_slot(struct broker *broker, uint32_t dc);
-/* broker.c: the status of a BIND tried now; *answer is filled in. */
+/* broker.c: the status of a BIND tried now; *answer is filled in, for broker_bind_tell. */
 int broker_bind_now(struct client *client, const struct dvk_broker_packet *packet, struct dvk_broker_packet *answer);
+void broker_bind_tell(struct client *client, const struct dvk_broker_packet *packet, const struct dvk_broker_packet *answer);
 
 /* broker_places.c */
 bool broker_place(const struct broker *broker, uint32_t dc, dvk_endpoint endpoint, struct broker_place *out);

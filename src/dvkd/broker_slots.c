@@ -66,7 +66,7 @@ static void bind_waits_serve(struct broker *broker, uint32_t dc, int status) {
         if (result == -DVK_ENOSLOT && status == -EAGAIN && /* the view changed: ask again, until its time is over */
             broker->host.slots_take(broker->host.context, dc, 1, DVK_USER_SLOTS / DVK_SLOT_SET))
             continue;
-        client_send(wait->client, &answer, NULL, NULL, 0);
+        broker_bind_tell(wait->client, &wait->packet, &answer);
         wait_free(wait);
     }
 }

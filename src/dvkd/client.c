@@ -118,6 +118,7 @@ void client_send(struct client *client, const struct dvk_broker_packet *packet, 
                  unsigned fd_count) {
     if (client->closing)
         return;
+    client->broker->stats.packets_out++;
     struct dvk_broker_packet header = *packet;
     header.magic = DVK_BROKER_MAGIC;
     header.version = DVK_BROKER_VERSION;
@@ -220,7 +221,7 @@ int broker_adopt(struct broker *broker, int fd, enum context_role role, uint32_t
     struct client *client = calloc(1, sizeof *client);
     if (!client)
         return -ENOMEM;
-    *client = (struct client){.broker = broker, .fd = socket_fd};
+    *client = (struct client){.broker = broker, .fd = socket_fd, .stats_fd = -1};
     list_init(&client->output);
     list_init(&client->controls);
     list_init(&client->watches);
@@ -299,6 +300,8 @@ void client_close(struct client *client) {
     list_for_each(output, &client->output, link) output_free(client, output);
     registry_context_remove(&broker->registry, context);
     close(client->fd);
+    if (client->stats_fd >= 0)
+        close(client->stats_fd);
     free(client);
 }
 

@@ -168,8 +168,10 @@ static int channel_make(struct broker *broker, uint32_t dc, struct context *a, s
         return result;
     }
     *out = registry_channel_add(&broker->registry, dc, a, b, guest, memfd);
-    if (*out)
+    if (*out) {
+        broker_stats_connect(broker, dc);
         return 0;
+    }
     close(sockets[0]);
     close(sockets[1]);
     return -ENOMEM;

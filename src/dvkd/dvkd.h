@@ -92,6 +92,10 @@ void dvkd_cast(void *context, uint32_t node, const json_t *payload);
 void dvkd_confirmed(void *context, uint64_t epoch);
 void dvkd_installed(void *context, bool replaced);
 
+/* stats_glue.c */
+int dvkd_dc_info(void *context, uint32_t dc, struct dvk_dc_info *info, struct dvk_dc_node *nodes);
+uint64_t dvkd_changes(void *context);
+
 /* stop.c: begin an orderly end of dvkd; a second time: at once. */
 void dvkd_stop(struct dvkd *dvkd);
 void dvkd_check_stopped(struct dvkd *dvkd);

@@ -129,6 +129,8 @@ const struct broker_host dvkd_broker_host = {
     .copier_start = broker_copier_start,
     .dc_find = broker_find_dc,
     .client_record = broker_client_record,
+    .dc_info = dvkd_dc_info,
+    .changes = dvkd_changes,
 };
 
 /* ---- cells ---- */

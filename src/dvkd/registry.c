@@ -6,6 +6,7 @@
 #include <dvk/error.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 /* A slot that was bound at least once. */
@@ -137,6 +138,12 @@ static struct slot_record *slot_make(struct registry *registry, struct dc_slots 
     return record;
 }
 
+static int64_t clock_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now.tv_sec * 1000ll + now.tv_nsec / 1000000;
+}
+
 /* What registry_bind binds; its fields from `wanted`. generation 0: the slot's next. */
 static int bind_as(struct registry *registry, const struct endpoint *wanted, struct endpoint **out) {
     struct dc_slots *slots = dc_slots_make(registry, wanted->dc);
@@ -155,6 +162,7 @@ static int bind_as(struct registry *registry, const struct endpoint *wanted, str
         record->generation = endpoint->generation;
     if (record->generation > slots->newest)
         slots->newest = record->generation;
+    endpoint->since_ms = clock_ms();
     record->endpoint = endpoint;
     slots->bound++;
     slots->forgotten = false;

@@ -45,6 +45,8 @@ struct endpoint {
     uint32_t dc, slot, generation;
     uint32_t revision; /* of its last move, low 32 bits; 0: it never moved (place_table.h) */
     bool guest;
+    uint32_t stats_place; /* in its client's page of statistics; 0: none */
+    int64_t since_ms;     /* bound since, in ms since 1970 */
     struct channel *channel; /* a guest's channel to `context`; else NULL */
 };
 

@@ -18,10 +18,30 @@ static void told(void *context, int status, dvk_endpoint endpoint) {
     answer(context, status, endpoint);
 }
 
+/* The statistics' structure, or why there is none. */
+static void counted(void *context, int status, const void *text, size_t len) {
+    struct incoming *incoming = context;
+    struct dvk_message reply = {.status = status};
+    if (incoming->peer)
+        reply_queue(incoming->peer, incoming->tag, 0, &reply, text, status == 0 ? len : 0);
+    incoming_free(incoming);
+}
+
+static void stats_request(struct incoming *incoming, uint32_t dc, const struct dvk_message *message) {
+    int error = dvk_relay_stats(incoming->proxy->dvk, dc, message->payload.words[0], (uint32_t)message->payload.words[1],
+                                counted, incoming);
+    if (error < 0)
+        answer(incoming, error, DVK_NONE);
+}
+
 void kernel_request(struct incoming *incoming, uint32_t dc, bool send, const struct dvk_message *message) {
     if (send) {
         reply_queue(incoming->peer, incoming->tag, -DVK_ENOTBOUND, NULL, NULL, 0);
         incoming_free(incoming);
+        return;
+    }
+    if (message->type == DVK_KERNEL_STATS) {
+        stats_request(incoming, dc, message);
         return;
     }
     if (message->type != DVK_KERNEL_WATCH) {

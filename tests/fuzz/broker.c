@@ -131,10 +131,10 @@ static void step(void) {
 }
 
 static void packet(struct input *in, struct player *player) {
-    static const uint32_t types[] = {1, 2, 3, 4, 5, 6, 16, 17, 18, 4, 5, 13, 10, 11, 12, 50};
+    static const uint32_t types[] = {1, 2, 3, 4, 5, 6, 16, 17, 18, 4, 5, 13, 10, 11, 12, 50, 130};
     uint8_t how = input_byte(in), kind = input_byte(in);
     struct dvk_broker_packet head = {.magic = DVK_BROKER_MAGIC, .version = DVK_BROKER_VERSION};
-    head.type = kind < 0xf0 ? types[kind % 16] : input_u32(in);
+    head.type = kind < 0xf0 ? types[kind % (sizeof types / sizeof *types)] : input_u32(in);
     head.id = head.type == DVK_BROKER_CONTROL_REPLY ? control_id : input_byte(in);
     head.dc = how & 1 ? input_u32(in) : how & 2 ? 0 : DC;
     head.endpoint = address(in);
@@ -147,7 +147,11 @@ static void packet(struct input *in, struct player *player) {
     unsigned fd_count = head.type == DVK_BROKER_HELLO && !(how & 16) ? 1 : (how >> 5) % 4;
     if (head.type == DVK_BROKER_GRANT && how & 8)
         fds[0] = pidfd;
-    if (head.type == DVK_BROKER_SLOTS) {
+    if (head.type == DVK_BROKER_BIND) {
+        head.flags |= how & 64 ? DVK_BROKER_F_STATS : 0;
+        head.place = input_byte(in);
+    }
+    if (head.type == DVK_BROKER_SLOTS || head.type == DVK_BROKER_STATS) {
         head.side = input_byte(in) % 5;
         head.node = input_byte(in);
     }

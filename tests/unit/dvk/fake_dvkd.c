@@ -2,6 +2,7 @@
 #include "fake_dvkd.h"
 #include "dvk/broker.h"
 #include "dvk/channel_create.h"
+#include "dvk/stats_page.h"
 
 #include <dvk/error.h>
 #include <errno.h>
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -24,12 +26,14 @@ struct client {
     int fd; /* -1: none */
     bool used, proxy;
     int doorbell;
+    int page; /* of statistics, -1: none */
 };
 struct bound {
     uint32_t dc;
     dvk_endpoint endpoint;
     int client;
     int channel; /* of a guest, or -1 */
+    uint32_t place; /* in its client's page of statistics */
 };
 struct made {
     bool used;
@@ -92,7 +96,7 @@ static int bind_slot(struct fake_dvkd *fake, int number, uint32_t dc, uint32_t s
     for (unsigned i = 0; i < ENDPOINTS; i++)
         if (!fake->bound[i].endpoint) {
             *out = dvk_endpoint_make(++fake->generation, slot);
-            fake->bound[i] = (struct bound){dc, *out, number, -1};
+            fake->bound[i] = (struct bound){dc, *out, number, -1, 0};
             return 0;
         }
     return -DVK_ENOSLOT;
@@ -118,6 +122,9 @@ static void client_end(struct fake_dvkd *fake, int number) {
     if (client->doorbell >= 0)
         close(client->doorbell);
     client->doorbell = -1;
+    if (client->page >= 0)
+        close(client->page);
+    client->page = -1;
     for (unsigned i = 0; i < ENDPOINTS; i++)
         if (fake->bound[i].endpoint && fake->bound[i].client == number)
             fake->bound[i].endpoint = 0;
@@ -205,6 +212,16 @@ static void handle_guest_bind(struct fake_dvkd *fake, int number, struct dvk_bro
     close(sockets[1]);
 }
 
+static const int *page_of(struct fake_dvkd *fake, int number, const struct dvk_broker_packet *bind) {
+    int *page = &fake->clients[number].page;
+    if (bind->flags & DVK_BROKER_F_STATS && *page < 0) {
+        *page = memfd_create("fake-stats", MFD_CLOEXEC);
+        if (*page < 0 || ftruncate(*page, (off_t)DVK_STATS_PAGE_SIZE) < 0)
+            abort();
+    }
+    return page;
+}
+
 static void handle(struct fake_dvkd *fake, int number, struct dvk_broker_packet *head, const char *text, int fd) {
     struct dvk_broker_packet answer = {.type = head->type | DVK_BROKER_ANSWER, .id = head->id, .dc = head->dc};
     struct bound *b;
@@ -215,7 +232,11 @@ static void handle(struct fake_dvkd *fake, int number, struct dvk_broker_packet 
         break;
     case DVK_BROKER_BIND:
         answer.status = bind_slot(fake, number, head->dc, dvk_endpoint_slot(head->endpoint), &answer.endpoint);
-        break;
+        if (answer.status < 0)
+            break;
+        bound_find(fake, head->dc, answer.endpoint)->place = head->place;
+        packet_send(fake, number, &answer, NULL, page_of(fake, number, head), head->flags & DVK_BROKER_F_STATS ? 1 : 0);
+        return;
     case DVK_BROKER_UNBIND:
         b = bound_find(fake, head->dc, head->endpoint);
         if (b)
@@ -322,7 +343,7 @@ struct fake_dvkd *fake_start(uint32_t node) {
     pthread_mutex_init(&fake->lock, NULL);
     pthread_cond_init(&fake->changed, NULL);
     for (int i = 0; i < CLIENTS; i++)
-        fake->clients[i].fd = fake->clients[i].doorbell = -1;
+        fake->clients[i].fd = fake->clients[i].doorbell = fake->clients[i].page = -1;
     if (pthread_create(&fake->thread, NULL, fake_main, fake))
         abort();
     return fake;
@@ -357,7 +378,7 @@ int fake_client(struct fake_dvkd *fake, bool proxy, int *number) {
         i++;
     if (i == CLIENTS)
         abort();
-    fake->clients[i] = (struct client){pair[0], true, proxy, -1};
+    fake->clients[i] = (struct client){pair[0], true, proxy, -1, -1};
     pthread_mutex_unlock(&fake->lock);
     kick(fake);
     if (number)
@@ -430,4 +451,14 @@ int fake_last_channel(struct fake_dvkd *fake) {
     int fd = fake->channel_count ? fcntl(fake->channels[fake->channel_count - 1].memfd, F_DUPFD_CLOEXEC, 0) : -1;
     pthread_mutex_unlock(&fake->lock);
     return fd;
+}
+
+bool fake_stats(struct fake_dvkd *fake, uint32_t dc, dvk_endpoint endpoint, struct dvk_stats *out) {
+    pthread_mutex_lock(&fake->lock);
+    const struct bound *b = bound_find(fake, dc, endpoint);
+    int page = b ? fake->clients[b->client].page : -1;
+    bool known = page >= 0 && b->place &&
+                 pread(page, out, sizeof *out, (off_t)(b->place * sizeof *out)) == (ssize_t)sizeof *out;
+    pthread_mutex_unlock(&fake->lock);
+    return known;
 }
