@@ -261,9 +261,10 @@ void registry_note_time(struct registry *registry, uint64_t seconds) {
         registry->first_generation = (uint32_t)seconds;
 }
 
-void registry_new_view(struct registry *registry, uint64_t seconds) {
-    if (seconds < UINT32_MAX && registry->floor < seconds + 1)
-        registry->floor = (uint32_t)seconds + 1;
+void registry_new_view(struct registry *registry, uint64_t seconds, uint64_t view) {
+    uint64_t floor = seconds + view * REGISTRY_VIEW_STEP;
+    if (floor < UINT32_MAX && registry->floor < floor)
+        registry->floor = (uint32_t)floor;
 }
 
 void registry_forget_dc(struct registry *registry, uint32_t dc) {

@@ -4,10 +4,12 @@
  * which channels join them. Pure bookkeeping: no socket, no event loop; it owns the channel and doorbell descriptors
  * it is given. Single threaded, nothing blocks.
  *
- * Generations: a slot's generation grows by one with each binding. The first one is the time (seconds) of the slot's
+ * Generations: a slot's generation grows by one with each binding. The first one is not below the time (seconds) of the slot's
  * first binding by this dvkd, so that an address from before a restart never reaches a new process; a slot that was another
  * node's before, also if it was ours before that, goes on above all that this one gave out: as it said (registry_raise), or,
- * if it was lost, above the time of the view in which the slot became ours (registry_new_view).
+ * if it was lost, as it can have done: nobody's generations run ahead of time + STEP * (number of the view), but for one
+ * that each hand-over may add, and there are fewer than STEP of these, seconds that pass not counted, in a view. So each view
+ * begins STEP further on (registry_new_view).
  */
 #ifndef DVKD_REGISTRY_H
 #define DVKD_REGISTRY_H
@@ -113,9 +115,10 @@ uint32_t registry_newest(const struct registry *registry, uint32_t dc);
 void registry_raise(struct registry *registry, uint32_t dc, uint32_t generation);
 /* It is so late (unix time): slots bound for the first time from now on get no lower generation. */
 void registry_note_time(struct registry *registry, uint64_t seconds);
-/* Nodes may have been lost, and their slots be ours from now on: whatever they gave out before this time (unix time), also in
- * the same second, is not given out again. */
-void registry_new_view(struct registry *registry, uint64_t seconds);
+/* At this time (unix time) a view with this number begins. Nodes may have been lost in it, and their slots be ours from now on: what
+ * they gave out is not given out again. */
+void registry_new_view(struct registry *registry, uint64_t seconds, uint64_t view);
+#define REGISTRY_VIEW_STEP 64u
 /* The DC is no more: forget its slots' generations (those still bound stay). */
 void registry_forget_dc(struct registry *registry, uint32_t dc);
 

@@ -184,7 +184,7 @@ void slots_changed(struct slots *slots, const struct config_effect *effect) {
     if (effect && effect->slots_from && effect->slots_to == dvkd->options.id)
         registry_raise(&dvkd->broker.registry, effect->dc, effect->generation);
     if (!effect)
-        registry_new_view(&dvkd->broker.registry, (uint64_t)time(NULL));
+        registry_new_view(&dvkd->broker.registry, (uint64_t)time(NULL), dvkd_config(dvkd)->view);
     struct cell *cell;
     if (effect && effect->slots_to)
         tell_table(slots, effect->dc);

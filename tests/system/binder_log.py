@@ -38,16 +38,20 @@ def holds(node, text, disturbances):
 
 
 def check(all_holds, seen):
-    """Failures. seen: a set of all addresses there ever were in the container, to which these are added."""
+    """Failures. seen: {address: who had it}, of all that there ever were in the container, to which these are added."""
     failures, by_slot = [], collections.defaultdict(list)
+
+    def when(hold):
+        return f"node {hold.node} {hold.begin:.3f}..{hold.end:.3f}"
+
     for hold in all_holds:
         if hold.endpoint in seen:
-            failures.append(f"address {hold.endpoint:#x} was given out twice, the second time on node {hold.node} at {hold.begin:.3f}")
-        seen.add(hold.endpoint)
+            failures.append(f"address {hold.endpoint:#x} was given out twice: {when(seen[hold.endpoint])}, {when(hold)}")
+        seen[hold.endpoint] = hold
         by_slot[hold.endpoint & 0xffffffff].append(hold)
     for slot, ones in by_slot.items():
         ones.sort(key=lambda hold: hold.begin)
         for one, other in zip(ones, ones[1:]):
             if other.begin < one.end:
-                failures.append(f"slot {slot} was node {one.node}'s {one.begin:.3f}..{one.end:.3f} and node {other.node}'s from {other.begin:.3f}")
+                failures.append(f"slot {slot} was had by two at a time: {when(one)}, {when(other)}")
     return failures

@@ -104,12 +104,12 @@ def test_addresses_are_had_once():
 
     def failures_of(one, other, disturbances=()):
         held = [binder_log.holds(node, text, list(disturbances)) for node, text in ((1, one), (2, other))]
-        return [text for _, wrong in held for text in wrong] + binder_log.check([hold for ones, _ in held for hold in ones], set())
+        return [text for _, wrong in held for text in wrong] + binder_log.check([hold for ones, _ in held for hold in ones], {})
     first = log(("B", "500000040", 1.0), ("U", "500000040", 2.0), ("R", "7", 2.5))
     assert binder_log.reached(first + "R 8") == {"7"} # a line that is not whole is none
     assert failures_of(first, log(("B", "600000040", 2.0))) == []
     assert any("twice" in text for text in failures_of(first, log(("B", "500000040", 3.0))))
-    assert any("slot 64 was" in text for text in failures_of(first, log(("B", "600000040", 1.5))))
+    assert any("slot 64 was had by two" in text for text in failures_of(first, log(("B", "600000040", 1.5))))
     lost, loss = log(("B", "500000040", 1.0), ("L", "0", 4.0)), Disturbance({1}, 2.0, 5.0)
     assert any("nothing happened" in text for text in failures_of(lost, ""))
     assert failures_of(lost, log(("B", "600000040", 3.0)), [loss]) == []
