@@ -48,7 +48,10 @@ void posts_reclaim(struct dvk *dvk, struct channel *channel) {
         if ((int32_t)(tail - posted->position) < 0)
             return;
         int status = post_outcome(channel, posted);
-        dvk_slot_free(&channel->view.slot[channel->side][posted->slot]);
+        struct dvk_slot *slot = &channel->view.slot[channel->side][posted->slot];
+        dvk_slot_free(slot);
+        __builtin_prefetch(&slot->request, 1); /* back from the receiver's cache, for the next one */
+        __builtin_prefetch((uint8_t *)&slot->request + DVK_LINE, 1);
         channel_slot_give(channel, posted->slot);
         channel->post_first = (channel->post_first + 1) & (slots - 1);
         channel->post_count--;

@@ -196,6 +196,24 @@ void receive_post_done(struct dvk *dvk, struct channel *channel) {
     }
 }
 
+static uint32_t ring_head(const struct channel *channel) {
+    return __atomic_load_n(&channel->view.header->ring[1 - channel->side].head, __ATOMIC_ACQUIRE); /* P1 */
+}
+
+/* Ask early for what the next message but one will be read from. */
+static inline void entry_prefetch(const struct channel *channel, uint32_t head) {
+    int peer = 1 - channel->side;
+    const struct dvk_channel_view *view = &channel->view;
+    uint32_t at = channel->taken + 2;
+    if ((int32_t)(head - at) <= 0)
+        return;
+    uint16_t entry = __atomic_load_n(&view->header->ring[peer].entry[at & (2 * view->slots[peer] - 1)], __ATOMIC_RELAXED);
+    const struct dvk_slot *slot = &view->slot[peer][entry & (view->slots[peer] - 1)]; /* whatever it says */
+    __builtin_prefetch(slot);
+    __builtin_prefetch(&slot->request);
+    __builtin_prefetch((const uint8_t *)&slot->request + DVK_LINE);
+}
+
 void receive_scan_channel(struct dvk *dvk, struct channel *channel) {
     if (channel->closed)
         return;
@@ -210,9 +228,12 @@ void receive_scan_channel(struct dvk *dvk, struct channel *channel) {
         header_notify_take(dvk, channel);
     int peer = 1 - channel->side;
     struct dvk_ring *ring = &channel->view.header->ring[peer];
+    uint32_t head = channel->taken;
     for (int n = 0; !channel->closed; n++) {
         uint16_t entry;
-        int found = dvk_ring_peek(ring, channel->view.slots[peer], channel->taken, &entry);
+        if (head == channel->taken) /* the peer writes it with each message: looked at as seldom as can be */
+            head = ring_head(channel);
+        int found = dvk_ring_peek_to(ring, channel->view.slots[peer], head, channel->taken, &entry);
         channel->ring_emptied = found == 0;
         if (found == 0)
             break;
@@ -224,6 +245,7 @@ void receive_scan_channel(struct dvk *dvk, struct channel *channel) {
             channel->posts_stopped = true;
             break;
         }
+        entry_prefetch(channel, head);
         struct request *request = NULL;
         int took = 2;
         if (found > 0 && entry & DVK_RING_CANCEL) {
@@ -240,11 +262,12 @@ void receive_scan_channel(struct dvk *dvk, struct channel *channel) {
         if (took == 0)
             break; /* the periodic scan tries again */
         channel->posts_untold += !request || request->kind == DVK_SLOT_POST;
-        if (!channel->closed)
-            dvk_ring_advance(ring, &channel->taken);
+        channel->taken++;
         if (took == 1)
             receive_arrived(dvk, request);
     }
+    if (!channel->closed && channel->taken != __atomic_load_n(&ring->tail, __ATOMIC_RELAXED))
+        dvk_ring_tell(ring, channel->taken);
     if (channel->posts_untold && !channel->closed)
         room_tell(channel, list_has(&channel->more));
     channel_release(channel);
@@ -276,10 +299,6 @@ static bool channel_awaits(const struct channel *channel) {
 /* The ring of the channel that spoke last can be watched in place of the doorbell. */
 static bool ring_is_watchable(const struct channel *channel) {
     return channel && channel->ring_emptied && !channel->closed;
-}
-
-static uint32_t ring_head(const struct channel *channel) {
-    return __atomic_load_n(&channel->view.header->ring[1 - channel->side].head, __ATOMIC_ACQUIRE);
 }
 
 /*

@@ -116,12 +116,11 @@ static inline void dvk_ring_append(struct dvk_ring *ring, uint32_t slots, uint16
 }
 
 /*
- * dvk_ring_peek: the next entry of the peer's ring. taken: our private count of entries taken. slots: of the peer's
- * side. Returns 1 and *entry (its index part is below slots), 0 when there is none, -1 when the peer broke the
- * protocol.
+ * dvk_ring_peek_to: the next entry of the peer's ring, of which head (read with acquire, P1) were appended. taken: our private count
+ * of entries taken. slots: of the peer's side. Returns 1 and *entry (its index part is below slots), 0 when there is none, -1 when
+ * the peer broke the protocol.
  */
-static inline int dvk_ring_peek(const struct dvk_ring *ring, uint32_t slots, uint32_t taken, uint16_t *entry) {
-    uint32_t head = __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE); /* P1 */
+static inline int dvk_ring_peek_to(const struct dvk_ring *ring, uint32_t slots, uint32_t head, uint32_t taken, uint16_t *entry) {
     if (head == taken)
         return 0;
     if (head - taken > 2 * slots)
@@ -133,10 +132,20 @@ static inline int dvk_ring_peek(const struct dvk_ring *ring, uint32_t slots, uin
     return 1;
 }
 
+/* The same with head as it is now. */
+static inline int dvk_ring_peek(const struct dvk_ring *ring, uint32_t slots, uint32_t taken, uint16_t *entry) {
+    return dvk_ring_peek_to(ring, slots, __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE), taken, entry); /* P1 */
+}
+
+/* Tell the peer how many entries are taken. */
+static inline void dvk_ring_tell(struct dvk_ring *ring, uint32_t taken) {
+    __atomic_store_n(&ring->tail, taken, __ATOMIC_RELEASE);
+}
+
 /* The entry that dvk_ring_peek showed is taken. */
 static inline void dvk_ring_advance(struct dvk_ring *ring, uint32_t *taken) {
     *taken += 1;
-    __atomic_store_n(&ring->tail, *taken, __ATOMIC_RELEASE);
+    dvk_ring_tell(ring, *taken);
 }
 
 static inline bool dvk_ring_is_empty(const struct dvk_ring *ring, uint32_t taken) {
