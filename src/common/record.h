@@ -134,11 +134,12 @@ static inline void record_words(enum record_event event, uint32_t dc, const uint
     struct recorder_entry *entry = &recorder_ring.entries[n & recorder_ring.mask];
     __atomic_store_n(&entry->sequence, 0, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_RELEASE); /* the fields come after: pairs with the reader's two copies */
-    entry->time_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-    entry->event = event;
-    entry->dc = dc;
+    /* relaxed: another thread may have come round the ring, and write the same entry */
+    __atomic_store_n(&entry->time_ns, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec, __ATOMIC_RELAXED);
+    __atomic_store_n(&entry->event, event, __ATOMIC_RELAXED);
+    __atomic_store_n(&entry->dc, dc, __ATOMIC_RELAXED);
     for (unsigned i = 0; i < RECORDER_WORDS; i++)
-        entry->words[i] = words[i];
+        __atomic_store_n(&entry->words[i], words[i], __ATOMIC_RELAXED);
     __atomic_store_n(&entry->sequence, n + 1, __ATOMIC_RELEASE);
 }
 /* record(RECORD_BIND, dc, endpoint, context, result): each word is taken as uint64_t. */
