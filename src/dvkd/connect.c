@@ -319,8 +319,10 @@ static void connect_retry(struct connect *connect, int status) {
 void broker_retry(struct broker *broker, uint32_t dc, int status) {
     struct connect *connect;
     list_for_each(connect, &broker->waiting, link) {
-        bool meant = dc == 0 ? connect->for_proxy : connect->packet.dc == dc && (!connect->for_proxy || status);
-        if (meant && ((!connect->for_copier && !connect->for_place) || status == -DVK_ENODC))
+        /* what does not wait for the DC's cell here is concerned by the DC's end alone */
+        bool for_cell = !connect->for_proxy && !connect->for_copier && !connect->for_place;
+        bool meant = dc == 0 ? connect->for_proxy : connect->packet.dc == dc && (for_cell || status == -DVK_ENODC);
+        if (meant)
             connect_retry(connect, status);
     }
 }
