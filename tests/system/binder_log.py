@@ -48,7 +48,8 @@ def check(all_holds, seen):
         if hold.endpoint in seen:
             failures.append(f"address {hold.endpoint:#x} was given out twice: {when(seen[hold.endpoint])}, {when(hold)}")
         seen[hold.endpoint] = hold
-        by_slot[hold.endpoint & 0xffffffff].append(hold)
+        if hold.end > hold.begin: # else: bound on a node that was out already and did not know, and undone as soon as it did
+            by_slot[hold.endpoint & 0xffffffff].append(hold)
     for slot, ones in by_slot.items():
         ones.sort(key=lambda hold: hold.begin)
         for one, other in zip(ones, ones[1:]):
