@@ -33,7 +33,7 @@ struct proposal {
     uint64_t sequence;
     json_t *change;
     bool is_cast;
-    bool sent; /* at least once */
+    uint64_t sent; /* the view in which it was sent last; 0: never */
     replica_done *done;
     void *context;
     uint64_t epoch; /* in which it was applied; 0: not yet */
@@ -147,7 +147,7 @@ void replica_set_status(struct replica *replica, const struct replica_status *st
 
 static void send_proposal(struct replica *replica, struct proposal *proposal) {
     const char *type = proposal->is_cast ? "cast" : "change";
-    proposal->sent = true;
+    proposal->sent = replica->config->view;
     send_json(replica, json_pack("{s:s, s:I, s:I, s:O}", "type", type, "view", (json_int_t)replica->config->view,
                                  "sequence", (json_int_t)proposal->sequence, type, proposal->change));
 }
@@ -521,7 +521,8 @@ static void finish_sync(struct replica *replica, bool replaced) {
     struct proposal *proposal;
     list_for_each(proposal, &replica->proposals, link) {
         if (!proposal->epoch) {
-            send_proposal(replica, proposal);
+            if (proposal->sent != replica->config->view) /* else it was proposed just now, by what the port was told */
+                send_proposal(replica, proposal);
         } else if (!replaced) {
             proposal->epoch = replica->config->epoch;
         } else {
