@@ -7,6 +7,7 @@
 #include <time.h>
 
 #define PACK_MISSES_MAX 8u
+#define GATHER_BYTES (64u << 10) /* at once; or one frame */
 
 void link_init(struct frame_link *link, uint64_t session, void *context, void (*kept)(void *, uint64_t),
                void (*reset)(void *)) {
@@ -207,8 +208,8 @@ int link_take(struct frame_link *link, const struct wire_header *header) {
 
 int link_gather(struct frame_link *link, struct iovec *parts, int max) {
     int count = 0;
-    size_t skip = link->at_offset;
-    for (struct link *l = link->at; l != &link->frames && count + 2 <= max; l = l->next) {
+    size_t skip = link->at_offset, bytes = 0;
+    for (struct link *l = link->at; l != &link->frames && count + 2 <= max && bytes < GATHER_BYTES; l = l->next) {
         struct out_frame *frame = list_element(l, struct out_frame, link);
         if (skip == 0) {
             frame->header.acknowledged = link->received;
@@ -224,6 +225,7 @@ int link_gather(struct frame_link *link, struct iovec *parts, int max) {
         size_t body_skip = skip > sizeof frame->header ? skip - sizeof frame->header : 0;
         if (frame->body_len > body_skip)
             parts[count++] = (struct iovec){frame->body + body_skip, frame->body_len - body_skip};
+        bytes += sizeof frame->header + frame->body_len - skip;
         skip = 0;
     }
     return count;

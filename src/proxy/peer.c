@@ -21,8 +21,8 @@
 #define CONNECT_MS 3000 /* for TCP and hello */
 #define SILENCE_MS 5000 /* a joined peer says something each second */
 #define PROVEN_MS 1000  /* a connection that lasted so long was good, whether it brought anything or not */
-#define PARTS 64
-#define READ_TURNS 16
+#define PARTS 128
+#define READ_AT_ONCE (1u << 20)
 #define PACE_BYTES (64u << 10)   /* how often the pace is measured */
 #define PACE_BACKLOG (8u << 10)  /* written and not sent: the network is slower than we are */
 
@@ -107,6 +107,7 @@ void peer_disconnect(struct peer *peer, const char *why) {
     peer->buffer_len = peer->control_len = peer->control_at = 0;
     peer->wants_out = false;
     list_remove(&peer->dirty);
+    list_remove(&peer->unread);
     retry_later(peer);
 }
 
@@ -198,6 +199,7 @@ static void joined(struct peer *peer, bool resumed) {
     peer->connections++;
     peer->frames.packing = (struct link_packing){0};
     peer->frames.encrypted = stream_is_encrypted(&peer->stream);
+    stream_read_ahead(&peer->stream);
     peer->refusal[0] = 0;
     record(RECORD_LINK_UP, 0, peer->node, resumed, peer->frames.session);
     log_info("node %u: connected%s (%s)", peer->node, resumed ? " again" : "", stream_cipher(&peer->stream));
@@ -263,22 +265,32 @@ static void pace_measure(struct peer *peer) {
 
 /* 1: all written; 0: the socket is full; -1: disconnected. */
 static int frames_write(struct peer *peer) {
+    bool corked = false;
+    ssize_t n;
     for (;;) {
         struct iovec parts[PARTS];
         int count = link_gather(&peer->frames, parts, PARTS);
-        if (count == 0)
-            return 1;
-        ssize_t n = stream_write(&peer->stream, parts, count);
-        if (n == -EAGAIN)
-            return 0;
-        if (n < 0) {
-            write_failed(peer, (int)n);
-            return -1;
+        if (count == 0) {
+            n = 1;
+            break;
         }
+        n = stream_write(&peer->stream, parts, count);
+        if (n < 0)
+            break;
         link_written(&peer->frames, (size_t)n);
-        peer->said_ms = clock_ms();
         peer->written += (size_t)n;
+        if (!corked && n == STREAM_RECORD) { /* most likely the first of many: the rest in as few packets as possible */
+            corked = true;
+            stream_cork(&peer->stream, true);
+        }
     }
+    if (corked)
+        stream_cork(&peer->stream, false);
+    peer->said_ms = clock_ms();
+    if (n > 0 || n == -EAGAIN)
+        return n > 0;
+    write_failed(peer, (int)n);
+    return -1;
 }
 
 static void peer_flush(struct peer *peer) {
@@ -407,7 +419,8 @@ static bool frames_take(struct peer *peer) {
             return false;
         at += (size_t)len;
     }
-    memmove(peer->buffer, peer->buffer + at, peer->buffer_len - at);
+    if (at)
+        memmove(peer->buffer, peer->buffer + at, peer->buffer_len - at);
     peer->buffer_len -= at;
     return true;
 }
@@ -420,27 +433,36 @@ static void read_failed(struct peer *peer, ssize_t result) {
                                               : strerror((int)-result));
 }
 
-/* Room for more: a frame that is longer than the buffer has it grow for as long as it comes. False: no memory. */
-static bool buffer_fit(struct peer *peer) {
-    struct wire_header header;
-    size_t cap = READ_BUFFER;
-    if (peer->buffer_len >= sizeof header) { /* its beginning has been checked, or it would not have stayed */
-        memcpy(&header, peer->buffer, sizeof header);
-        if (sizeof header + header.body_len > cap)
-            cap = sizeof header + header.body_len;
-    }
-    if (cap == peer->buffer_cap)
-        return true;
+static bool buffer_resize(struct peer *peer, size_t cap) {
     uint8_t *buffer = realloc(peer->buffer, cap);
     if (!buffer)
-        return cap < peer->buffer_cap;
+        return false;
     peer->buffer = buffer;
     peer->buffer_cap = cap;
     return true;
 }
 
+/* Room for more: a frame that is longer than the buffer has it grow. False: no memory. */
+static bool buffer_fit(struct peer *peer) {
+    struct wire_header header;
+    if (peer->buffer_len < sizeof header)
+        return true;
+    memcpy(&header, peer->buffer, sizeof header); /* its beginning has been checked, or it would not have stayed */
+    size_t cap = sizeof header + header.body_len;
+    if (cap > READ_BUFFER)
+        peer->long_frames = true;
+    return cap <= peer->buffer_cap || buffer_resize(peer, cap);
+}
+
+/* Each second: it shrinks again when no long frame has come since the last time. */
+static void buffer_tick(struct peer *peer) {
+    if (!peer->long_frames && peer->buffer_cap > READ_BUFFER && peer->buffer_len <= READ_BUFFER)
+        (void)buffer_resize(peer, READ_BUFFER); /* else it stays */
+    peer->long_frames = false;
+}
+
 static void peer_read(struct peer *peer) {
-    for (int turns = 0; turns < READ_TURNS; turns++) { /* then others have their turn */
+    for (size_t bytes = 0; bytes < READ_AT_ONCE;) { /* then others have their turn */
         if (!buffer_fit(peer)) {
             peer_disconnect(peer, "no memory for a long frame"); /* which is sent again */
             return;
@@ -452,11 +474,27 @@ static void peer_read(struct peer *peer) {
             read_failed(peer, n);
             return;
         }
+        bytes += (size_t)n;
         peer->buffer_len += (size_t)n;
         peer->heard_ms = clock_ms();
-        /* few: most likely all there was */
-        if (!frames_take(peer) || n < 4096)
+        if (!frames_take(peer))
             return;
+        /* few: most likely all there was */
+        if (n < 4096 && !stream_has_more(&peer->stream))
+            return;
+    }
+    if (stream_has_more(&peer->stream) && !list_has(&peer->unread)) /* the socket may be empty: nobody would call us */
+        list_append(&peer->proxy->unread, &peer->unread);
+}
+
+void peers_read(struct proxy *proxy) {
+    struct link peers;
+    list_init(&peers);
+    list_splice(&peers, &proxy->unread);
+    struct peer *peer;
+    while ((peer = list_first(&peers, struct peer, unread))) {
+        list_remove(&peer->unread);
+        peer_read(peer);
     }
 }
 
@@ -531,6 +569,8 @@ static void on_peer(void *context, int fd, uint32_t events) {
     peer_ready(peer, fd, events);
     peers_flush(proxy);
     proxy->blocking = blocking;
+    if (blocking && !list_is_empty(&proxy->unread))
+        dvk_wake(proxy->dvk);
 }
 
 /* ---- accepting ---- */
@@ -596,6 +636,7 @@ void peer_up(struct proxy *proxy, uint32_t node, const char *address) {
     peer->buffer_cap = READ_BUFFER;
     peer->backoff_ms = BACKOFF_MIN_MS;
     list_init(&peer->dirty);
+    list_init(&peer->unread);
     traffic_init(peer);
     link_init(&peer->frames, session_new(), peer, traffic_kept, traffic_reset);
     list_append(&proxy->peers, &peer->link);
@@ -632,6 +673,7 @@ void peers_tick(void *context) {
                 peer_disconnect(peer, "no answer");
             break;
         case PEER_JOINED:
+            buffer_tick(peer);
             if (now - peer->heard_ms > SILENCE_MS)
                 peer_disconnect(peer, "silent");
             else if (peer->control_len == 0 && peer->frames.at_offset == 0 &&

@@ -45,6 +45,7 @@ enum peer_state {
 struct peer {
     struct link link;  /* proxy.peers */
     struct link dirty; /* proxy.dirty: has something to write */
+    struct link unread; /* proxy.unread: its stream has read ahead, and had no turn for that yet */
     struct proxy *proxy;
     uint32_t node;
     struct sockaddr_in address;
@@ -53,7 +54,8 @@ struct peer {
     bool wants_out;
     char refusal[STREAM_WHY + 32]; /* what was last said about not being connected: it is said once */
     uint8_t *buffer; /* what was read and is not yet a whole frame */
-    size_t buffer_len, buffer_cap; /* READ_BUFFER, or more while a longer frame comes */
+    size_t buffer_len, buffer_cap; /* READ_BUFFER, or more while longer frames come */
+    bool long_frames;              /* in this second */
     struct wire_header control; /* a hello or ack that is being written, ahead of the queue */
     struct wire_hello hello;
     size_t control_len, control_at;
@@ -151,7 +153,7 @@ struct proxy {
     bool clear;      /* links are not encrypted */
     struct sockaddr_in listen_address;
     int listen_fd;
-    struct link peers, strangers, dirty;
+    struct link peers, strangers, dirty, unread;
     struct refusal refusals[8];
     uint64_t last_join;
     bool blocking; /* in a dvk_receive that may sleep */
@@ -172,6 +174,8 @@ void peer_down(struct proxy *proxy, uint32_t node);
 void peer_disconnect(struct peer *peer, const char *why);
 void peer_mark_dirty(struct peer *peer);
 void peers_flush(struct proxy *proxy);
+/* Read what streams have read ahead. */
+void peers_read(struct proxy *proxy);
 void peers_tick(void *context); /* each second */
 void peers_close(struct proxy *proxy);
 /* A stream of a peer that has said hello. Takes over the stream. */

@@ -249,6 +249,7 @@ static void run(void) {
             if (poll(&state, 1, 0) > 0)
                 watch.fn(watch.context, watch.fd, (uint32_t)state.revents);
         }
+        peers_read(&proxy);
         peers_flush(&proxy);
         for (int i = 0; i < ENDS; i++)
             end_read(&ends[i]);
@@ -397,6 +398,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     list_init(&proxy.peers);
     list_init(&proxy.strangers);
     list_init(&proxy.dirty);
+    list_init(&proxy.unread);
     for (unsigned i = 0; i < BUCKETS; i++)
         list_init(&proxy.hints[i]);
     for (int i = 0; i < ENDS; i++)
