@@ -313,5 +313,7 @@ int dvk_unbind(struct dvk *dvk, dvk_endpoint endpoint) {
     struct packet answer;
     int error = broker_ask_wait(dvk, &ask, NULL, 0, &answer, deadline_of(BIND_TIMEOUT_MS));
     packet_clear(&answer);
+    if (error == -ENOMEM) /* to wait for the answer: dvkd has to know in any case */
+        error = broker_send(dvk, &ask, NULL, NULL, 0);
     return error;
 }

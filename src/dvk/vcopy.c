@@ -158,6 +158,8 @@ int dvk_arena_destroy(struct dvk *dvk, void *address) {
     if (!arena || arena->base != address)
         return -EINVAL;
     int error = number_end(dvk, arena->number);
+    if (error == -ENOMEM) /* nothing was asked: it is still there */
+        return error;
     arena_free(arena); /* whatever dvkd says: with it went all that it knew */
     return error == -DVK_ENODAEMON ? 0 : error;
 }

@@ -2,6 +2,7 @@
 #include "fake_dvkd.h"
 #include "dvk/broker.h"
 #include "dvk/channel_create.h"
+#include "dvk/service_protocol.h"
 #include "dvk/stats_page.h"
 
 #include <dvk/error.h>
@@ -56,12 +57,12 @@ struct fake_dvkd {
     char *answer;
 };
 
-static void packet_send(struct fake_dvkd *fake, int number, struct dvk_broker_packet *head, const char *text,
-                        const int *fds, unsigned fd_count) {
+static void bytes_send(struct fake_dvkd *fake, int number, struct dvk_broker_packet *head, const void *text, size_t len,
+                       const int *fds, unsigned fd_count) {
     char control[CMSG_SPACE(sizeof(int) * 8)] = {0};
     head->magic = DVK_BROKER_MAGIC;
     head->version = DVK_BROKER_VERSION;
-    head->text_len = text ? (uint32_t)strlen(text) : 0;
+    head->text_len = (uint32_t)len;
     struct iovec iov[2] = {{head, sizeof *head}, {(void *)(uintptr_t)text, head->text_len}};
     struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
     if (fd_count) {
@@ -75,6 +76,11 @@ static void packet_send(struct fake_dvkd *fake, int number, struct dvk_broker_pa
     }
     if (fake->clients[number].fd >= 0 && sendmsg(fake->clients[number].fd, &msg, MSG_NOSIGNAL) < 0 && errno != EPIPE)
         perror("fake dvkd: sendmsg");
+}
+
+static void packet_send(struct fake_dvkd *fake, int number, struct dvk_broker_packet *head, const char *text,
+                        const int *fds, unsigned fd_count) {
+    bytes_send(fake, number, head, text, text ? strlen(text) : 0, fds, fd_count);
 }
 
 static struct bound *bound_find(struct fake_dvkd *fake, uint32_t dc, dvk_endpoint endpoint) {
@@ -260,6 +266,16 @@ static void handle(struct fake_dvkd *fake, int number, struct dvk_broker_packet 
         } else
             answer.status = -DVK_ENOTBOUND;
         break;
+    case DVK_BROKER_ARENA:
+    case DVK_BROKER_GRANT:
+    case DVK_BROKER_REVOKE:
+        answer.channel = head->id;
+        break;
+    case DVK_BROKER_SERVICE: { /* whatever it is, it is done */
+        const struct dvk_service_head done = {.number = head->id};
+        bytes_send(fake, number, &answer, &done, sizeof done, NULL, 0);
+        return;
+    }
     case DVK_BROKER_CONTROL_REPLY:
     case DVK_BROKER_CONTROL_SEND:
         free(fake->answer);
