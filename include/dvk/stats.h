@@ -72,7 +72,7 @@ struct dvk_endpoint_stats {
     uint32_t node;         /* where it is bound */
     uint32_t flags;        /* enum dvk_stats_flags */
     int64_t since_ms;      /* bound since: milliseconds since 1970, by its node's clock */
-    int32_t pid;           /* of its process, as its node's dvkd sees it */
+    int32_t pid;           /* of its process, as its node's dvkd sees it; 0: it does not */
     uint32_t reserved;
     struct dvk_stats_now now;
     struct dvk_stats total;
@@ -104,7 +104,7 @@ struct dvk_dc_stats {
 
 /*
  * dvk_stats_dc: the sums over the endpoints of our DC.
- * from: one of our endpoints; its DC. node: of that node only; 0: of all its nodes. Those of a node that is not up are left
+ * from: one of our endpoints; its DC. node: of that node only; 0: of all its nodes (in DC 0: of this node). Those of a node that is not up are left
  * out (out->missing); sums over all nodes fall when one is lost. out->size is set by the caller; *out is written on 0.
  * Errors: as of dvk_stats_endpoint; -DVK_ENOTBOUND: `from` is not ours, or the DC does not have that node. Blocks at most
  * 30 s in all.

@@ -360,19 +360,20 @@ static const char *role_name(const struct context *context) {
     return names[context->role];
 }
 
+json_t *broker_endpoint_json(const struct broker *broker, const struct client *client, const struct endpoint *endpoint) {
+    return json_pack("{s:I, s:I, s:I, s:s, s:I, s:b, s:i, s:I}", "dc", (json_int_t)endpoint->dc, "slot",
+                     (json_int_t)endpoint->slot, "generation", (json_int_t)endpoint->generation, "role",
+                     role_name(client->context), "context", (json_int_t)client->context->id, "guest", endpoint->guest,
+                     "pid", (int)client->pid, "watched", (json_int_t)broker_watch_count(broker, endpoint));
+}
+
 json_t *broker_list_endpoints(const struct broker *broker) {
     json_t *list = json_array();
     struct client *client;
     list_for_each(client, &broker->clients, link) {
         struct endpoint *endpoint;
-        list_for_each(endpoint, &client->context->endpoints, context_link) {
-            json_t *item = json_pack("{s:I, s:I, s:I, s:s, s:I, s:b, s:i, s:I}", "dc", (json_int_t)endpoint->dc, "slot",
-                                     (json_int_t)endpoint->slot, "generation", (json_int_t)endpoint->generation,
-                                     "role", role_name(client->context), "context", (json_int_t)client->context->id,
-                                     "guest", endpoint->guest, "pid", (int)client->pid, "watched",
-                                     (json_int_t)broker_watch_count(broker, endpoint));
-            json_array_append_new(list, item);
-        }
+        list_for_each(endpoint, &client->context->endpoints, context_link)
+            json_array_append_new(list, broker_endpoint_json(broker, client, endpoint));
     }
     return list;
 }

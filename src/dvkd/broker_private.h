@@ -111,7 +111,12 @@ bool broker_place_lives_on(const struct broker *broker, const struct endpoint *e
 bool broker_slot_is_taken(const struct broker *broker, uint32_t dc, uint32_t slot);
 void broker_place_packet(struct client *client, const struct dvk_broker_packet *packet);
 
+/* broker.c: for people who debug */
+json_t *broker_endpoint_json(const struct broker *broker, const struct client *client, const struct endpoint *endpoint);
+
 /* waits.c */
+/* The place that the context at `place` waits for in a DC; 0: for none, or it says nonsense. */
+uint32_t broker_waits_of(const struct broker *broker, uint32_t dc, uint32_t place);
 void broker_waits(struct client *client, const struct dvk_broker_packet *packet);
 void broker_waits_drop(struct broker *broker, uint32_t dc);
 void broker_waits_free(struct broker *broker);

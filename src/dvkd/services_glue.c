@@ -56,21 +56,19 @@ static void port_send(void *context, void *user, const struct dvk_broker_packet 
 }
 
 static json_t *port_endpoints(void *context, uint32_t dc) {
-    struct dvkd *dvkd = context;
-    cleanup_json json_t *all = broker_list_endpoints(&dvkd->broker);
-    json_t *list = json_array(), *item;
+    json_t *list = broker_stats_endpoints(&((struct dvkd *)context)->broker, dc), *item;
     size_t i;
-    json_array_foreach(all, i, item) {
-        if (field_integer_or(item, "dc", 0, DVK_MAX_DC, -1) != (json_int_t)dc)
-            continue;
-        json_object_del(item, "dc");
-        json_array_append(list, item);
-    }
+    json_array_foreach(list, i, item) json_object_del(item, "dc");
     return list;
 }
 
+static json_t *port_sum(void *context, uint32_t dc) {
+    struct stats_sum sum = broker_stats_sum(&((struct dvkd *)context)->broker, dc);
+    return stats_sum_json(&sum);
+}
+
 int dvkd_services_start(struct dvkd *dvkd) {
-    const struct services_port port = {.context = dvkd, .send = port_send, .endpoints = port_endpoints};
+    const struct services_port port = {.context = dvkd, .send = port_send, .endpoints = port_endpoints, .sum = port_sum};
     int result = services_create(dvkd->loop, dvkd->options.id, &port, &dvkd->services);
     if (result == 0)
         services_set_replica(dvkd->services, dvkd->replica);

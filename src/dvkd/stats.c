@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "dvk/channel.h"
 #include "dvk/stats_page.h"
+#include "dvk/waits.h"
 #include "dvkd/broker_private.h"
 
 #include <dvk/error.h>
@@ -114,7 +115,7 @@ static uint64_t untaken_of(const struct context *context, uint32_t dc) {
     uint64_t count = 0;
     list_for_each(end, &context->channels, link) {
         const struct channel *channel = end->channel;
-        if (dc == STATS_ALL_DCS || channel->dc == dc)
+        if (channel->dc == dc)
             count += channel_untaken(channel, channel->party[1] == context);
     }
     return count;
@@ -128,61 +129,68 @@ uint64_t broker_stats_untaken(const struct endpoint *endpoint) {
 
 /* ---- sums ---- */
 
+/* Where what belongs to `dc` is added: `wanted` is a DC, STATS_ALL_DCS, or EACH_DC of an array. NULL: nowhere. */
+#define EACH_DC (STATS_ALL_DCS - 1)
+static struct stats_sum *sum_of(struct stats_sum *sums, uint32_t wanted, uint32_t dc) {
+    return wanted == EACH_DC ? &sums[dc] : wanted == STATS_ALL_DCS || wanted == dc ? sums : NULL;
+}
+
 static void add_endpoint(struct stats_sum *sum, const struct endpoint *endpoint) {
     sum->endpoints++;
     struct dvk_stats stats = broker_stats_endpoint(endpoint);
     struct dvk_stats_now now = broker_stats_now(&stats);
     words_add(&sum->total, &stats, sizeof stats);
     words_add(&sum->now, &now, sizeof now);
-    if (endpoint->guest && endpoint->channel) /* both ways: the servers' own channels do not have it */
-        sum->now.untaken += channel_untaken(endpoint->channel, 0) + channel_untaken(endpoint->channel, 1);
 }
 
-static void add_channels(const struct broker *broker, uint32_t dc, struct stats_sum *sum) {
-    size_t cursor = 0;
-    const struct channel *channel;
+static void add_channel(struct stats_sum *sum, const struct channel *channel) {
     struct stat st;
-    while ((channel = table_next(&broker->registry.channels, &cursor))) {
-        if (dc != STATS_ALL_DCS && channel->dc != dc)
-            continue;
-        sum->channels++;
-        if (fstat(channel->memfd, &st) == 0)
-            sum->channel_bytes += (uint64_t)st.st_blocks * 512u;
-    }
+    sum->channels++;
+    if (fstat(channel->memfd, &st) == 0)
+        sum->channel_bytes += (uint64_t)st.st_blocks * 512u;
+    for (int side = 0; side < 2; side++)
+        if (!channel->party[side] || channel->party[side]->role != CONTEXT_PROXY)
+            sum->now.untaken += channel_untaken(channel, side);
 }
 
-static void add_past(struct broker *broker, uint32_t dc, struct stats_sum *sum) {
-    const struct dc_past *past = dc == STATS_ALL_DCS ? NULL : table_get(&broker->stats.dcs, (uint64_t)dc + 1);
-    if (dc == STATS_ALL_DCS) {
-        words_add(&sum->total, &broker->stats.past, sizeof sum->total);
-        sum->binds = broker->stats.binds;
-        sum->connects = broker->stats.connects;
-    }
-    if (past) {
-        words_add(&sum->total, &past->past, sizeof sum->total);
-        sum->binds = past->binds;
-        sum->connects = past->connects;
-    }
+static void add_past(struct stats_sum *sum, uint64_t binds, uint64_t connects, const struct dvk_stats *past) {
+    words_add(&sum->total, past, sizeof sum->total);
+    sum->binds += binds;
+    sum->connects += connects;
+}
+
+static void add_all(const struct broker *broker, struct stats_sum *sums, uint32_t wanted) {
+    const struct client *client;
+    const struct endpoint *endpoint;
+    const struct channel *channel;
+    const struct dc_past *past;
+    struct stats_sum *sum;
+    if (wanted == STATS_ALL_DCS)
+        add_past(sums, broker->stats.binds, broker->stats.connects, &broker->stats.past);
+    for (size_t cursor = 0; wanted != STATS_ALL_DCS && (past = table_next(&broker->stats.dcs, &cursor));)
+        if ((sum = sum_of(sums, wanted, (uint32_t)(past->key - 1))))
+            add_past(sum, past->binds, past->connects, &past->past);
+    list_for_each(client, &broker->clients, link)
+        list_for_each(endpoint, &client->context->endpoints, context_link)
+            if ((sum = sum_of(sums, wanted, endpoint->dc)))
+                add_endpoint(sum, endpoint);
+    for (size_t cursor = 0; (channel = table_next(&broker->registry.channels, &cursor));)
+        if ((sum = sum_of(sums, wanted, channel->dc)))
+            add_channel(sum, channel);
 }
 
 struct stats_sum broker_stats_sum(const struct broker *broker, uint32_t dc) {
     struct stats_sum sum = {0};
-    const struct client *client;
-    add_past((struct broker *)broker, dc, &sum);
-    list_for_each(client, &broker->clients, link) {
-        const struct context *context = client->context;
-        const struct endpoint *endpoint;
-        bool bound = false;
-        list_for_each(endpoint, &context->endpoints, context_link) if (dc == STATS_ALL_DCS || endpoint->dc == dc) {
-            add_endpoint(&sum, endpoint);
-            bound |= !endpoint->guest;
-        }
-        if (bound)
-            sum.now.untaken += untaken_of(context, dc);
-    }
-    add_channels(broker, dc, &sum);
+    add_all(broker, &sum, dc);
     return sum;
 }
+
+void broker_stats_each(const struct broker *broker, struct stats_sum *sums) {
+    memset(sums, 0, (DVK_MAX_DC + 1) * sizeof *sums);
+    add_all(broker, sums, EACH_DC);
+}
+
+/* ---- as JSON ---- */
 
 void stats_put_json(json_t *json, const struct dvk_stats *total, const struct dvk_stats_now *now, bool all) {
     static const char *const errors[DVK_STATS_ERRORS] = {"timed_out", "dead",        "unreachable", "not_bound",
@@ -220,6 +228,47 @@ json_t *stats_sum_json(const struct stats_sum *sum) {
                              (json_int_t)sum->binds, "connects", (json_int_t)sum->connects);
     stats_put_json(json, &sum->total, &sum->now, true);
     return json;
+}
+
+/* Whom the process waits for in dvk_send or dvk_sendrec, of this node: the slot of one of its endpoints in the DC. */
+static void put_waits(const struct broker *broker, const struct endpoint *endpoint, const struct context *const *by_place,
+                      json_t *json) {
+    uint32_t place = broker_waits_of(broker, endpoint->dc, endpoint->context->place);
+    const struct context *other = place ? by_place[place] : NULL;
+    const struct endpoint *of_other;
+    if (other)
+        list_for_each(of_other, &other->endpoints, context_link) if (of_other->dc == endpoint->dc && !of_other->guest) {
+            json_object_set_new(json, "waits_for", json_integer(of_other->slot));
+            return;
+        }
+}
+
+json_t *broker_stats_endpoints(const struct broker *broker, uint32_t dc) {
+    static const struct context *by_place[DVK_WAITS_PLACES];
+    json_t *list = json_array();
+    const struct client *client;
+    memset(by_place, 0, sizeof by_place);
+    list_for_each(client, &broker->clients, link) by_place[client->context->place] = client->context;
+    list_for_each(client, &broker->clients, link) {
+        const struct endpoint *endpoint;
+        uint64_t untaken = UINT64_MAX;
+        list_for_each(endpoint, &client->context->endpoints, context_link) {
+            if (endpoint->dc != dc)
+                continue;
+            json_t *item = broker_endpoint_json(broker, client, endpoint);
+            struct dvk_stats stats = broker_stats_endpoint(endpoint);
+            struct dvk_stats_now now = broker_stats_now(&stats);
+            if (!endpoint->guest && untaken == UINT64_MAX) /* once: it is the process's */
+                untaken = untaken_of(client->context, dc);
+            now.untaken = endpoint->guest ? broker_stats_untaken(endpoint) : untaken;
+            json_object_set_new(item, "since", json_integer(endpoint->since_ms));
+            stats_put_json(item, &stats, &now, false);
+            if (!endpoint->guest)
+                put_waits(broker, endpoint, by_place, item);
+            json_array_append_new(list, item);
+        }
+    }
+    return list;
 }
 
 /* ---- what happens ---- */

@@ -33,6 +33,8 @@ struct stats_sum {
     struct dvk_stats total;
 };
 struct stats_sum broker_stats_sum(const struct broker *broker, uint32_t dc);
+/* The same of each DC: sums[DVK_MAX_DC + 1], by id. */
+void broker_stats_each(const struct broker *broker, struct stats_sum *sums);
 
 /* What an endpoint has counted; all 0 if it does not count. */
 struct dvk_stats broker_stats_endpoint(const struct endpoint *endpoint);
@@ -44,6 +46,9 @@ uint64_t broker_stats_untaken(const struct endpoint *endpoint);
 /* Add the numbers as members, named as in dvk/stats.h ("errors" is an object); all: also those that are 0. */
 void stats_put_json(json_t *json, const struct dvk_stats *total, const struct dvk_stats_now *now, bool all);
 json_t *stats_sum_json(const struct stats_sum *sum);
+/* The endpoints of a DC as broker_endpoint_json shows them, with what they have counted (but what is 0), since when they are
+ * bound, and for whom their process waits. */
+json_t *broker_stats_endpoints(const struct broker *broker, uint32_t dc);
 
 /* A page for the client with its BIND, if it wants one: its descriptor (borrowed), or -1. */
 int broker_stats_page(struct client *client, const struct dvk_broker_packet *bind);

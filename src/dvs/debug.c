@@ -109,6 +109,7 @@ int verb_debug(struct command *command, int argc, char **argv) {
     const struct verb verbs[] = {{"record", debug_record, "the last events of a daemon", usage},
                                  {"slots", debug_slots, "who owns a container's slots", usage},
                                  {"snapshot", verb_debug_snapshot, "endpoints at one place in the order", usage},
+                                 {"stats", verb_debug_stats, "what endpoints have sent and received", usage},
                                  {"faults", verb_debug_faults, "where this build can inject faults", usage},
                                  {NULL, NULL, NULL, NULL}};
     static const struct option options[] = {COMMON_OPTIONS, {0}};
@@ -116,6 +117,6 @@ int verb_debug(struct command *command, int argc, char **argv) {
     if (option_next(command, argc, argv, "+:h", options, &exit_code) == OPTIONS_STOP)
         return exit_code;
     if (optind == argc)
-        return usage_error(command, "say what to do: debug record, slots, snapshot or faults");
+        return usage_error(command, "say what to do: debug record, slots, snapshot, stats or faults");
     return verb_dispatch(command, verbs, "debug ", argc - optind, argv + optind);
 }

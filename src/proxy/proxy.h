@@ -70,6 +70,7 @@ struct peer {
     unsigned connections; /* that were made with it */
     struct link pendings, parked;
     size_t flight_bytes;
+    uint64_t stalls; /* requests that had to wait for credit */
     struct link lanes[LANE_BUCKETS];
     struct link waiting; /* lanes with parked requests */
     bool crowded;        /* a lane waits for credit of the peer, not its own */

@@ -152,6 +152,7 @@ static void pending_send(struct pending *pending) {
 static void pending_park(struct pending *pending) {
     struct peer *peer = pending->peer;
     pending->parked = true;
+    pending->peer->stalls++;
     list_append(&peer->parked, &pending->link);
     list_append(&pending->lane->parked, &pending->in_lane);
     if (!list_has(&pending->lane->waiting))

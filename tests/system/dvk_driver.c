@@ -4,7 +4,9 @@
  * on standard input: a name and numbers (0x... or decimal); one line of numbers comes back, the first of which is the
  * call's result. Received requests are called by handles, 0 first.
  */
+#include <dvk/post.h>
 #include <dvk/primitives.h>
+#include <dvk/stats.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -200,6 +202,50 @@ static void do_info(const uint64_t *a) {
 static void do_sum(const uint64_t *a) {
     printf("0 %" PRIu64 "\n", sum(pattern(a[0], a[1]), a[1]));
 }
+/* from, to, type, word, data length, timeout */
+static void do_post(const uint64_t *a) {
+    struct dvk_message message = message_of(a);
+    printf("%d\n", dvk_post(dvk, a[0], &message, pattern(a[3], a[4]), a[4], (int)a[5]));
+}
+/* What is under way, then what was counted, in the order of dvk/stats.h. */
+static void show_stats(const struct dvk_stats_now *now, const struct dvk_stats *total) {
+    const uint64_t *const parts[] = {(const uint64_t *)now, (const uint64_t *)total};
+    const size_t words[] = {sizeof *now / sizeof(uint64_t), sizeof *total / sizeof(uint64_t)};
+    for (int part = 0; part < 2; part++)
+        for (size_t i = 0; i < words[part]; i++)
+            printf(" %" PRIu64, parts[part][i]);
+    printf("\n");
+}
+/* from, endpoint */
+static void do_stats(const uint64_t *a) {
+    struct dvk_endpoint_stats stats = {.size = sizeof stats};
+    int error = dvk_stats_endpoint(dvk, a[0], a[1], &stats);
+    printf("%d %u %u %" PRIu64 " %d", error, stats.node, stats.flags, stats.endpoint, stats.pid);
+    show_stats(&stats.now, &stats.total);
+}
+/* from, node */
+static void do_stats_dc(const uint64_t *a) {
+    struct dvk_dc_stats stats = {.size = sizeof stats};
+    int error = dvk_stats_dc(dvk, a[0], (uint32_t)a[1], &stats);
+    printf("%d %u %u %" PRIu64 " %" PRIu64, error, stats.nodes, stats.missing, stats.endpoints, stats.binds);
+    show_stats(&stats.now, &stats.total);
+}
+static void do_stats_node(const uint64_t *a) {
+    struct dvk_node_stats stats = {.size = sizeof stats};
+    int error = dvk_stats_node(dvk, a[0], (uint32_t)a[1], &stats);
+    printf("%d %u %" PRIu64 " %" PRIu64 " %" PRIu64, error, stats.node, stats.endpoints, stats.binds, stats.packets_in);
+    show_stats(&stats.now, &stats.total);
+}
+/* DC: kind, sets, how many of them are free, endpoints here, and of each node: id, is it up, sets. */
+static void do_info_dc(const uint64_t *a) {
+    struct dvk_dc_info info = {.size = sizeof info};
+    struct dvk_dc_node nodes[8];
+    int count = dvk_info_dc(dvk, (uint32_t)a[0], &info, nodes, 8);
+    printf("%d %u %u %u %" PRIu64, count, info.kind, info.sets, info.sets_free, info.endpoints);
+    for (int i = 0; i < count && i < 8; i++)
+        printf(" %u %u %u", nodes[i].node, nodes[i].up, nodes[i].sets);
+    printf("\n");
+}
 
 static const struct {
     const char *name;
@@ -216,7 +262,9 @@ static const struct {
     {"call", 5, do_call},           {"cancel", 1, do_cancel},
     {"done", 0, do_done},           {"wait_bind", 3, do_wait_bind},
     {"wait_unbind", 3, do_wait_unbind}, {"sum", 2, do_sum},
-    {"info", 2, do_info},
+    {"info", 2, do_info},           {"post", 6, do_post},
+    {"stats", 2, do_stats},         {"stats_dc", 2, do_stats_dc},
+    {"stats_node", 2, do_stats_node}, {"info_dc", 1, do_info_dc},
 };
 
 static void obey(char *line) {
