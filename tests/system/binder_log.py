@@ -20,7 +20,7 @@ def reached(text):
 
 
 def holds(node, text, disturbances):
-    """(holds, failures) of a log of `node`, a number. What is lost is another's from the loss on."""
+    """(holds, failures) of a log of `node`, a number. What is lost is another's from the loss on, whenever the node learns of it."""
     held, found, failures = {}, [], []
     for letter, word, at in lines(text):
         if letter == "B":
@@ -31,7 +31,8 @@ def holds(node, text, disturbances):
             losses = [d.begin for d in disturbances if node in d.nodes and d.begin <= at]
             if not losses:
                 failures.append(f"node {node} lost its endpoints at {at:.3f}, though nothing happened to it")
-            found.extend(Hold(node, endpoint, begin, max(losses, default=at)) for endpoint, begin in held.items())
+            found.extend(Hold(node, endpoint, begin, at) for endpoint, begin in held.items())
+            found = [hold._replace(end=min(hold.end, max(losses, default=at))) for hold in found]
             held.clear()
     found.extend(Hold(node, endpoint, begin, float("inf")) for endpoint, begin in held.items())
     return found, failures

@@ -114,6 +114,8 @@ def test_addresses_are_had_once():
     assert any("nothing happened" in text for text in failures_of(lost, ""))
     assert failures_of(lost, log(("B", "600000040", 3.0)), [loss]) == []
     assert any("slot 64 was" in text for text in failures_of(lost, log(("B", "600000040", 1.9)), [loss]))
+    unbound_late = log(("B", "500000040", 1.0), ("U", "500000040", 3.5), ("B", "500000041", 3.5), ("L", "0", 4.0))
+    assert failures_of(unbound_late, log(("B", "600000040", 3.0)), [loss]) == []
     ignorant = log(("B", "500000040", 3.0), ("L", "0", 4.0))
     assert failures_of(ignorant, log(("B", "600000040", 2.5)), [loss]) == []
     assert any("twice" in text for text in failures_of(ignorant, log(("B", "500000040", 2.5)), [loss]))
