@@ -341,6 +341,8 @@ void call_take_reply(struct dvk *dvk, struct call *call) {
 }
 
 void call_scan(struct dvk *dvk, struct channel *channel) {
+    if (!channel_awaits_answers(channel))
+        return;
     channel_hold(channel);
     uint32_t words = (channel->view.slots[channel->side] + 63) / 64;
     for (uint32_t w = 0; w < words && !channel->closed; w++)

@@ -14,6 +14,7 @@
  *   loan.c       runs of slots for long messages, loans
  *   peers.c      who is at a channel's other end
  *   post.c       one-way messages                  spin.c      waiting for, and writing to, another CPU
+ *   quick.c      sendrec answered at once
  *   vcopy.c      grants, arenas, copies              stats.c     what endpoints count
  *
  * One thread uses a context, but for dvk_wake and the poller thread, which touch only `wake`, `fds_ready` and the
@@ -192,6 +193,7 @@ struct call {
     uint32_t reply_room; /* bytes that its reply may have, if more than its data */
     struct dvk_stats *stats; /* where its end is counted; NULL: nowhere, or by who waits for it */
     struct call *next_free;
+    bool spun; /* it has been waited for awake */
 };
 
 /* Waiting messages to one of our endpoints from one source (DVK_ANY: from all): see filter.c. */
@@ -544,6 +546,14 @@ static inline void channel_slot_give(struct channel *channel, uint32_t slot) { /
         channel->free_from = slot / 64;
 }
 
+/* Is there a call whose end the scan looks for? */
+static inline bool channel_awaits_answers(const struct channel *channel) {
+    uint64_t calls = 0;
+    for (uint32_t w = 0; w < (channel->view.slots[channel->side] + 63) / 64; w++)
+        calls |= channel->back_map[w];
+    return calls != 0;
+}
+
 /* loan.c */
 uint32_t span_of(uint64_t bytes, uint32_t data_bytes);
 /* The first slot of `span` own slots, or -1. */
@@ -668,7 +678,22 @@ void waits_answered(struct dvk *dvk, const struct channel *channel, uint32_t tic
 /* follow.c: a call was handed on: make it again there, or complete it with an error. data: its request's. */
 void call_follow(struct dvk *dvk, struct call *call, dvk_endpoint to, const void *data);
 
+/* A sendrec or send, as its caller wants it. */
+struct sync {
+    struct dvk_message *message; /* request; then reply */
+    uint32_t kind;
+    const void *data;
+    size_t data_len;
+    void *reply_data;
+    size_t reply_cap, got; /* got: length of the reply's data */
+};
+
+/* quick.c: true: it is done. false: *call was made of it and is to be waited for, or NULL: nothing was done. */
+bool sync_quick(struct dvk *dvk, const struct way *way, struct sync *sync, struct call **call);
+
 /* sync.c */
+/* Wait awake for the answer in our slot, if that is worth it; how it stands then. */
+enum dvk_slot_look sync_spin(struct dvk *dvk, struct channel *channel, uint32_t slot, uint32_t sequence);
 /* dvk_sendrec and dvk_send for libdvk's own purposes, or counted by the caller. got: the length of the reply's data. */
 int sendrec_own(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, void *reply_data, size_t reply_cap,
                 size_t *got, int timeout_ms);

@@ -290,10 +290,7 @@ static bool scan_more(struct dvk *dvk) {
 
 /* Has the channel something that only its doorbell's bit tells of: what is no message in its ring? */
 static bool channel_awaits(const struct channel *channel) {
-    uint64_t calls = 0;
-    for (uint32_t w = 0; w < (channel->view.slots[channel->side] + 63) / 64; w++)
-        calls |= channel->back_map[w];
-    return calls || channel->post_count || channel->posted_bytes || !list_is_empty(&channel->queue);
+    return channel_awaits_answers(channel) || channel->post_count || channel->posted_bytes || !list_is_empty(&channel->queue);
 }
 
 /* The ring of the channel that spoke last can be watched in place of the doorbell. */
@@ -480,8 +477,10 @@ static bool news_await(struct dvk *dvk, uint32_t seen) {
         return false;
     if (last)
         channel_prefetch_peer(last);
-    if (ring_is_watchable(last) && ring_head(last) != last->taken)
-        receive_mark_more(dvk, last);
+    if (ring_is_watchable(last) && ring_head(last) != last->taken) {
+        dvk->active = true;
+        receive_scan_channel(dvk, last);
+    }
     return true;
 }
 

@@ -27,7 +27,7 @@
 #define PAUSE_MAX_NS (3200 * NS_PER_MS)
 #define POLLS 32              /* between two looks at the clock */
 #define YIELDS_MAX 2            /* in a wait */
-#define TAKEN_TICKS 250000u /* of the CPU's counter, some 100 us: others have used the CPU that we yielded */
+#define TAKEN_TICKS 500000u /* of the CPU's counter, some 200 us: others have used the CPU that we yielded, a slice or most of it */
 
 /* It brought nothing, or no more than sleeping would have. */
 static void effort_slow(struct effort *effort) {

@@ -48,6 +48,14 @@ static void call_abandon(struct dvk *dvk, struct call *call) {
     receive_mark_more(dvk, channel);                                       /* it may have come just now */
 }
 
+enum dvk_slot_look sync_spin(struct dvk *dvk, struct channel *channel, uint32_t slot, uint32_t sequence) {
+    const struct dvk_slot *shared = &channel->view.slot[channel->side][slot];
+    struct awaited_word answer = {&shared->state, DVK_STATE(DVK_SLOT_WAITING, sequence)};
+    uint32_t peer_cpu = channel->peer_bell ? __atomic_load_n(&channel->peer_bell->cpu, __ATOMIC_RELAXED) : 0;
+    (void)spin_until(dvk, &channel->spin, answer, answer, peer_cpu);
+    return dvk_slot_look(shared, sequence);
+}
+
 /* The call has a slot: wait on its state. Returns when the call is COMPLETED or handed on, or with the error that ends the
  * wait. *begun: the wait stands in the table of waits. */
 static int wait_state(struct dvk *dvk, struct call *call, int64_t deadline, bool *begun) {
@@ -55,13 +63,13 @@ static int wait_state(struct dvk *dvk, struct call *call, int64_t deadline, bool
     uint32_t ticket = 0; /* of this wait, once it sleeps */
     struct dvk_slot *slot = &channel->view.slot[channel->side][call->slot];
     uint32_t waiting = DVK_STATE(DVK_SLOT_WAITING, call->sequence);
-    struct awaited_word answer = {&slot->state, waiting};
-    uint32_t peer_cpu = channel->peer_bell ? __atomic_load_n(&channel->peer_bell->cpu, __ATOMIC_RELAXED) : 0;
     /* Before any wait: of two that wait for each other it is the later that is refused. A peer that has answered first, and then
      * waits for us, is none of them. */
     if (channel_peer_waits_for_us(channel) && dvk_slot_look(slot, call->sequence) == DVK_LOOK_WAITING)
         return -DVK_EDEADLOCK;
-    (void)spin_until(dvk, &channel->spin, answer, answer, peer_cpu);
+    if (!call->spun)
+        (void)sync_spin(dvk, channel, call->slot, call->sequence);
+    call->spun = false; /* it may be handed on */
     for (;;) {
         switch (dvk_slot_look(slot, call->sequence)) {
         case DVK_LOOK_DONE:
@@ -142,73 +150,80 @@ static int wait_call(struct dvk *dvk, struct call *call, int64_t deadline) {
     }
 }
 
-/*
- * own, and way if it is known: found after the last look at dvkd's packets, which may take them away. *got: the length of
- * the reply's data.
- */
-static int sync_call(struct dvk *dvk, struct own_endpoint *own, const struct way *way, struct dvk_message *message,
-                     uint32_t kind, const void *data, size_t data_len, void *reply_data, size_t reply_cap, size_t *got,
-                     int timeout_ms) {
-    *got = 0;
-    if (!own)
-        return -DVK_ENOTBOUND;
-    dvk_endpoint from = own->endpoint;
-    if (data_len > DVK_LOAN_MAX)
-        return -EMSGSIZE;
-    if (message->destination == DVK_NONE || (data_len && !data))
-        return -EINVAL;
-    dvk_endpoint full;
-    if (!way && own_resolve(dvk, own->dc, message->destination, &full))
-        return -DVK_EDEADLOCK;
-    struct route *route = way ? way->route : route_find(dvk, own->dc, from, message->destination);
-    if (!way && route)
-        way_set(dvk, own, route);
-    if (route && route->channel)
-        channel_prefetch_own(route->channel);
-    int64_t deadline = deadline_of(timeout_ms);
-    cpu_update(dvk);
+/* A struct call of it, on its way. */
+static int sync_submit(struct dvk *dvk, const struct own_endpoint *own, const struct sync *sync, struct call **out) {
     struct call *call;
-    int error = call_create(dvk, own->dc, from, message, kind, &call);
+    cpu_update(dvk);
+    int error = call_create(dvk, own->dc, own->endpoint, sync->message, sync->kind, &call);
     if (error < 0)
         return error;
     call->waited = true;
     call->message.notify = 0;
-    error = call_submit(dvk, call, data, data_len);
-    if (error < 0) {
+    error = call_submit(dvk, call, sync->data, sync->data_len);
+    if (error < 0)
         call_free(dvk, call);
-        return error;
-    }
-    error = wait_call(dvk, call, deadline);
+    else
+        *out = call;
+    return error;
+}
+
+static int sync_wait(struct dvk *dvk, struct call *call, struct sync *sync, int timeout_ms) {
+    int error = wait_call(dvk, call, deadline_of(timeout_ms));
     if (error < 0) {
         call_abandon(dvk, call);
         return error;
     }
     error = call->status;
     if (error == 0) {
-        *message = call->message;
-        size_t len = call->reply_len < reply_cap ? call->reply_len : reply_cap;
-        if (len && reply_data)
-            memcpy(reply_data, call->reply_data, len);
-        *got = call->reply_len;
-        message->flags = 0; /* descriptors of a reply can be had by dvk_call only */
-        message->fds = 0;
+        *sync->message = call->message;
+        size_t len = call->reply_len < sync->reply_cap ? call->reply_len : sync->reply_cap;
+        if (len && sync->reply_data)
+            memcpy(sync->reply_data, call->reply_data, len);
+        sync->got = call->reply_len;
+        sync->message->flags = 0; /* descriptors of a reply can be had by dvk_call only */
+        sync->message->fds = 0;
     }
     call_free(dvk, call);
     return error;
 }
 
+/* own, and way if it is known: found after the last look at dvkd's packets, which may take them away. */
+static int sync_call(struct dvk *dvk, struct own_endpoint *own, const struct way *way, struct sync *sync, int timeout_ms) {
+    dvk_endpoint full, to = sync->message->destination;
+    struct call *call = NULL;
+    if (!own)
+        return -DVK_ENOTBOUND;
+    if (sync->data_len > DVK_LOAN_MAX)
+        return -EMSGSIZE;
+    if (to == DVK_NONE || (sync->data_len && !sync->data))
+        return -EINVAL;
+    if (way && sync_quick(dvk, way, sync, &call))
+        return 0;
+    if (!way) {
+        if (own_resolve(dvk, own->dc, to, &full))
+            return -DVK_EDEADLOCK;
+        struct route *route = route_find(dvk, own->dc, own->endpoint, to);
+        if (route)
+            way_set(dvk, own, route);
+    }
+    int error = call ? 0 : sync_submit(dvk, own, sync, &call);
+    return error < 0 ? error : sync_wait(dvk, call, sync, timeout_ms);
+}
+
 int sendrec_own(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, void *reply_data, size_t reply_cap,
                 size_t *got, int timeout_ms) {
     poller_glance(dvk);
-    return sync_call(dvk, own_find(dvk, from), NULL, message, DVK_SLOT_SENDREC, NULL, 0, reply_data, reply_cap, got,
-                     timeout_ms);
+    struct sync sync = {.message = message, .kind = DVK_SLOT_SENDREC, .reply_data = reply_data, .reply_cap = reply_cap};
+    int error = sync_call(dvk, own_find(dvk, from), NULL, &sync, timeout_ms);
+    *got = sync.got;
+    return error;
 }
 
 int send_uncounted(struct dvk *dvk, struct own_endpoint *own, const struct way *way, struct dvk_message *message,
                    const void *data, size_t data_len, int timeout_ms) {
     struct dvk_message copy = *message;
-    size_t got;
-    int error = sync_call(dvk, own, way, &copy, DVK_SLOT_SEND, data, data_len, NULL, 0, &got, timeout_ms);
+    struct sync sync = {.message = &copy, .kind = DVK_SLOT_SEND, .data = data, .data_len = data_len};
+    int error = sync_call(dvk, own, way, &sync, timeout_ms);
     loan_drop(dvk, data); /* after an error it may still be one */
     return error;
 }
@@ -219,17 +234,16 @@ int dvk_sendrec(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message,
     const struct way *way = way_find(dvk, from, message->destination);
     struct own_endpoint *own = way ? way->own : own_find(dvk, from);
     struct dvk_stats *stats = own ? own->stats : &dvk->uncounted; /* outlives the endpoint */
-    size_t got;
+    struct sync sync = {message, DVK_SLOT_SENDREC, data, data_len, reply_data, reply_cap, 0};
     stats->sendrecs++;
     if (data_len)
         stats->bytes_out += data_len;
-    int error = sync_call(dvk, own, way, message, DVK_SLOT_SENDREC, data, data_len, reply_data, reply_cap, &got,
-                          timeout_ms);
+    int error = sync_call(dvk, own, way, &sync, timeout_ms);
     stats_end(stats, error);
-    if (got)
-        stats->bytes_in += got;
+    if (sync.got)
+        stats->bytes_in += sync.got;
     if (reply_len)
-        *reply_len = got;
+        *reply_len = sync.got;
     loan_drop(dvk, data); /* after an error it may still be one */
     return error;
 }
