@@ -206,6 +206,11 @@ void registry_unbind(struct registry *registry, struct endpoint *endpoint) {
         dc_slots_free(registry, dc);
 }
 
+uint32_t registry_bound(const struct registry *registry, uint32_t dc) {
+    const struct dc_slots *slots = dc_slots_get(registry, dc);
+    return slots ? (uint32_t)slots->bound : 0;
+}
+
 struct endpoint *registry_find(const struct registry *registry, uint32_t dc, uint32_t slot) {
     const struct dc_slots *slots = dc_slots_get(registry, dc);
     const struct slot_record *record = slots ? table_get(&slots->slots, slot) : NULL;

@@ -99,6 +99,8 @@ int registry_bind(struct registry *registry, struct context *context, uint32_t d
 int registry_adopt(struct registry *registry, struct context *context, uint32_t dc, dvk_endpoint address, uint32_t revision);
 /* Unbind, drop its channel if it is a guest's, free. */
 void registry_unbind(struct registry *registry, struct endpoint *endpoint);
+/* How many endpoints of a DC are bound here. */
+uint32_t registry_bound(const struct registry *registry, uint32_t dc);
 /* Who is bound to a slot now; NULL: nobody. */
 struct endpoint *registry_find(const struct registry *registry, uint32_t dc, uint32_t slot);
 /* The same for a full address; generation 0 fits any. */
