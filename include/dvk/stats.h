@@ -83,8 +83,8 @@ struct dvk_endpoint_stats {
  * from: one of our endpoints. endpoint: of the same DC; with generation 0: whoever is bound there now. out->size is set by
  * the caller; *out is written on 0.
  * Errors: -DVK_ENOTBOUND: `from` is not ours, or nobody is bound there; -DVK_ENODEUNREACH: its node is no member of the
- * cluster, or left while we waited; -DVK_ENODC; -DVK_ENOTALLOWED; -EINVAL: no endpoint, or a size that cannot be;
- * -ENOSYS: its node runs an older version; -DVK_ENODAEMON; -ENOMEM. Blocks until dvkd of the endpoint's node answers, at
+ * cluster, or left while we waited; -DVK_ENODC; -EINVAL: no endpoint, or a size that cannot be; -ENOSYS: its node runs an
+ * older version; -DVK_ENODAEMON; -ENOMEM. Blocks until dvkd of the endpoint's node answers, at
  * most 30 s (-DVK_ETIMEDOUT); no callback is run.
  */
 int dvk_stats_endpoint(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, struct dvk_endpoint_stats *out);

@@ -214,6 +214,7 @@ def test_who_waits_for_whom(lab, bare, parties):
 
 
 def test_nodes_and_containers(lab, bare):
+    # covers: dvk_stats_node: -DVK_ENODEUNREACH -DVK_ENOTALLOWED: here
     party, root = Party(lab, "a", bare[1]), Party(lab, "b", 0)
     try:
         party.bind()
@@ -272,11 +273,13 @@ def test_the_manual_names_it():
 
 def test_a_lost_node_is_missing(lab, bare):
     """The last: the lab is not as it was."""
+    # covers: dvk_stats_dc dvk_stats_endpoint: -DVK_ENODEUNREACH: here
     party = Party(lab, "a", bare[1])
     try:
         party.bind()
         lab.ok("lab", "kill", "c")
         wait_for(lambda: party.ok("stats_dc", party.self, 0)[:2] == [2, 1], 30, "two nodes of three")
         assert party.do("stats_dc", party.self, 3)[0] == NODEUNREACH
+        assert party.do("stats", party.self, (1 << 24) + 3 * 256 + 40)[0] == NODEUNREACH
     finally:
         party.end()

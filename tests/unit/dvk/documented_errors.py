@@ -29,6 +29,9 @@ NOT_SHOWN = {
     **{("dvk_" + name, "-EAGAIN"): "4096 calls of a process in the moment in which a cell or proxy starts"
        for name in ("sendrec", "send", "call", "post")},
     ("dvk_info_endpoint", "-DVK_ETIMEDOUT"): "a dvkd that does not answer for 30 seconds",
+    **{("dvk_stats_" + name, "-DVK_ETIMEDOUT"): "a dvkd that does not answer for 30 seconds" for name in ("endpoint", "dc", "node")},
+    **{("dvk_stats_" + name, "-ENOSYS"): "a node of an older version" for name in ("endpoint", "dc", "node")},
+    ("dvk_stats_node", "-DVK_ENODC"): "DC 0 is always there",
     ("dvk_find_dc", "-DVK_ENOTALLOWED"): "only a cell's servers are told so",
     ("dvk_bind", "-DVK_ENOSLOT"): "2^20 endpoints; test_slots.py shows it of pids",
 }

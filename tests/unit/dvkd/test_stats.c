@@ -4,7 +4,7 @@
 
 #include "dvk/channel.h"
 #include "dvk/stats_page.h"
-#include "dvkd/broker.h"
+#include "dvkd/broker_private.h"
 
 #include <dvk/error.h>
 #include <dvk/primitives.h>
@@ -29,10 +29,12 @@ static const uint32_t nodes[] = {NODE};
 
 /* ---- the node ---- */
 
+static bool dc_is_gone;
+
 static int host_dc_nodes(void *context, uint32_t dc, const uint32_t **list, uint32_t *count) {
     *list = nodes;
     *count = 1;
-    return dc == DC || dc == DC + 1 ? 0 : -DVK_ENODC;
+    return (dc == DC && !dc_is_gone) || dc == DC + 1 ? 0 : -DVK_ENODC;
 }
 static bool host_node_is_up(void *context, uint32_t node) { return node == NODE; }
 static uint32_t host_slot_owner(void *context, uint32_t dc, uint32_t slot) { return NODE; }
@@ -42,7 +44,7 @@ static int host_cell_start(void *context, uint32_t dc) { return -DVK_ENOTBOUND; 
 static void host_cell_event(void *context, uint32_t dc, const json_t *event) {}
 static uint64_t host_changes(void *context) { return 77; }
 static int host_dc_info(void *context, uint32_t dc, struct dvk_dc_info *info, struct dvk_dc_node *list) {
-    if (dc != DC)
+    if (dc != DC || dc_is_gone)
         return -DVK_ENODC;
     info->kind = DVK_DC_BARE;
     info->node_count = 3;
@@ -76,7 +78,7 @@ static int setup(void **state) {
                                      .slots_take = host_slots_take,
                                      .dc_info = host_dc_info,
                                      .changes = host_changes};
-    stopping = false;
+    stopping = dc_is_gone = false;
     if (loop_create(&loop) < 0)
         return -1;
     broker_init(&broker, loop, NODE, 1000, &host);
@@ -181,6 +183,7 @@ static void talk(const struct party *from, const struct party *to, unsigned coun
 
 /* ---- tests ---- */
 
+/* covers: dvk_stats_endpoint: -DVK_ENOTBOUND -EINVAL: here */
 static void test_an_endpoint(void **state) {
     struct party a = party_open(DC), b = party_open(DC);
     talk(&a, &b, 10, 100);
@@ -288,6 +291,7 @@ static void test_sums_outlive_endpoints(void **state) {
     dvk_close(node.dvk);
 }
 
+/* covers: dvk_stats_dc dvk_stats_node: -EINVAL: here */
 static void test_structures_may_grow(void **state) {
     struct party a = party_open(DC), b = party_open(DC);
     talk(&a, &b, 2, 0);
@@ -309,10 +313,15 @@ static void test_structures_may_grow(void **state) {
     assert_int_equal(out.stats.total.sends, 0xaaaaaaaaaaaaaaaa);
     out.stats.size = 4;
     assert_int_equal(dvk_stats_endpoint(a.dvk, a.self, a.self, &out.stats), -EINVAL);
+    struct dvk_dc_stats of_no_size = {.size = 0};
+    struct dvk_node_stats too_small = {.size = 7};
+    assert_int_equal(dvk_stats_dc(a.dvk, a.self, 0, &of_no_size), -EINVAL);
+    assert_int_equal(dvk_stats_node(a.dvk, a.self, 0, &too_small), -EINVAL);
     dvk_close(a.dvk);
     dvk_close(b.dvk);
 }
 
+/* covers: dvk_info_dc: -DVK_ENODC -EINVAL: here */
 static void test_info(void **state) {
     struct party a = party_open(DC), b = party_open(DC);
     struct dvk_dc_info info = {.size = sizeof info};
@@ -332,6 +341,10 @@ static void test_info(void **state) {
     dvk_close(b.dvk);
 }
 
+/*
+ * covers: dvk_stats_node dvk_info_dc: -DVK_ENOTALLOWED: here
+ * covers: dvk_stats_node dvk_stats_dc: -DVK_ENOTBOUND: here
+ */
 static void test_who_may_ask(void **state) {
     struct party a = party_open(DC), node = party_open(0);
     struct dvk_node_stats of_all = {.size = sizeof of_all};
@@ -339,6 +352,8 @@ static void test_who_may_ask(void **state) {
     assert_int_equal(dvk_stats_node(node.dvk, node.self, 9, &of_all), -DVK_ENODEUNREACH);
     struct dvk_dc_stats of_one = {.size = sizeof of_one};
     assert_int_equal(dvk_stats_dc(a.dvk, a.self, 9, &of_one), -DVK_ENOTBOUND);
+    assert_int_equal(dvk_stats_dc(a.dvk, a.self + 1, 0, &of_one), -DVK_ENOTBOUND);
+    assert_int_equal(dvk_stats_node(node.dvk, node.self + 1, 0, &of_all), -DVK_ENOTBOUND);
     /* a cell's servers: nothing of other DCs */
     struct party cell;
     struct dvk_dc_info info = {.size = sizeof info};
@@ -350,6 +365,47 @@ static void test_who_may_ask(void **state) {
     dvk_close(cell.dvk);
     dvk_close(a.dvk);
     dvk_close(node.dvk);
+}
+
+/* What each call says when no question can be asked, or nobody answers it. */
+static void all_say(const struct party *party, const struct party *root, int error) {
+    struct dvk_endpoint_stats of_one = {.size = sizeof of_one};
+    struct dvk_dc_stats sum = {.size = sizeof sum};
+    struct dvk_node_stats all = {.size = sizeof all};
+    struct dvk_dc_info info = {.size = sizeof info};
+    assert_int_equal(dvk_stats_endpoint(party->dvk, party->self, party->self, &of_one), error);
+    assert_int_equal(dvk_stats_dc(party->dvk, party->self, 0, &sum), error);
+    assert_int_equal(dvk_info_dc(party->dvk, DC, &info, NULL, 0), error);
+    if (error != -DVK_ENODC) /* DC 0 is always there */
+        assert_int_equal(dvk_stats_node(root->dvk, root->self, 0, &all), error);
+}
+
+static bool no_memory;
+void *__real_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size) { return no_memory ? NULL : __real_calloc(count, size); }
+
+/*
+ * covers: dvk_stats_endpoint dvk_stats_dc dvk_info_dc dvk_stats_node: -ENOMEM -DVK_ENODAEMON: here
+ * covers: dvk_stats_endpoint dvk_stats_dc dvk_info_dc: -DVK_ENODC: here
+ */
+static void test_nobody_answers(void **state) {
+    struct party a = party_open(DC), root = party_open(0);
+    pthread_mutex_lock(&lock); /* the node's thread stands still */
+    no_memory = true;
+    all_say(&a, &root, -ENOMEM);
+    no_memory = false;
+    dc_is_gone = true;
+    pthread_mutex_unlock(&lock);
+    all_say(&a, &root, -DVK_ENODC);
+    pthread_mutex_lock(&lock);
+    struct client *client;
+    while ((client = list_first(&broker.clients, struct client, link)))
+        client_close(client);
+    pthread_mutex_unlock(&lock);
+    all_say(&a, &root, -DVK_ENODAEMON);
+    dvk_close(a.dvk);
+    dvk_close(root.dvk);
 }
 
 /* ---- a process that lies ---- */
@@ -466,6 +522,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_structures_may_grow, setup, teardown),
         cmocka_unit_test_setup_teardown(test_info, setup, teardown),
         cmocka_unit_test_setup_teardown(test_who_may_ask, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_nobody_answers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_page_of_lies, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
