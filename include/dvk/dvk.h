@@ -237,6 +237,9 @@ enum dvk_event_type {
     DVK_EVENT_DC_GONE,           /* the DC is over, or this node has no quorum any more (a DC without a VOS that spans
                                     nodes): our endpoints in it are unbound, since the others take them for dead */
     DVK_EVENT_CONTROL,           /* a control request from dvkd: text (JSON), answer by dvk_control_reply */
+    DVK_EVENT_PROMOTED = 20,    /* an endpoint that we back up is ours now (dvk/migrate.h): dc, endpoint */
+    DVK_EVENT_BACKUP_GONE = 21, /* an endpoint that we backed up is no more, or this node has no quorum */
+    DVK_EVENT_MIGRATE_ENDED = 22, /* the move of an endpoint of ours is over, and it goes on here */
     DVK_EVENT_LOST = 16,         /* a lock or office is not ours any more (dvk/service.h): id is its handle */
 };
 struct dvk_event {

@@ -66,8 +66,8 @@ int dvk_wait_bind(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, dvk
 
 /*
  * dvk_wait_unbind: wait until an endpoint is gone: its process died or unbound it. 0 at once when nothing is bound
- * there. With generation 0 it is who is bound at the time of the call that is waited for. Arguments and errors as of dvk_wait_bind,
- * but that -DVK_ENOTBOUND says only that `from` is not ours.
+ * there. With generation 0 it is who is bound at the time of the call that is waited for. One that moves, or has a replica that
+ * takes its place, is not gone. Arguments and errors as of dvk_wait_bind, but that -DVK_ENOTBOUND says only that `from` is not ours.
  */
 int dvk_wait_unbind(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, int timeout_ms);
 
@@ -76,6 +76,7 @@ struct dvk_endpoint_info {
     dvk_endpoint endpoint; /* with its generation */
     uint32_t dc;
     uint32_t node;         /* where it is bound */
+    uint32_t backups;      /* backups and replicas that it has (dvk/migrate.h) */
 };
 
 /*

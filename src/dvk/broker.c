@@ -284,6 +284,11 @@ static bool packet_handle(struct dvk *dvk, struct packet *packet) {
         else if (head->type == DVK_BROKER_GRANT_GONE)
             vcopy_grant_gone(dvk, head);
         return false;
+    case DVK_BROKER_FROZEN:
+    case DVK_BROKER_MOVED:
+    case DVK_BROKER_PROMOTED:
+    case DVK_BROKER_SPARE_GONE:
+        return migrate_packet(dvk, packet);
     case DVK_BROKER_NODE:
     case DVK_BROKER_CONTROL:
     case DVK_BROKER_SLOTS_TABLE:
@@ -423,12 +428,22 @@ bool broker_run_events(struct dvk *dvk) {
         case DVK_BROKER_CHANNEL:
             event.type = dvk->relay ? DVK_EVENT_ROUTE : (enum dvk_event_type)0;
             event.endpoint = head->endpoint;
+            event.id = head->id;
             break;
         case DVK_BROKER_NODE:
             event.type = head->flags & DVK_BROKER_F_UP ? DVK_EVENT_NODE_UP : DVK_EVENT_NODE_DOWN;
             break;
         case DVK_BROKER_DC_GONE:
             event.type = DVK_EVENT_DC_GONE;
+            break;
+        case DVK_BROKER_FROZEN:
+        case DVK_BROKER_PROMOTED:
+        case DVK_BROKER_SPARE_GONE:
+            event.type = head->type == DVK_BROKER_FROZEN     ? DVK_EVENT_MIGRATE_ENDED
+                         : head->type == DVK_BROKER_PROMOTED ? DVK_EVENT_PROMOTED
+                                                             : DVK_EVENT_BACKUP_GONE;
+            event.endpoint = head->endpoint;
+            event.id = head->id;
             break;
         case DVK_BROKER_SLOTS_TABLE:
         case DVK_BROKER_SLOTS_WANTED:

@@ -45,6 +45,18 @@ void calls_free(struct dvk *dvk) {
     }
 }
 
+/* What a relay says of a call beside its message: see relay.h. */
+static void call_relayed(struct call *call, const struct dvk_message *message) {
+    call->reply_room = (uint32_t)(message->reserved >> 32);
+    call->revision = (uint32_t)message->status;
+    call->message.status = 0;
+    if (call->kind == DVK_SLOT_SENDREC && message->flags & DVK_MSG_RESUMED) {
+        call->resumed = true;
+        call->key = message->notify;
+        call->message.notify = 0;
+    }
+}
+
 int call_create(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk_message *message, uint32_t kind,
                 struct call **out) {
     if (dvk->call_free_count == 0) {
@@ -87,7 +99,7 @@ int call_create(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dv
         call->message.source = from;
         call->message.reserved = 0;
     } else
-        call->reply_room = (uint32_t)(message->reserved >> 32); /* see relay.h */
+        call_relayed(call, message);
     *out = call;
     return 0;
 }
@@ -159,12 +171,17 @@ static int call_send(struct dvk *dvk, struct channel *channel, struct call *call
     }
     call->message.data_len = (uint32_t)call->data_len;
     call->message.fds = (uint16_t)call->fd_count;
-    call->message.flags = call->fd_count ? DVK_MSG_FDS : 0;
+    call->message.flags = (call->fd_count ? DVK_MSG_FDS : 0) | (call->resumed ? DVK_MSG_RESUMED : 0);
+    call->message.reserved = (call->message.reserved & UINT32_MAX) | (uint64_t)call->revision << 32;
     call->fd_count = 0;
     if (call->data_len && !call->lent)
         memcpy(dvk_channel_buffer(view, side, 0, slot), data, call->data_len);
+    if (call->resumed)
+        call->message.notify = call->key;
     uint32_t lines = dvk_message_lines(&call->message);
     dvk_message_write(&view->slot[side][slot].request, &call->message, lines);
+    if (call->resumed)
+        call->message.notify = 0;
     channel->calls[slot] = call;
     channel->last_own = slot;
     if (!call->lent)
@@ -178,6 +195,7 @@ static int call_send(struct dvk *dvk, struct channel *channel, struct call *call
     uint32_t flags = call->kind | (call->waited ? 0 : DVK_SLOT_RING_BACK) | (call->span - 1) * DVK_SLOT_SPAN_UNIT |
                      DVK_SLOT_BRIEF | dvk_lines_flags(lines);
     dvk_slot_publish(view, side, slot, flags, sequence);
+    call->position = __atomic_load_n(&view->header->ring[side].head, __ATOMIC_RELAXED);
     channel_ring(dvk, channel);
     if (dvk_channel_is_dead(view)) /* P5: nobody may turn our slot to DEAD any more; the scan closes the channel */
         receive_mark_more(dvk, channel);
@@ -196,16 +214,45 @@ static int call_queue(struct call *call, struct link *queue, const void *data) {
     return 0;
 }
 
+/* A relay's source knows another revision than the route has: 0: it is told; 1: the route is behind and was dropped. */
+static int relay_check(struct dvk *dvk, struct call *call, struct route *route) {
+    if ((int32_t)(call->revision - route->revision) > 0) {
+        route_drop(dvk, route, -DVK_ERELAYED);
+        return 1;
+    }
+    call_relay_moved(dvk, call, route->revision);
+    return 0;
+}
+
+/* The way to its destination. 0 with *route NULL: it is completed already. */
+static int call_route_find(struct dvk *dvk, struct call *call, struct route **route) {
+    uint32_t revision = dvk->relay ? call->revision : 0;
+    int error = route_get(dvk, call->dc, call->from, call->message.destination, revision, route);
+    if (error < 0 || !(*route)->channel)
+        return error;
+    if (!dvk->relay || (*route)->revision == call->revision) {
+        call->revision = (*route)->revision;
+        return 0;
+    }
+    if (relay_check(dvk, call, *route) > 0)
+        return route_get(dvk, call->dc, call->from, call->message.destination, revision, route);
+    *route = NULL;
+    return 0;
+}
+
 static int call_route(struct dvk *dvk, struct call *call, const void *data, size_t data_len) {
     call->data_len = data_len;
     const struct way *way = way_find(dvk, call->from, call->message.destination);
     struct route *route = way ? way->route : NULL;
     int error = 0;
-    if (!way && !dvk->relay && own_resolve(dvk, call->dc, call->message.destination, &call->full))
+    bool settles = !way && !list_is_empty(&dvk->moving) && settle_before(dvk, call->dc, call->from, call->message.destination);
+    if (!way && !dvk->relay && !settles && own_resolve(dvk, call->dc, call->message.destination, &call->full))
         return loopback_submit(dvk, call, data, data_len);
-    if (!way)
-        error = route_get(dvk, call->dc, call->from, call->message.destination, &route);
-    if (error < 0)
+    if (way)
+        call->revision = route->revision;
+    else
+        error = call_route_find(dvk, call, &route);
+    if (error < 0 || !route)
         return error;
     call->full = route->full;
     struct channel *channel = route->channel;
@@ -246,6 +293,12 @@ void call_send_queued(struct dvk *dvk, struct channel *channel) {
 void call_on_route(struct dvk *dvk, struct route *route) {
     list_each(call, &route->queue, struct call, link) {
         call->full = route->full;
+        if (dvk->relay && call->revision != route->revision) { /* dvkd knows at least what its source does */
+            list_remove(&call->link);
+            call_relay_moved(dvk, call, route->revision);
+        }
+        call->revision = route->revision;
+        call->again = false; /* from here on it is one that was never sent */
     }
     struct channel *channel = route->channel;
     list_splice(&channel->queue, &route->queue);
@@ -294,6 +347,17 @@ void call_complete(struct dvk *dvk, struct call *call, int status) {
     list_append(&dvk->completed, &call->link);
 }
 
+/* The way leads there no more; bits that a notification got meanwhile go back with it. */
+static void relay_moved_away(struct dvk *dvk, const struct call *call, struct dvk_message *reply) {
+    const struct channel *channel = call->channel;
+    struct route *route = route_find(dvk, call->dc, call->from, call->message.destination);
+    if (route && route->channel == channel)
+        route_drop(dvk, route, -DVK_ERELAYED);
+    if (call->message.notify)
+        reply->payload.words[DVK_MOVED_KEY] =
+            __atomic_exchange_n(&channel->view.slot[channel->side][call->slot].request.notify, 0, __ATOMIC_ACQ_REL);
+}
+
 void call_take_reply(struct dvk *dvk, struct call *call) {
     struct channel *channel = call->channel;
     const struct dvk_channel_view *view = &channel->view;
@@ -325,10 +389,17 @@ void call_take_reply(struct dvk *dvk, struct call *call) {
         status = reply.status < 0 ? reply.status : -DVK_EBADPEER;
         struct route *route = route_find(dvk, call->dc, call->from, call->message.destination);
         /* forget a way that led nowhere, so that the next call finds the destination's next incarnation */
-        if (status == -DVK_ENOTBOUND && route && route->channel == channel && !call->route)
+        bool nowhere = status == -DVK_ENOTBOUND || (status == -DVK_ENODEUNREACH && channel->proxy);
+        if (nowhere && route && route->channel == channel && !call->route)
             route_drop(dvk, route, status);
     }
-    if (status == -DVK_ERELAYED && !dvk->relay) {
+    if (status == -DVK_ERELAYED && reply.payload.words[DVK_MOVED_MARK]) {
+        if (!dvk->relay) {
+            call_moved(dvk, call, &reply, dvk_channel_buffer(view, channel->side, 0, call->slot));
+            return;
+        }
+        relay_moved_away(dvk, call, &reply);
+    } else if (status == -DVK_ERELAYED && !dvk->relay) {
         call_follow(dvk, call, reply.payload.words[0], dvk_channel_buffer(view, channel->side, 0, call->slot));
         return;
     }
@@ -476,12 +547,13 @@ int call_start(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk
 
 int dvk_call(struct dvk *dvk, dvk_endpoint from, const struct dvk_message *message, const void *data, size_t data_len,
              const int *fds, unsigned fd_count, dvk_done *done, void *context, uint64_t *call) {
-    struct own_endpoint *own = own_find(dvk, from);
-    if (!own || !done) {
+    struct own_endpoint *own;
+    int refused = own_sender(dvk, from, &own);
+    if (refused < 0 || !done) {
         for (unsigned i = 0; i < fd_count; i++)
             close(fds[i]);
         loan_drop(dvk, data);
-        return own ? -EINVAL : -DVK_ENOTBOUND;
+        return refused < 0 ? refused : -EINVAL;
     }
     struct dvk_stats *stats = own->stats;
     uint64_t number;
@@ -532,7 +604,9 @@ static void note_retire(struct dvk *dvk, struct route *route) {
         struct call *note = route->notes[i] ? call_by_id(dvk, route->notes[i]) : NULL;
         if (note && note->state == CALL_SENT) {
             struct channel *channel = note->channel;
-            if (dvk_slot_look(&channel->view.slot[channel->side][note->slot], note->sequence) != DVK_LOOK_DONE)
+            const struct dvk_slot *slot = &channel->view.slot[channel->side][note->slot];
+            if (dvk_slot_look(slot, note->sequence) != DVK_LOOK_DONE ||
+                __atomic_load_n(&slot->reply.status, __ATOMIC_RELAXED) == -DVK_ERELAYED) /* it came back: the scan sees to it */
                 continue;
             call_free(dvk, note);
             note = NULL;
@@ -549,7 +623,7 @@ static void note_retire(struct dvk *dvk, struct route *route) {
 
 static int notify(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk_message *message) {
     struct route *route;
-    int error = route_get(dvk, dc, from, message->destination, &route);
+    int error = route_get(dvk, dc, from, message->destination, 0, &route);
     if (error < 0)
         return error;
     if (route->notify && (note_merge(route->notify, message->notify)))
@@ -560,17 +634,23 @@ static int notify(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct 
     return route->notify ? 0 : notify_send(dvk, route);
 }
 
-int dvk_notify(struct dvk *dvk, dvk_endpoint from, dvk_endpoint to, uint64_t bits) {
-    struct own_endpoint *own = own_find(dvk, from);
-    if (!own)
-        return -DVK_ENOTBOUND;
-    if (bits == 0 || to == DVK_NONE)
-        return -EINVAL;
+int note_send(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to, uint64_t bits) {
     struct dvk_message message = {.source = from, .destination = to, .notify = bits};
     dvk_endpoint full;
+    if (own_resolve(dvk, dc, to, &full))
+        return loopback_notify(dvk, dc, from, full, bits);
+    return notify(dvk, dc, from, &message);
+}
+
+int dvk_notify(struct dvk *dvk, dvk_endpoint from, dvk_endpoint to, uint64_t bits) {
+    struct own_endpoint *own;
+    int error = own_sender(dvk, from, &own);
+    if (error < 0)
+        return error;
+    if (bits == 0 || to == DVK_NONE)
+        return -EINVAL;
     struct dvk_stats *stats = own->stats;
-    int error = own_resolve(dvk, own->dc, to, &full) ? loopback_notify(dvk, own->dc, from, full, bits)
-                                                     : notify(dvk, own->dc, from, &message);
+    error = note_send(dvk, own->dc, from, to, bits);
     if (error == 0)
         stats->notifies++;
     return error;

@@ -51,6 +51,7 @@ int channel_attach(struct dvk *dvk, uint64_t number, uint32_t dc, int side, bool
     list_init(&channel->routes);
     list_init(&channel->queue);
     list_init(&channel->asides);
+    list_init(&channel->left);
     channel->view.base = base;
     channel->view.size = size;
     if (dvk_channel_view_init(&channel->view, base, size) < 0) {
@@ -101,6 +102,7 @@ void channel_free(struct channel *channel) {
         munmap(channel->peer_bell, DVK_DOORBELL_SIZE);
     if (channel->socket >= 0)
         close(channel->socket);
+    channel_left_free(channel);
     free(channel->peers);
     free(channel->peer_table);
     free(channel->cancel_at);
@@ -203,7 +205,7 @@ static void call_end(struct dvk *dvk, struct call *call, int status) {
     bool trusted = status != -DVK_EBADPEER && status != -DVK_EINTERRUPTED;
     if (trusted && dvk_slot_look(slot, call->sequence) == DVK_LOOK_DONE)
         call_take_reply(dvk, call);
-    else
+    else if (!trusted || !call_lost(dvk, call))
         call_complete(dvk, call, status);
 }
 
@@ -236,6 +238,8 @@ void channel_close(struct dvk *dvk, struct channel *channel, int status, bool te
                 .type = DVK_BROKER_CHANNEL_GONE, .dc = channel->dc, .peer = channel->peers[i], .node = dvk->node};
             broker_event(dvk, &gone);
         }
+    if (status != -DVK_EBADPEER && status != -DVK_EINTERRUPTED)
+        posts_recover(dvk, channel);
     struct route *route;
     while ((route = list_first(&channel->routes, struct route, of_channel)))
         route_drop(dvk, route, status);
@@ -253,5 +257,6 @@ void channel_close(struct dvk *dvk, struct channel *channel, int status, bool te
     fdpass_drop(channel);
     close(channel->socket);
     channel->socket = -1;
+    settle_run(dvk);
     channel_release(channel);
 }

@@ -40,6 +40,11 @@ bool own_resolve(struct dvk *dvk, uint32_t dc, dvk_endpoint to, dvk_endpoint *fu
     return own;
 }
 
+int own_sender(struct dvk *dvk, dvk_endpoint from, struct own_endpoint **own) {
+    *own = own_find(dvk, from);
+    return !*own ? -DVK_ENOTBOUND : (*own)->frozen ? -DVK_EMIGRATING : 0;
+}
+
 static void context_free(struct dvk *dvk) {
     poller_stop(dvk);
     services_close(dvk);
@@ -57,6 +62,7 @@ static void context_free(struct dvk *dvk) {
         free(request);
     }
     calls_free(dvk);
+    migrate_close(dvk);
     inboxes_free(dvk);
     waits_close(dvk);
     stats_close(dvk);
@@ -93,7 +99,7 @@ static int context_create(int fd, struct dvk **out) {
     struct link *lists[] = {&dvk->awaited,   &dvk->outgoing,      &dvk->events,  &dvk->channels,
                             &dvk->more,      &dvk->ready,         &dvk->notices, &dvk->ready_notes,
                             &dvk->completed, &dvk->free_requests, &dvk->requests, &dvk->filed,
-                            &dvk->filed_notes, &dvk->loans, &dvk->arenas, &dvk->wait_tables};
+                            &dvk->filed_notes, &dvk->loans, &dvk->arenas, &dvk->wait_tables, &dvk->moving, &dvk->moved, &dvk->parked, &dvk->spares};
     for (size_t i = 0; i < ARRAY_LENGTH(lists); i++)
         list_init(lists[i]);
     list_init(&dvk->service_things);
@@ -272,7 +278,7 @@ int dvk_bind(struct dvk *dvk, uint32_t dc, uint32_t slot, dvk_endpoint *out) {
     if (error == 0)
         stats_bound(dvk, own, &answer);
     packet_clear(&answer);
-    if (error == 0 && own_find(dvk, answer.head.endpoint)) {
+    if (error == 0 && (own_find(dvk, answer.head.endpoint) || spare_find(dvk, answer.head.endpoint))) {
         /* calls name their source by its endpoint alone: two DCs' endpoints must not look the same */
         struct dvk_broker_packet undo = {.type = DVK_BROKER_UNBIND, .dc = dc, .endpoint = answer.head.endpoint};
         (void)broker_ask_wait(dvk, &undo, NULL, 0, &answer, deadline_of(BIND_TIMEOUT_MS));
@@ -302,6 +308,7 @@ int dvk_unbind(struct dvk *dvk, dvk_endpoint endpoint) {
         return -DVK_ENOTBOUND;
     struct dvk_broker_packet ask = {.type = DVK_BROKER_UNBIND, .dc = own->dc, .endpoint = endpoint};
     inboxes_unwatch(dvk, own->dc, endpoint);
+    migrate_unfreeze(dvk, own);
     list_remove(&own->bucket);
     dvk->own_count--;
     dvk->own_changes++;

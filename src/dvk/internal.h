@@ -16,6 +16,7 @@
  *   post.c       one-way messages                  spin.c      waiting for, and writing to, another CPU
  *   quick.c      sendrec answered at once
  *   vcopy.c      grants, arenas, copies              stats.c     what endpoints count
+ *   migrate.c    endpoints of ours that move         settle.c    destinations that move
  *
  * One thread uses a context, but for dvk_wake and the poller thread, which touch only `wake`, `fds_ready` and the
  * doorbell. Ownership: the context owns channels, routes, calls and requests. A channel stays mapped while a request
@@ -106,6 +107,7 @@ struct channel {
     dvk_endpoint *peers; /* who is at the other end: see peers.c */
     uint32_t peer_count, peer_cap, peer_places;
     uint32_t *peer_table; /* by hash: index in peers + 1; NULL: there are few */
+    struct link left;     /* struct left_peer: who was there, and moved away */
     uint64_t free_map[SLOT_WORDS];   /* own slots not in use */
     uint32_t free_from;              /* no word of it before this one has any */
     uint64_t back_map[SLOT_WORDS];   /* own slots whose completion the scan looks for */
@@ -115,6 +117,7 @@ struct channel {
     struct {
         dvk_endpoint source, destination, full;
         struct dvk_stats *stats; /* its destination's */
+        uint32_t revision;    /* of the destination */
         uint32_t own_changes; /* it holds while dvk.own_changes is this */
     } last_pair; /* of the last message that was taken: its source is known, its destination ours. source DVK_NONE: none */
     struct call **calls;             /* by own slot */
@@ -126,6 +129,20 @@ struct channel {
     uint32_t posts_untold; /* taken since their sender was last told that there is room */
     bool posts_stopped;   /* so many that the scan stopped before the next */
     bool ring_emptied;    /* the last scan has taken all that was in its ring */
+};
+
+/* An endpoint that was at the other end: what it had sent by then still counts. */
+struct left_peer {
+    struct link link; /* channel.left */
+    dvk_endpoint peer;
+    uint32_t until; /* position in its ring */
+};
+
+/* An endpoint that has moved elsewhere, as dvkd told. */
+struct moved {
+    struct link link; /* dvk.moved */
+    uint32_t dc, revision;
+    dvk_endpoint endpoint;
 };
 
 /* The way to a destination: made on first use by CONNECT, forgotten when its channel closes. */
@@ -142,6 +159,11 @@ struct route {
     struct call *notify;     /* the last notification under way, or NULL */
     uint64_t notify_bits;    /* not sent yet */
     uint64_t notes[NOTES_MAX]; /* ids of earlier ones that the peer has taken, perhaps not answered; 0: none */
+    uint32_t revision;         /* of the destination, as of its channel */
+    uint32_t wanted, asked;    /* the least revision that will do; what dvkd was asked for */
+    struct link of_moving;     /* dvk.moving, while it moves: see settle.c */
+    struct channel *old;       /* then: where it went before; held */
+    struct channel *next;      /* then: where it will go, once dvkd has told; of_channel is that one's */
 };
 
 /* The way that the last message of dvk_post or dvk_sendrec took, found again without a search. Forgotten when its route ends,
@@ -188,6 +210,11 @@ struct call {
     struct route *route;     /* notifications only */
     struct request *looped;
     uint32_t slot, sequence;
+    uint32_t position; /* in the ring of our side: passed once the peer has taken it in */
+    uint32_t revision; /* of the destination, as it was sent; a relay's: as its source knows it */
+    bool again;        /* it came back; sequence is that of then */
+    bool resumed;      /* an earlier place of the destination had received it, and named it by `key` */
+    uint64_t key;
     unsigned hops; /* how often it was handed on */
     uint32_t span;       /* slots in its run */
     uint32_t reply_room; /* bytes that its reply may have, if more than its data */
@@ -248,6 +275,9 @@ struct request {
     struct call *looped; /* loopback: the call it came from, NULL when that was given up */
     bool is_loopback;
     bool finished;     /* a send that was answered when it was taken */
+    bool resumed;      /* handed on by an earlier place of its destination, under `key` */
+    uint64_t key;      /* that, or what it is to be handed on under */
+    uint32_t revision; /* of its destination, as its source knows it */
     void *data_buffer; /* loopback */
     void *reply_buffer;
     struct dvk_stats *stats; /* of its destination; never NULL */
@@ -260,6 +290,8 @@ struct own_endpoint {
     dvk_endpoint endpoint;
     struct link routes; /* struct route.of_own: from it */
     int post_error; /* of an earlier post, to be told */
+    uint32_t revision; /* of its last move to us; 0: it never moved */
+    bool frozen;       /* about to move: what is for it waits in dvk.parked */
     uint64_t own_grant; /* of all our memory to itself, by process own_grant_pid; 0: none yet */
     int own_grant_pid;
     struct dvk_stats *stats; /* never NULL */
@@ -327,7 +359,7 @@ struct dvk {
     pthread_mutex_t turn; /* relay: held by the thread that uses the context; the other one sleeps or waits for it */
     struct link own[BUCKETS];
     unsigned own_count;
-    uint32_t own_changes; /* how often one was bound or unbound */
+    uint32_t own_changes; /* how often one was bound or unbound, came, went or was frozen, here or at a peer */
     struct link guests[BUCKETS];
     unsigned guest_count;
 
@@ -340,6 +372,12 @@ struct dvk {
     struct link more;
     struct link routes[BUCKETS];
     struct way way;
+    struct link moving; /* struct route.of_moving */
+    struct link moved;  /* struct moved */
+    struct link parked; /* requests for frozen endpoints of ours, in order */
+    struct link spares; /* struct spare: see migrate.c */
+    unsigned frozen_count;
+    unsigned moves; /* times that a route has begun to move */
     int route_error; /* why the last one could not be made */
     int doorbell_fd;
     struct dvk_doorbell *doorbell;
@@ -476,6 +514,9 @@ bool own_resolve(struct dvk *dvk, uint32_t dc, dvk_endpoint to, dvk_endpoint *fu
 /* The same: the endpoint, or NULL. */
 struct own_endpoint *own_at(struct dvk *dvk, uint32_t dc, dvk_endpoint to);
 
+/* May we send as it? 0 or the error. *own may be NULL then. */
+int own_sender(struct dvk *dvk, dvk_endpoint from, struct own_endpoint **own);
+
 /* directory.c: the DC is gone from this node: our endpoints in it are unbound. */
 void own_forget_dc(struct dvk *dvk, uint32_t dc);
 
@@ -505,7 +546,10 @@ void broker_event(struct dvk *dvk, const struct dvk_broker_packet *head);
 void packet_clear(struct packet *packet);
 
 /* route.c */
-int route_get(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to, struct route **out);
+/* revision: the least that will do. */
+int route_get(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to, uint32_t revision, struct route **out);
+struct route *route_new(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to); /* NULL: no memory */
+void route_connect(struct dvk *dvk, struct route *route); /* ask for the way to revision route.asked; may drop the route */
 struct route *route_find(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to);
 void route_drop(struct dvk *dvk, struct route *route, int status); /* ends its queued calls */
 /* dvk.way, if it leads there and has a channel; else NULL. */
@@ -574,6 +618,37 @@ void vcopy_end(struct dvk *dvk); /* unmap everything */
 int channel_peer_add(struct channel *channel, dvk_endpoint peer); /* 0 too if it is known; or -ENOMEM */
 bool channel_peer_known(const struct channel *channel, dvk_endpoint peer);
 
+/* Who was there has moved away. And: is a message of it, at the position where we are in the ring, from before that? */
+void channel_peer_leave(struct channel *channel, dvk_endpoint peer);
+bool channel_peer_was(struct channel *channel, dvk_endpoint peer);
+void channel_left_free(struct channel *channel);
+
+/* settle.c */
+struct moved *moved_find(const struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint);
+int moved_note(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, uint32_t revision);
+void moved_forget(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint); /* DVK_ANY: all of the DC */
+void settle_run(struct dvk *dvk); /* routes whose old place has let go of everything go on */
+void route_settled(struct dvk *dvk, struct route *route);
+/* Does a route there wait to settle, so that even what is ours now has to wait behind it? */
+bool settle_before(const struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to);
+void settle_here(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, uint32_t revision);
+void channel_moved(struct dvk *dvk, struct channel *channel, dvk_endpoint endpoint, uint32_t revision);
+/* It was sent back: make it again. where: the answer. data: the request's. */
+void call_moved(struct dvk *dvk, struct call *call, const struct dvk_message *where, const void *data);
+void call_relay_moved(struct dvk *dvk, struct call *call, uint32_t revision); /* a relay's, not sent: tell its source */
+/* Its destination's old place is gone without having taken it in: make it again. False: that is not so. */
+bool call_lost(struct dvk *dvk, struct call *call);
+bool post_moved(struct dvk *dvk, struct channel *channel, const struct posted *posted, uint32_t revision);
+
+/* migrate.c */
+void request_ready(struct dvk *dvk, struct request *request); /* to the list where it waits */
+bool migrate_packet(struct dvk *dvk, struct packet *packet);  /* true: it was kept, as an event */
+void migrate_unfreeze(struct dvk *dvk, struct own_endpoint *own);
+bool spare_find(const struct dvk *dvk, dvk_endpoint endpoint);
+void migrate_close(struct dvk *dvk);
+/* Send a message back to its source, for a destination that has that revision. */
+void slot_moved(struct dvk *dvk, struct channel *channel, uint32_t slot, uint32_t sequence, dvk_endpoint to, uint32_t revision);
+
 /* fdpass.c */
 int fdpass_send(struct channel *channel, uint32_t slot, int side, bool reply, uint32_t sequence, const int *fds,
                 unsigned count);
@@ -629,7 +704,11 @@ int inbox_watch(struct dvk *dvk, struct inbox *inbox);
 /* Our endpoint goes: its inboxes' sources need not be watched. */
 void inboxes_unwatch(struct dvk *dvk, uint32_t dc, dvk_endpoint to);
 
+int note_send(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to, uint64_t bits); /* dvk_notify; call.c */
+void posts_recover(struct dvk *dvk, struct channel *channel); /* a closed channel's, that have moved; post.c */
+
 /* reply.c */
+void slot_answer(struct dvk *dvk, struct channel *channel, uint32_t slot, uint32_t sequence, const struct dvk_message *reply);
 struct request *request_new(struct dvk *dvk);
 void request_free(struct dvk *dvk, struct request *request);
 void request_detach(struct dvk *dvk, struct request *request); /* its requester is gone */

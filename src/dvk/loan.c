@@ -172,7 +172,7 @@ static int channel_to(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpo
     struct route *route;
     int64_t deadline = deadline_of(timeout_ms);
     dvk->route_error = 0;
-    int error = route_get(dvk, dc, from, to, &route);
+    int error = route_get(dvk, dc, from, to, 0, &route);
     if (error < 0)
         return error;
     while (!route->channel) {
@@ -180,8 +180,12 @@ static int channel_to(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpo
             return -DVK_ENODAEMON;
         if (is_past(deadline))
             return -DVK_ETIMEDOUT;
-        broker_wait(dvk, deadline);
+        int64_t soon = now_ns() + NS_PER_MS;
+        broker_wait(dvk, route->old && soon < deadline ? soon : deadline);
         broker_drain(dvk);
+        route = route_find(dvk, dc, from, to);
+        if (route && route->old) /* it settles when the scan finds what comes back */
+            (void)receive_scan(dvk);
         route = route_find(dvk, dc, from, to);
         if (!route)
             return dvk->route_error < 0 ? dvk->route_error : -DVK_EDEADDST;

@@ -34,6 +34,8 @@ int loopback_submit(struct dvk *dvk, struct call *call, const void *data, size_t
     pub->reply_data = request->reply_buffer;
     pub->reply_cap = request->reply_buffer ? DVK_DATA_MAX : 0;
     pub->wants_reply = call->kind == DVK_SLOT_SENDREC;
+    request->resumed = call->resumed;
+    request->key = call->key;
     pub->local = true;
     pub->dc = call->dc;
     pub->source_node = dvk->node;
@@ -58,6 +60,10 @@ void loopback_finish(struct dvk *dvk, struct request *request, const struct dvk_
     if (!call)
         return;
     call->looped = NULL;
+    if (reply->flags & DVK_MSG_ERROR && reply->status == -DVK_ERELAYED && reply->payload.words[DVK_MOVED_MARK]) {
+        call_moved(dvk, call, reply, request->data_buffer);
+        return;
+    }
     if (reply->flags & DVK_MSG_ERROR && reply->status == -DVK_ERELAYED) {
         call_follow(dvk, call, reply->payload.words[0], request->data_buffer);
         return;

@@ -45,6 +45,49 @@ bool channel_peer_known(const struct channel *channel, dvk_endpoint peer) {
     return false;
 }
 
+void channel_left_free(struct channel *channel) {
+    struct left_peer *left;
+    while ((left = list_first(&channel->left, struct left_peer, link))) {
+        list_remove(&left->link);
+        free(left);
+    }
+}
+
+static void left_note(struct channel *channel, dvk_endpoint peer) {
+    struct left_peer *left = malloc(sizeof *left);
+    if (!left)
+        return; /* what it had sent is refused */
+    left->peer = peer;
+    left->until = __atomic_load_n(&channel->view.header->ring[1 - channel->side].head, __ATOMIC_ACQUIRE);
+    list_append(&channel->left, &left->link);
+}
+
+bool channel_peer_was(struct channel *channel, dvk_endpoint peer) {
+    list_each(left, &channel->left, struct left_peer, link) {
+        if ((int32_t)(left->until - channel->taken) <= 0) {
+            list_remove(&left->link);
+            free(left);
+        } else if (left->peer == peer)
+            return true;
+    }
+    return false;
+}
+
+void channel_peer_leave(struct channel *channel, dvk_endpoint peer) {
+    for (uint32_t i = 0; i < channel->peer_count; i++) {
+        if (channel->peers[i] != peer)
+            continue;
+        left_note(channel, peer);
+        channel->peers[i] = channel->peers[--channel->peer_count];
+        if (channel->peer_table) {
+            memset(channel->peer_table, 0, channel->peer_places * sizeof *channel->peer_table);
+            for (uint32_t k = 0; k < channel->peer_count; k++)
+                channel->peer_table[table_find(channel, channel->peers[k])] = k + 1;
+        }
+        return;
+    }
+}
+
 int channel_peer_add(struct channel *channel, dvk_endpoint peer) {
     if (channel_peer_known(channel, peer))
         return 0;

@@ -17,17 +17,19 @@ static bool is_quick(const struct dvk *dvk, const struct channel *channel, size_
 }
 
 /* Put it into its slot. Returns its sequence. */
-static uint32_t quick_send(struct dvk *dvk, struct channel *channel, uint32_t slot, dvk_endpoint from,
-                           const struct dvk_message *message, uint32_t kind, const void *data, size_t data_len) {
+static uint32_t quick_send(struct dvk *dvk, const struct way *way, uint32_t slot, const struct dvk_message *message,
+                           uint32_t kind, const void *data, size_t data_len) {
+    struct channel *channel = way->route->channel;
     const struct dvk_channel_view *view = &channel->view;
     int side = channel->side;
     uint32_t sequence = ++channel->next_sequence & DVK_SEQUENCE_MASK, lines = dvk_message_lines(message);
     struct dvk_message *request = &view->slot[side][slot].request;
     dvk_message_write(request, message, lines);
-    request->source = from;
+    request->source = way->from;
     request->data_len = (uint32_t)data_len;
     request->flags = request->fds = 0;
-    request->notify = request->reserved = 0;
+    request->notify = 0;
+    request->reserved = (uint64_t)way->route->revision << 32;
     if (data_len)
         memcpy(dvk_channel_buffer(view, side, 0, slot), data, data_len);
     channel->last_own = slot;
@@ -72,6 +74,8 @@ static struct call *quick_to_call(struct dvk *dvk, const struct way *way, uint32
     call->channel = channel;
     call->slot = slot;
     call->sequence = sequence;
+    call->position = __atomic_load_n(&channel->view.header->ring[channel->side].head, __ATOMIC_RELAXED); /* the last that we sent */
+    call->revision = way->route->revision;
     call->state = CALL_SENT;
     channel->calls[slot] = call;
     channel_hold(channel);
@@ -91,7 +95,7 @@ bool sync_quick(struct dvk *dvk, const struct way *way, struct sync *sync, struc
         return false;
     cpu_update(dvk);
     uint32_t sequence =
-        quick_send(dvk, channel, (uint32_t)slot, way->from, sync->message, sync->kind, sync->data, sync->data_len);
+        quick_send(dvk, way, (uint32_t)slot, sync->message, sync->kind, sync->data, sync->data_len);
     bool awake = !channel_peer_waits_for_us(channel); /* else it may have to be refused */
     if (awake && sync_spin(dvk, channel, (uint32_t)slot, sequence) == DVK_LOOK_DONE &&
         quick_take(dvk, way, (uint32_t)slot, sync))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The wait, the scan of the doorbell, and what is handed out. */
 #include "dvk/internal.h"
+#include "dvk/relay.h"
 
 #include <stdlib.h>
 
@@ -16,14 +17,15 @@ void receive_mark_more(struct dvk *dvk, struct channel *channel) {
 
 void receive_arrived(struct dvk *dvk, struct request *request) {
     request->stats->arrived++;
-    list_append(request->public.msg.notify ? &dvk->ready_notes : &dvk->ready, &request->link);
+    request_ready(dvk, request);
 }
 
 /* Has the last message from there shown that this one's source may send there and that its destination is ours? Guests may write
  * destinations in two ways, proxies speak for many. */
 static bool is_last_pair(const struct dvk *dvk, const struct channel *channel, const struct dvk_message *msg) {
     return msg->source == channel->last_pair.source && msg->destination == channel->last_pair.destination &&
-           channel->last_pair.own_changes == dvk->own_changes && msg->source != DVK_NONE;
+           channel->last_pair.own_changes == dvk->own_changes && msg->source != DVK_NONE &&
+           channel->last_pair.revision == (uint32_t)(msg->reserved >> 32);
 }
 
 static void last_pair_set(const struct dvk *dvk, struct channel *channel, dvk_endpoint source, dvk_endpoint destination,
@@ -32,6 +34,7 @@ static void last_pair_set(const struct dvk *dvk, struct channel *channel, dvk_en
     channel->last_pair.destination = destination;
     channel->last_pair.full = own->endpoint;
     channel->last_pair.stats = own->stats;
+    channel->last_pair.revision = own->revision;
     channel->last_pair.own_changes = dvk->own_changes;
 }
 
@@ -47,7 +50,32 @@ static bool entry_is_valid(const struct channel *channel, uint32_t i, const stru
     const struct dvk_channel_view *view = &channel->view;
     return kind < DVK_SLOT_POST && span <= (channel->guest ? 1 : view->slots[1 - channel->side] - i) &&
            msg->data_len <= (uint64_t)span * view->data_bytes && fds <= DVK_MESSAGE_FDS &&
-           !(channel->proxy && (fds || msg->source == DVK_NONE)) && !(msg->notify && kind != DVK_SLOT_SEND);
+           !(channel->proxy && (fds || msg->source == DVK_NONE)) &&
+           (!msg->notify || kind == DVK_SLOT_SEND || (kind == DVK_SLOT_SENDREC && msg->flags & DVK_MSG_RESUMED));
+}
+
+/*
+ * Is a message that came for who is not ours, has another revision, or is frozen, ours all the same? 1: it is; 0: leave it for now;
+ * 2: it was answered, and the request freed.
+ */
+static int entry_astray(struct dvk *dvk, struct channel *channel, struct request *request, uint32_t i, uint32_t sequence,
+                        uint32_t revision) {
+    dvk_endpoint to = request->public.msg.destination;
+    broker_drain(dvk); /* dvkd tells of what has moved to us before a message can be sent to it here */
+    const struct own_endpoint *own = own_at(dvk, channel->dc, to);
+    const struct moved *moved = own ? NULL : moved_find(dvk, channel->dc, to);
+    bool is_post = request->kind == DVK_SLOT_POST;
+    if (own && (own->revision == revision || channel->guest) && !(own->frozen && (is_post || request->public.fd_count)))
+        return 1;
+    bool stays = channel->closed || (own && own->revision == revision && is_post); /* it holds no slot once it is taken */
+    if (!stays && own && own->revision != revision)
+        slot_moved(dvk, channel, i, sequence, own->endpoint, (int32_t)(own->revision - revision) > 0 ? own->revision : revision);
+    else if (!stays && moved)
+        slot_moved(dvk, channel, i, sequence, moved->endpoint, moved->revision);
+    else if (!stays)
+        request_error(dvk, channel, i, sequence, own ? -DVK_EMIGRATING : -DVK_ENOTBOUND);
+    request_free(dvk, request);
+    return stays ? 0 : 2;
 }
 
 /* The message in the peer's slot i: copied once, checked. 1: *out; 0: leave it for now; -1: the peer broke the
@@ -72,6 +100,7 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
     uint32_t kind = flags & DVK_SLOT_KIND_MASK, span = DVK_SLOT_SPAN(flags);
     unsigned fds = msg->flags & DVK_MSG_FDS ? msg->fds : 0;
     bool post = kind == DVK_SLOT_POST, simple = !(msg->data_len | msg->notify | fds | (span - 1));
+    bool resumed = kind == DVK_SLOT_SENDREC && msg->flags & DVK_MSG_RESUMED;
     if (!(simple ? simple_is_valid(dvk, channel, msg, kind) : entry_is_valid(channel, i, msg, kind, span, fds))) {
         request_free(dvk, request);
         return -1;
@@ -81,7 +110,7 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
     bool same_pair = is_last_pair(dvk, channel, msg);
     if (!same_pair && !channel->proxy && !channel_peer_known(channel, msg->source)) {
         broker_drain(dvk); /* dvkd tells of a new endpoint before its first message can be sent */
-        if (channel->closed || !channel_peer_known(channel, msg->source)) {
+        if (channel->closed || (!channel_peer_known(channel, msg->source) && !channel_peer_was(channel, msg->source))) {
             request_free(dvk, request);
             int64_t now = now_ns();
             if (!channel->stalled_until)
@@ -104,25 +133,34 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
         dvk_system_slot_node(to) == 0) /* a guest's way to say: of this node */
         msg->destination = dvk_service_endpoint(dvk->node, dvk_system_slot_service(to));
     const struct own_endpoint *own = same_pair || dvk->relay ? NULL : own_at(dvk, channel->dc, msg->destination);
-    dvk_endpoint full = same_pair ? channel->last_pair.full : own ? own->endpoint : msg->destination;
-    if (!same_pair && !dvk->relay && !own) {
-        request_error(dvk, channel, i, sequence, -DVK_ENOTBOUND);
-        request_free(dvk, request);
-        return 2;
+    uint32_t revision = (uint32_t)(msg->reserved >> 32);
+    request->kind = kind;
+    if (!same_pair && !dvk->relay && (!own || own->revision != revision || own->frozen)) {
+        int taken = entry_astray(dvk, channel, request, i, sequence, revision);
+        if (taken != 1)
+            return taken;
+        own = own_at(dvk, channel->dc, msg->destination);
     }
+    dvk_endpoint full = same_pair ? channel->last_pair.full : own ? own->endpoint : msg->destination;
     if (msg->data_len > dvk->accepts) {
         request_error(dvk, channel, i, sequence, -EMSGSIZE);
         request_free(dvk, request);
         return 2;
     }
     request->stats = same_pair ? channel->last_pair.stats : own ? own->stats : &dvk->uncounted;
-    if (own && !channel->proxy)
+    if (own && !own->frozen && !channel->proxy && channel_peer_known(channel, msg->source))
         last_pair_set(dvk, channel, msg->source, msg->destination, own);
     msg->destination = full;
     msg->flags = fds ? DVK_MSG_FDS : 0;
     msg->fds = (uint16_t)fds;
     msg->status = 0;
-    pub->source_node = channel->proxy && msg->reserved <= DVK_MAX_NODE ? (uint32_t)msg->reserved : dvk->node;
+    uint32_t node = (uint32_t)msg->reserved;
+    pub->source_node = channel->proxy && node <= DVK_MAX_NODE ? node : dvk->node;
+    request->revision = revision;
+    request->resumed = resumed;
+    request->key = resumed ? msg->notify : 0;
+    if (resumed)
+        msg->notify = 0;
     msg->reserved = 0;
     pub->dc = channel->dc;
     pub->local = !channel->proxy;
@@ -130,7 +168,6 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
     pub->reply_data = dvk_channel_buffer(view, peer, 1, i);
     pub->reply_cap = span * view->data_bytes;
     pub->wants_reply = kind == DVK_SLOT_SENDREC || dvk->relay;
-    request->kind = kind;
     request->channel = channel;
     request->slot = i;
     request->sequence = sequence;
@@ -347,7 +384,10 @@ bool receive_scan(struct dvk *dvk) {
             receive_mark_more(dvk, dvk->last_channel);
     } else
         bell_take(dvk);
-    return scan_more(dvk);
+    bool any = scan_more(dvk);
+    if (!list_is_empty(&dvk->moving))
+        settle_run(dvk);
+    return any;
 }
 
 /* All channels, whatever the doorbell says: peers may have cleared each other's hints. */

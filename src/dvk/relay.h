@@ -22,7 +22,8 @@ bool dvk_relay_is_send(const struct dvk_request *req);
 /*
  * dvk_call_as, dvk_send_as: dvk_call on behalf of a remote source; send: done is called when the destination has taken
  * it. message: source and destination set by the caller, who vouches for the source, reserved = the source's node
- * | bytes that the reply may have, if more than the data, << 32; notify is kept for sends. Errors as dvk_call.
+ * | bytes that the reply may have, if more than the data, << 32; status = the revision of its destination that its source
+ * knows; notify is kept for sends, and with DVK_MSG_RESUMED. Errors as dvk_call.
  */
 int dvk_call_as(struct dvk *dvk, uint32_t dc, const struct dvk_message *message, const void *data, size_t data_len,
                 dvk_done *done, void *context, uint64_t *call);
@@ -34,6 +35,24 @@ int dvk_send_as(struct dvk *dvk, uint32_t dc, const struct dvk_message *message,
  * to answer it. Only a relay sees it, and passes it on with the payload; see follow.c.
  */
 #define DVK_ERELAYED 2017
+/*
+ * The same where the destination has moved: words of the payload. MARK is 1 then. The source makes the message again at
+ * the same endpoint (TO), once its dvkd knows that revision.
+ */
+enum {
+    DVK_MOVED_TO = 0,
+    DVK_MOVED_REVISION = 1,
+    DVK_MOVED_RESUMED = 2, /* not 0: the old place has received it, and named it by KEY */
+    DVK_MOVED_KEY = 3,     /* a notification's: its bits, from a proxy */
+    DVK_MOVED_MARK = 4,
+};
+/* Flag of a request: RESUMED, `notify` is the key. */
+#define DVK_MSG_RESUMED (1u << 2)
+
+/* The revision of its destination that a request's source knows. */
+uint32_t dvk_relay_revision(const struct dvk_request *req);
+/* Send it back: its source is to ask dvkd again, for at least that revision. Frees req. */
+void dvk_relay_moved(struct dvk *dvk, struct dvk_request *req, uint32_t revision);
 
 /* Handle now what dvkd has sent so far, events included. From the main thread, between dvk_receives. */
 void dvk_relay_catch_up(struct dvk *dvk);

@@ -73,7 +73,7 @@ void request_free(struct dvk *dvk, struct request *request) {
     list_prepend(&dvk->free_requests, &request->link);
 }
 
-static void slot_answer(struct dvk *dvk, struct channel *channel, uint32_t i, uint32_t sequence,
+void slot_answer(struct dvk *dvk, struct channel *channel, uint32_t i, uint32_t sequence,
                         const struct dvk_message *reply) {
     struct dvk_slot *slot = &channel->view.slot[1 - channel->side][i];
     /* `lines` before the state: the requester reads both after that (P2) */
@@ -146,8 +146,8 @@ void request_cancel(struct dvk *dvk, struct request *request) {
 }
 
 void requests_refuse_to(struct dvk *dvk, dvk_endpoint endpoint, int status) {
-    struct link *lists[] = {&dvk->filed_notes, &dvk->ready_notes, &dvk->filed, &dvk->ready};
-    for (int i = 0; i < 4; i++)
+    struct link *lists[] = {&dvk->filed_notes, &dvk->ready_notes, &dvk->filed, &dvk->ready, &dvk->parked};
+    for (int i = 0; i < 5; i++)
         list_each(request, lists[i], struct request, link) {
             if (request->public.msg.destination == endpoint)
                 request_refuse(dvk, request, status);

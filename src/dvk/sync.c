@@ -5,6 +5,8 @@
 #include <dvk/loan.h>
 #include <sched.h>
 
+#define SYNC_SCAN_EVERY 16u
+
 void cpu_update(struct dvk *dvk) {
     int cpu = sched_getcpu();
     dvk->cpu = cpu < 0 ? 0 : (uint32_t)cpu + 1;
@@ -101,7 +103,7 @@ static int wait_state(struct dvk *dvk, struct call *call, int64_t deadline, bool
         /* in slices: if dvkd itself is gone nobody will tell of the peer's death */
         wait_word(dvk, &slot->state, waiting, deadline, about_now(dvk) + 500 * NS_PER_MS);
         poller_glance(dvk);
-        if (call->state == CALL_COMPLETED)
+        if (call->state != CALL_SENT || call->channel != channel) /* completed, or to be made again elsewhere */
             return 0;
         if (dvk->broker_gone && dvk_slot_look(slot, call->sequence) == DVK_LOOK_WAITING)
             return -DVK_ENODAEMON;
@@ -136,12 +138,16 @@ static int wait_call(struct dvk *dvk, struct call *call, int64_t deadline) {
             return -DVK_ETIMEDOUT;
         /* no route yet: dvkd will tell; no slot: look again soon, since that is told by the doorbell */
         struct route *route = route_find(dvk, call->dc, call->from, call->message.destination);
-        int64_t until = route && route->channel && deadline > now + NS_PER_MS ? now + NS_PER_MS : deadline;
+        bool looks = route && (route->channel || route->old);
+        int64_t until = looks && deadline > now + NS_PER_MS ? now + NS_PER_MS : deadline;
         broker_wait(dvk, until);
         broker_drain(dvk);
         route = route_find(dvk, call->dc, call->from, call->message.destination);
-        if (call->state == CALL_QUEUED && route && route->channel) {
-            struct channel *channel = route->channel;
+        if (!list_is_empty(&dvk->more) && !list_is_empty(&dvk->moving))
+            (void)receive_scan(dvk);
+        route = route_find(dvk, call->dc, call->from, call->message.destination);
+        if (call->state == CALL_QUEUED && route && (route->channel || route->old)) {
+            struct channel *channel = route->channel ? route->channel : route->old;
             channel_hold(channel);
             (void)receive_scan(dvk);
             call_completed_unslot(dvk, channel);
@@ -187,18 +193,28 @@ static int sync_wait(struct dvk *dvk, struct call *call, struct sync *sync, int 
     return error;
 }
 
+/* Notifications that came back from where a destination was are made again by the scan; and we may never receive. */
+static void astray_scan(struct dvk *dvk) {
+    if (dvk->moves && ++dvk->work % SYNC_SCAN_EVERY == 0)
+        (void)receive_scan(dvk);
+}
+
 /* own, and way if it is known: found after the last look at dvkd's packets, which may take them away. */
 static int sync_call(struct dvk *dvk, struct own_endpoint *own, const struct way *way, struct sync *sync, int timeout_ms) {
     dvk_endpoint full, to = sync->message->destination;
     struct call *call = NULL;
     if (!own)
         return -DVK_ENOTBOUND;
+    if (own->frozen)
+        return -DVK_EMIGRATING;
     if (sync->data_len > DVK_LOAN_MAX)
         return -EMSGSIZE;
     if (to == DVK_NONE || (sync->data_len && !sync->data))
         return -EINVAL;
-    if (way && sync_quick(dvk, way, sync, &call))
+    if (way && sync_quick(dvk, way, sync, &call)) {
+        astray_scan(dvk);
         return 0;
+    }
     if (!way) {
         if (own_resolve(dvk, own->dc, to, &full))
             return -DVK_EDEADLOCK;
@@ -207,7 +223,10 @@ static int sync_call(struct dvk *dvk, struct own_endpoint *own, const struct way
             way_set(dvk, own, route);
     }
     int error = call ? 0 : sync_submit(dvk, own, sync, &call);
-    return error < 0 ? error : sync_wait(dvk, call, sync, timeout_ms);
+    if (error == 0)
+        error = sync_wait(dvk, call, sync, timeout_ms);
+    astray_scan(dvk);
+    return error;
 }
 
 int sendrec_own(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, void *reply_data, size_t reply_cap,

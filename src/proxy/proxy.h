@@ -143,6 +143,7 @@ struct incoming {
 struct route_hint {
     struct link bucket;
     uint32_t dc, node;
+    uint32_t revision; /* of the endpoint: see dvk/relay.h */
     dvk_endpoint endpoint;
 };
 

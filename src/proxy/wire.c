@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proxy/wire.h"
 
+#include "dvk/relay.h"
+
 #include <dvk/error.h>
 #include <errno.h>
 #include <lz4.h>
@@ -99,7 +101,8 @@ static bool message_is_right(const struct wire_frame *frame) {
         return false;
     if (header->command != WIRE_REPLY && (message.source == DVK_NONE || message.destination == DVK_NONE))
         return false;
-    return !message.notify || header->command == WIRE_SEND;
+    bool resumed = header->command == WIRE_REQUEST && message.flags & DVK_MSG_RESUMED; /* notify is its key */
+    return !message.notify || header->command == WIRE_SEND || resumed;
 }
 
 static bool checksum_is_right(const struct wire_header *header, const uint8_t *body) {

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Endpoints that move between processes and nodes while others talk to them; backups and replicas."""
+import os
+import random
+import select
+import subprocess
+
+import pytest
+
+from dvslab import BUILD, wait_for
+
+DRIVER = os.path.join(BUILD, "tests", "system", "move_driver")
+NOTBOUND, EDEADDST, NODEUNREACH, NOTALLOWED, MIGRATING = -2001, -2003, -2005, -2006, -2010
+NOBACKUP, NOTMIGRATING, NOTCARRIED = -2040, -2041, -2042
+STATE = ("total", "violations", "promoted", "gone", "ended")
+
+
+def driver(lab, node, dc, *arguments):
+    socket = f"/run/dvs/lab/{lab.name}/{node}/dvkd.sock"
+    return subprocess.Popen([DRIVER, socket, str(dc), *map(str, arguments)], text=True, bufsize=1, stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE)
+
+
+class Server:
+    """A process that is, or stands by for, an endpoint whose messages it counts."""
+
+    def __init__(self, lab, node, dc):
+        self.node, self.id = node, "abcdefgh".index(node) + 1
+        self.process = driver(lab, node, dc, "server")
+
+    def start(self, *words):
+        self.process.stdin.write(" ".join(map(str, words)) + "\n")
+
+    def finish(self):
+        assert select.select([self.process.stdout], [], [], 20)[0], f"{self.node}: no answer"
+        line = self.process.stdout.readline()
+        assert line, f"{self.node}: the driver has ended"
+        return line.split()
+
+    def do(self, *words):
+        self.start(*words)
+        return self.finish()
+
+    def ok(self, *words):
+        result = self.do(*words)
+        assert result[0] == "0", (self.node, words, result[0])
+        return result[1:]
+
+    def error(self, *words):
+        return int(self.do(*words)[0])
+
+    def state(self):
+        return dict(zip(STATE, map(int, self.do("state"))))
+
+    def move(self, to, endpoint):
+        """All steps; `to` is not a backup yet, and we are none afterwards."""
+        to.ok("backup", endpoint)
+        self.move_on(to)
+
+    def move_on(self, to):
+        state, = self.ok("freeze", to.id)
+        to.ok("take", state)
+        before = to.state()["promoted"]
+        self.ok("commit")
+        wait_for(lambda: to.state()["promoted"] > before, 5, "the promotion")
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+class Client:
+    def __init__(self, lab, node, dc, endpoint, number, ms, kinds):
+        self.process = driver(lab, node, dc, "client", endpoint, number, random.randrange(1 << 30), ms, kinds)
+
+    def result(self):
+        """(sent, received, violations, errors, the first error)"""
+        out, _ = self.process.communicate(timeout=60)
+        return tuple(map(int, out.split()))
+
+    def check(self):
+        sent, received, violations, errors, first = self.result()
+        assert errors == 0, first
+        assert violations == 0 and sent == received > 0, (sent, received, violations)
+        return sent
+
+
+@pytest.fixture(scope="module")
+def dc(lab):
+    lab.ok("dc", "create", "moving")
+    yield lab.containers()["moving"]["id"]
+    lab.ok("rm", "-f", "moving")
+
+
+@pytest.fixture
+def parties(lab, dc):
+    made = []
+
+    def make(kind, node, *arguments):
+        made.append(kind(lab, node, dc, *arguments))
+        return made[-1]
+
+    yield make
+    for party in made:
+        party.process.kill()
+        party.process.wait()
+
+
+def test_a_move_is_a_pause(parties):
+    a, b = parties(Server, "a"), parties(Server, "b")
+    endpoint, = a.ok("bind", 0)
+    client = parties(Client, "c", endpoint, 1, 3000, "r")
+    for here, there in ((a, b), (b, a), (a, b)):
+        here.move(there, endpoint)
+    total = client.check()
+    assert b.state()["total"] == total and b.state()["violations"] == 0
+
+
+@pytest.mark.parametrize("kinds", ["rcs", "p", "rcspd", "rcl", "n", "hr", "rchspdln"])
+def test_nothing_is_lost_or_twice_or_out_of_order(parties, kinds):
+    """Clients on every node, of which one is beside the server at any time."""
+    seed = random.randrange(1 << 30)
+    random.seed(seed)
+    print("seed", seed)
+    servers = [parties(Server, node) for node in "abc"]
+    endpoint, = servers[0].ok("bind", 0)
+    clients = [parties(Client, node, endpoint, number, 1500, kinds) for number, node in enumerate("abc", 1)]
+    here, moves = 0, 0
+    while any(client.process.poll() is None for client in clients) and moves < 12:
+        there = random.choice([i for i in range(3) if i != here])
+        servers[here].move(servers[there], endpoint)
+        here, moves = there, moves + 1
+    counts = [client.check() for client in clients] if kinds != "n" else [client.result()[2:4] for client in clients]
+    if kinds == "n":
+        assert counts == [(0, 0)] * 3
+    else:
+        assert servers[here].state()["total"] == sum(counts)
