@@ -166,8 +166,10 @@ void request_detach(struct dvk *dvk, struct request *request) {
 void request_answer(struct dvk *dvk, struct request *request, const struct dvk_message *reply, const int *fds,
                     unsigned fd_count, bool error) {
     if (request->is_loopback) {
+        struct dvk_message looped = *reply;
+        looped.flags = error ? DVK_MSG_ERROR : 0;
         if (!request->finished)
-            loopback_finish(dvk, request, reply, fds, fd_count);
+            loopback_finish(dvk, request, &looped, fds, fd_count);
         request_free(dvk, request);
         return;
     }

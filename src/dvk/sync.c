@@ -14,12 +14,23 @@ void cpu_update(struct dvk *dvk) {
         __atomic_store_n(&dvk->doorbell->cpu, dvk->cpu, __ATOMIC_RELAXED);
 }
 
+/* Does the peer sleep until we answer what is in that slot of its? One that has given up looks for its end by the doorbell. */
+static bool slot_is_waited_for(const struct dvk_slot *slot, uint32_t flags) {
+    return DVK_STATE_KIND(__atomic_load_n(&slot->state, __ATOMIC_SEQ_CST)) == DVK_SLOT_WAITING && !(flags & DVK_SLOT_RING_BACK);
+}
+
 bool channel_peer_waits_for_us(const struct channel *channel) {
     if (channel->guest || channel->proxy)
         return false;
-    if (channel->sync_requests)
-        return true;
     int peer = 1 - channel->side;
+    for (uint32_t i = 0, left = channel->sync_requests; left && i < channel->view.slots[peer]; i++) {
+        const struct dvk_slot *slot = &channel->view.slot[peer][i];
+        if (!channel->requests[i] || !channel->requests[i]->sync)
+            continue;
+        if (slot_is_waited_for(slot, __atomic_load_n(&slot->flags, __ATOMIC_SEQ_CST)))
+            return true;
+        left--;
+    }
     uint32_t slots = channel->view.slots[peer];
     uint16_t entry;
     for (uint32_t at = channel->taken; dvk_ring_peek(&channel->view.header->ring[peer], slots, at, &entry) == 1; at++) {
@@ -27,8 +38,7 @@ bool channel_peer_waits_for_us(const struct channel *channel) {
             continue;
         const struct dvk_slot *slot = &channel->view.slot[peer][entry];
         uint32_t flags = __atomic_load_n(&slot->flags, __ATOMIC_SEQ_CST);
-        if (DVK_STATE_KIND(__atomic_load_n(&slot->state, __ATOMIC_SEQ_CST)) == DVK_SLOT_WAITING &&
-            !(flags & DVK_SLOT_RING_BACK) && (flags & DVK_SLOT_KIND_MASK) != DVK_SLOT_POST)
+        if (slot_is_waited_for(slot, flags) && (flags & DVK_SLOT_KIND_MASK) != DVK_SLOT_POST)
             return true;
     }
     return false;

@@ -2,7 +2,7 @@
 /*
  * dvk_driver SOCKET DC: a process of libdvk that does what it is told, for tests of the primitives. One command a line
  * on standard input: a name and numbers (0x... or decimal); one line of numbers comes back, the first of which is the
- * call's result. Received requests are called by handles, 0 first.
+ * call's result. Received requests are called by handles, the lowest that is free.
  */
 #include <dvk/post.h>
 #include <dvk/primitives.h>
@@ -23,6 +23,7 @@ static bool cancelled[HANDLES];
 static uint8_t data[DATA_MAX], reply_data[DATA_MAX];
 
 struct completion {
+    uint64_t asked; /* the call's word */
     int status, reply_status;
     uint64_t word, source, sum;
 };
@@ -44,9 +45,9 @@ static const void *pattern(uint64_t seed, uint64_t len) {
 
 static void done(void *context, int status, const struct dvk_message *reply, const void *bytes, size_t len,
                  const int *fds, unsigned fd_count) {
-    (void)context, (void)fds, (void)fd_count;
+    (void)fds, (void)fd_count;
     if (completed < HANDLES)
-        completions[completed++] = (struct completion){status, reply->status, reply->payload.words[0], reply->source,
+        completions[completed++] = (struct completion){(uintptr_t)context, status, reply->status, reply->payload.words[0], reply->source,
                                                        sum(bytes, len)};
     dvk_wake(dvk); /* do_done waits for it */
 }
@@ -58,13 +59,19 @@ static void on_cancel(void *context, struct dvk_request *req) {
 }
 
 static void show_received(int error, struct dvk_request *req) {
-    if (error < 0 || held_count == HANDLES) {
+    unsigned handle = 0;
+    while (handle < held_count && held[handle])
+        handle++;
+    if (error < 0 || handle == HANDLES) {
         printf("%d\n", error < 0 ? error : -1);
         return;
     }
-    req->user_key = held_count;
-    held[held_count] = req;
-    printf("0 %u %" PRIu64 " %u %" PRIu64 " %" PRIu64 " %d %" PRIu64 " %u\n", held_count++, req->msg.source,
+    if (handle == held_count)
+        held_count++;
+    req->user_key = handle;
+    held[handle] = req;
+    cancelled[handle] = false;
+    printf("0 %u %" PRIu64 " %u %" PRIu64 " %" PRIu64 " %d %" PRIu64 " %u\n", handle, req->msg.source,
            req->msg.type, req->msg.notify, req->msg.payload.words[0], req->wants_reply,
            sum(req->data, req->msg.data_len), req->source_node);
 }
@@ -165,7 +172,7 @@ static void do_notify(const uint64_t *a) {
 static void do_call(const uint64_t *a) {
     struct dvk_message message = message_of(a);
     uint64_t id = 0;
-    int error = dvk_call(dvk, a[0], &message, pattern(a[3], a[4]), a[4], NULL, 0, done, NULL, &id);
+    int error = dvk_call(dvk, a[0], &message, pattern(a[3], a[4]), a[4], NULL, 0, done, (void *)(uintptr_t)a[3], &id);
     printf("%d %" PRIu64 "\n", error, id);
 }
 static void do_cancel(const uint64_t *a) {
@@ -184,6 +191,17 @@ static void do_done(const uint64_t *a) {
     }
     const struct completion *c = &completions[told++];
     printf("%d %d %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", c->status, c->reply_status, c->word, c->source, c->sum);
+}
+/* Those that there were since the last time: how many, and of each the call's word, status, reply's status, word, source. */
+static void do_completions(const uint64_t *a) {
+    (void)a;
+    printf("0 %u", completed - told);
+    for (; told < completed; told++) {
+        const struct completion *c = &completions[told];
+        printf(" %" PRIu64 " %d %d %" PRIu64 " %" PRIu64, c->asked, c->status, c->reply_status, c->word, c->source);
+    }
+    completed = told = 0;
+    printf("\n");
 }
 /* from, endpoint, timeout */
 static void do_wait_bind(const uint64_t *a) {
@@ -265,6 +283,7 @@ static const struct {
     {"info", 2, do_info},           {"post", 6, do_post},
     {"stats", 2, do_stats},         {"stats_dc", 2, do_stats_dc},
     {"stats_node", 2, do_stats_node}, {"info_dc", 1, do_info_dc},
+    {"completions", 0, do_completions},
 };
 
 static void obey(char *line) {
