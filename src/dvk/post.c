@@ -15,7 +15,7 @@
 #include <stdlib.h>
 
 #define POSTED_BYTES_MAX (256u << 10) /* of a channel: more would only drive each other out of the cache */
-#define POSTED_BYTES_AWAY (4u << 20)  /* of one to other nodes: two proxies and a network work on them at the same time */
+#define POSTED_BYTES_AWAY (1u << 20)  /* of one to other nodes, or two messages: two proxies and a network work on them at once */
 #define RECLAIM_EVERY 16u /* posts: the tail is the other CPU's, and reading it is dear */
 
 static void post_count_failure(struct dvk_stats *stats, int status) {
@@ -199,7 +199,7 @@ static int post_call(struct dvk *dvk, dvk_endpoint from, struct channel *channel
     uint64_t id = 0;
     int64_t deadline = -1;
     int error = 0;
-    size_t most = channel->proxy ? POSTED_BYTES_AWAY : POSTED_BYTES_MAX;
+    size_t most = !channel->proxy ? POSTED_BYTES_MAX : data_len > POSTED_BYTES_AWAY / 2 ? 2 * data_len : POSTED_BYTES_AWAY;
     channel_hold(channel);
     while (error == 0 && channel->posted_bytes && channel->posted_bytes + data_len > most) {
         if (deadline < 0)

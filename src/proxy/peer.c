@@ -265,7 +265,6 @@ static void pace_measure(struct peer *peer) {
 
 /* 1: all written; 0: the socket is full; -1: disconnected. */
 static int frames_write(struct peer *peer) {
-    bool corked = false;
     ssize_t n;
     for (;;) {
         struct iovec parts[PARTS];
@@ -279,13 +278,7 @@ static int frames_write(struct peer *peer) {
             break;
         link_written(&peer->frames, (size_t)n);
         peer->written += (size_t)n;
-        if (!corked && n == STREAM_RECORD) { /* most likely the first of many: the rest in as few packets as possible */
-            corked = true;
-            stream_cork(&peer->stream, true);
-        }
     }
-    if (corked)
-        stream_cork(&peer->stream, false);
     peer->said_ms = clock_ms();
     if (n > 0 || n == -EAGAIN)
         return n > 0;

@@ -6,8 +6,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <openssl/err.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <openssl/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -337,11 +335,6 @@ static ssize_t record_write(struct stream *stream, const void *bytes, size_t len
     memcpy(stream->staged, bytes, len);
     stream->staged_len = len;
     return (ssize_t)len;
-}
-
-void stream_cork(struct stream *stream, bool corked) {
-    int value = corked;
-    (void)setsockopt(stream->fd, IPPROTO_TCP, TCP_CORK, &value, sizeof value); /* only speed depends on it */
 }
 
 void stream_read_ahead(struct stream *stream) {

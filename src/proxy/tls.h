@@ -64,8 +64,6 @@ ssize_t stream_read(struct stream *stream, void *bytes, size_t len);
 ssize_t stream_write(struct stream *stream, const struct iovec *parts, int count);
 /* Give the socket what is staged. 0: nothing is staged any more; else as stream_write. */
 int stream_flush(struct stream *stream);
-/* Until it is taken back, the socket sends full packets only: while several records are written. */
-void stream_cork(struct stream *stream, bool corked);
 /* From now on what the socket has is read ahead of what is asked for: nobody but stream_read may read it then, and after it,
  * stream_has_more says that there may be more although the socket is empty. */
 void stream_read_ahead(struct stream *stream);
