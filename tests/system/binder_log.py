@@ -3,6 +3,8 @@
 a time, none is lost without a loss."""
 import collections
 
+from counter_log import GRACE
+
 Hold = collections.namedtuple("Hold", "node endpoint begin end") # monotonic seconds; end: infinite while it lasts
 
 
@@ -28,7 +30,7 @@ def holds(node, text, disturbances):
         elif letter == "U":
             found.append(Hold(node, int(word, 16), held.pop(int(word, 16)), at))
         elif letter == "L":
-            losses = [d.begin for d in disturbances if node in d.nodes and d.begin <= at]
+            losses = [d.begin for d in disturbances if node in d.nodes and d.begin <= at <= (d.end or at) + GRACE]
             if not losses:
                 failures.append(f"node {node} lost its endpoints at {at:.3f}, though nothing happened to it")
             found.extend(Hold(node, endpoint, begin, at) for endpoint, begin in held.items())

@@ -21,9 +21,10 @@ def errors(root):
         return {int(number): name for name, number in re.findall(r"^ *(DVK_E\w+) = (\d+)", file.read(), re.MULTILINE)}
 
 
-# with which a call may end when its source, its destination or a node between is lost; anything else is wrong at any time
-LOSS = {"DVK_ENOTBOUND", "DVK_EDEADDST", "DVK_ENODC", "DVK_ENODEUNREACH", "DVK_ENOTALLOWED", "DVK_EINTERRUPTED", "DVK_ENOQUORUM",
-        "DVK_ENODAEMON"}
+# with which a call may end when the caller's own node is lost, or its quorum, and when that happens to the server or its node; anything
+# else is wrong at any time
+OWN = {"DVK_ENOTALLOWED", "DVK_EINTERRUPTED", "DVK_ENOQUORUM", "DVK_ENODAEMON"}
+LOSS = {"DVK_ENOTBOUND", "DVK_EDEADDST", "DVK_ENODEUNREACH", "DVK_ENODC"}
 
 
 def read(path):
@@ -93,8 +94,10 @@ def check(server_lines, client_lines, server_node, disturbances, names):
         name = names.get(-line.status, str(line.status))
         counts["failed"] += 1
         counts[name] += 1
-        if name not in LOSS:
+        if name not in LOSS | OWN:
             failures.append(f"{who} ended with {name}, which nothing that was done explains")
+        elif name in OWN and not excused(line, {node_of(line.client)}, disturbances):
+            failures.append(f"{who} ended with {name}, though its own node was not lost")
         elif not excused(line, {node_of(line.client), server_node, 0}, disturbances):
             failures.append(f"{who} ended with {name}, though neither its node nor the server's (node {server_node}) was lost")
     return failures, counts

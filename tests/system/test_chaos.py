@@ -11,7 +11,7 @@ import pytest
 from counter_log import BOUND, DONE, WRONG, Disturbance, Line
 from dvslab import ROOT
 
-NAMES = {2003: "DVK_EDEADDST", 2008: "DVK_ETIMEDOUT"}
+NAMES = {2003: "DVK_EDEADDST", 2008: "DVK_ETIMEDOUT", 2015: "DVK_ENODAEMON"}
 CLIENT = 1 << 32 | 5
 
 
@@ -22,8 +22,8 @@ def load_chaos():
     return module
 
 
-@pytest.mark.parametrize("kinds, drop", [(["reset", "client", "proxy", "blip", "server", "drop"], 1), (["dvkd", "bind", "majority"], 0),
-                                         (["stop", "bind"], 0)], ids=["connections", "nodes", "fence"])
+@pytest.mark.parametrize("kinds, drop", [(["reset", "client", "proxy", "blip", "server"], 1), (["bind", "majority"], 0),
+                                         (["stop", "bind"], 0), (["move", "reset"], 1)], ids=["connections", "nodes", "fence", "moves"])
 def test_calls_are_done_once_each(own_lab, kinds, drop):
     module = load_chaos()
     own_lab.up(3, "--nodes-named", "a,b,c", "--slots", module.SLOTS)
@@ -111,7 +111,8 @@ def test_addresses_are_had_once():
     assert any("twice" in text for text in failures_of(first, log(("B", "500000040", 3.0))))
     assert any("slot 64 was had by two" in text for text in failures_of(first, log(("B", "600000040", 1.5))))
     lost, loss = log(("B", "500000040", 1.0), ("L", "0", 4.0)), Disturbance({1}, 2.0, 5.0)
-    assert any("nothing happened" in text for text in failures_of(lost, ""))
+    for before in ([], [Disturbance({2}, 2.0, 5.0)], [Disturbance({1}, 1.5, 2.0)]):
+        assert any("nothing happened" in text for text in failures_of(lost, "", before))
     assert failures_of(lost, log(("B", "600000040", 3.0)), [loss]) == []
     assert any("slot 64 was" in text for text in failures_of(lost, log(("B", "600000040", 1.9)), [loss]))
     unbound_late = log(("B", "500000040", 1.0), ("U", "500000040", 3.5), ("B", "500000041", 3.5), ("L", "0", 4.0))
@@ -121,6 +122,11 @@ def test_addresses_are_had_once():
     assert any("twice" in text for text in failures_of(ignorant, log(("B", "500000040", 2.5)), [loss]))
 
 
+def test_an_error_of_ones_own_node_needs_a_loss_of_it():
+    for node, wrong in ((1, 0), (2, 1), (0, 1)):
+        assert len(failures([], [done(1, -2015)], [Disturbance({node}, 9.0, 11.0)])) == wrong
+
+
 def test_errors_are_those_of_the_header():
     names = counter_log.errors(ROOT)
-    assert names[2005] == "DVK_ENODEUNREACH" and counter_log.LOSS <= set(names.values())
+    assert names[2005] == "DVK_ENODEUNREACH" and counter_log.LOSS | counter_log.OWN <= set(names.values())
