@@ -720,17 +720,19 @@ void request_error(struct dvk *dvk, struct channel *channel, uint32_t slot, uint
 void request_taken(struct dvk *dvk, struct request *request);
 
 /* spin.c */
-/* A word that somebody else is about to change. */
-struct awaited_word {
-    const uint32_t *word;
-    uint32_t value;
+/* News: one of two words (they may be the same) that somebody else is about to change, and the cache lines that he writes before. */
+struct news {
+    const uint32_t *word[2];
+    uint32_t value[2]; /* as they are without news */
+    const void *line[4];
 };
-/* Wait awake until one of two words (they may be the same) differs from its value, if that is worth it; true if one does.
- * peer_cpu: CPU + 1 of who will change it; 0: unknown. Takes at most some 50 us, or what the scheduler gives to others. */
-bool spin_until(struct dvk *dvk, struct spin *spin, struct awaited_word one, struct awaited_word two, uint32_t peer_cpu);
-/* The cache lines that a request in our next slot will be written to, and those that the peer's next one was. */
+/* Wait awake until there is news, if that is worth it; true if there is. peer_cpu: CPU + 1 of who makes it; 0: unknown. Takes
+ * at most some 50 us, or what the scheduler gives to others. */
+bool spin_until(struct dvk *dvk, struct spin *spin, const struct news *news, uint32_t peer_cpu);
+/* Ask for the cache lines that a request in our next slot will be written to. */
 void channel_prefetch_own(const struct channel *channel);
-void channel_prefetch_peer(const struct channel *channel);
+/* Those that the peer's next request will lie in, if it uses the slot of its last. */
+void channel_lines(const struct channel *channel, const void *line[4]);
 
 /* post.c */
 void post_failed(struct dvk *dvk, dvk_endpoint from, int status);

@@ -509,14 +509,16 @@ static int ready_pop(struct dvk *dvk, const struct filter *filter, struct reques
 /* Wait awake, if that is worth it, until the doorbell or the ring of the channel that spoke last has news; true if it has. */
 static bool news_await(struct dvk *dvk, uint32_t seen) {
     struct channel *last = dvk->last_channel;
-    struct awaited_word word = {&dvk->doorbell->word, seen}, head = word;
-    if (ring_is_watchable(last))
-        head = (struct awaited_word){&last->view.header->ring[1 - last->side].head, last->taken};
-    dvk->awake = spin_until(dvk, &dvk->spin, head, word, dvk->last_cpu);
+    const struct dvk_doorbell *bell = dvk->doorbell;
+    struct news news = {{&bell->word, &bell->word}, {seen, seen}, {bell, bell, bell, bell}};
+    if (ring_is_watchable(last)) {
+        news.word[0] = &last->view.header->ring[1 - last->side].head;
+        news.value[0] = last->taken;
+        channel_lines(last, news.line);
+    }
+    dvk->awake = spin_until(dvk, &dvk->spin, &news, dvk->last_cpu);
     if (!dvk->awake)
         return false;
-    if (last)
-        channel_prefetch_peer(last);
     if (ring_is_watchable(last) && ring_head(last) != last->taken) {
         dvk->active = true;
         receive_scan_channel(dvk, last);

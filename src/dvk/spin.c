@@ -80,17 +80,24 @@ static bool effort_due(struct effort *effort) {
     return true;
 }
 
-static inline bool has_changed(struct awaited_word one, struct awaited_word two) {
-    return __atomic_load_n(one.word, __ATOMIC_ACQUIRE) != one.value ||
-           __atomic_load_n(two.word, __ATOMIC_ACQUIRE) != two.value;
+static inline bool has_come(const struct news *news) {
+    return __atomic_load_n(news->word[0], __ATOMIC_ACQUIRE) != news->value[0] ||
+           __atomic_load_n(news->word[1], __ATOMIC_ACQUIRE) != news->value[1];
 }
 
-static bool poll_until(struct effort *effort, struct awaited_word one, struct awaited_word two) {
+/* The lines are asked for with each look: they then travel while the word, which is written last, is being waited for. */
+static inline void lines_ask(const struct news *news) {
+    for (int i = 0; i < 4; i++)
+        __builtin_prefetch(news->line[i]);
+}
+
+static bool poll_until(struct effort *effort, const struct news *news) {
     int64_t start = now_ns(), last = start;
     for (;;) {
         bool changed = false;
         for (int i = 0; i < POLLS && !changed; i++) {
-            changed = has_changed(one, two);
+            changed = has_come(news);
+            lines_ask(news);
             if (!changed)
                 __builtin_ia32_pause();
         }
@@ -114,11 +121,11 @@ static bool poll_until(struct effort *effort, struct awaited_word one, struct aw
  * brings an answer: one system call for each of them and hand-over, not two. Who yields gives up the rest of his share: a third process
  * that wants the CPU then gets all of that, some milliseconds. So one such loss ends it for a while.
  */
-static bool yield_until(struct effort *effort, struct awaited_word one, struct awaited_word two) {
+static bool yield_until(struct effort *effort, const struct news *news) {
     for (int i = 0; i < YIELDS_MAX; i++) {
         uint64_t start = __builtin_ia32_rdtsc();
         (void)sched_yield();
-        bool changed = has_changed(one, two);
+        bool changed = has_come(news);
         if (__builtin_ia32_rdtsc() - start > TAKEN_TICKS) {
             effort_taken(effort, &yield_pause, now_ns());
             return changed;
@@ -132,14 +139,14 @@ static bool yield_until(struct effort *effort, struct awaited_word one, struct a
     return false;
 }
 
-bool spin_until(struct dvk *dvk, struct spin *spin, struct awaited_word one, struct awaited_word two, uint32_t peer_cpu) {
+bool spin_until(struct dvk *dvk, struct spin *spin, const struct news *news, uint32_t peer_cpu) {
     bool same = peer_cpu == dvk->cpu;
-    if (has_changed(one, two))
+    if (has_come(news))
         return true;
     /* a relay has a second thread, which waits for its turn meanwhile */
     if (peer_cpu == 0 || (same ? dvk->relay : dvk->cpu_count < 2) || !effort_due(same ? &spin->yield : &spin->poll))
         return false;
-    return same ? yield_until(&spin->yield, one, two) : poll_until(&spin->poll, one, two);
+    return same ? yield_until(&spin->yield, news) : poll_until(&spin->poll, news);
 }
 
 void channel_prefetch_own(const struct channel *channel) {
@@ -154,14 +161,12 @@ void channel_prefetch_own(const struct channel *channel) {
     __builtin_prefetch(&ring->entry[channel->next_sequence & (2 * view->slots[side] - 1)], 1);
 }
 
-void channel_prefetch_peer(const struct channel *channel) {
+void channel_lines(const struct channel *channel, const void *line[4]) {
     const struct dvk_channel_view *view = &channel->view;
     int peer = 1 - channel->side;
-    const struct dvk_ring *ring = &view->header->ring[peer];
     const struct dvk_slot *slot = &view->slot[peer][channel->last_peer];
-    __builtin_prefetch(&ring->head);
-    __builtin_prefetch(&ring->entry[channel->taken & (2 * view->slots[peer] - 1)]);
-    __builtin_prefetch(slot);
-    __builtin_prefetch(&slot->request);
-    __builtin_prefetch((const uint8_t *)&slot->request + DVK_LINE);
+    line[0] = &view->header->ring[peer].entry[channel->taken & (2 * view->slots[peer] - 1)];
+    line[1] = slot;
+    line[2] = &slot->request;
+    line[3] = (const uint8_t *)&slot->request + DVK_LINE;
 }

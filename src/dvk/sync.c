@@ -62,9 +62,12 @@ static void call_abandon(struct dvk *dvk, struct call *call) {
 
 enum dvk_slot_look sync_spin(struct dvk *dvk, struct channel *channel, uint32_t slot, uint32_t sequence) {
     const struct dvk_slot *shared = &channel->view.slot[channel->side][slot];
-    struct awaited_word answer = {&shared->state, DVK_STATE(DVK_SLOT_WAITING, sequence)};
+    uint32_t waiting = DVK_STATE(DVK_SLOT_WAITING, sequence);
+    const uint8_t *reply = (const uint8_t *)&shared->reply;
+    const struct news answer = {
+        {&shared->state, &shared->state}, {waiting, waiting}, {reply, reply, reply + DVK_LINE, reply + DVK_LINE}};
     uint32_t peer_cpu = channel->peer_bell ? __atomic_load_n(&channel->peer_bell->cpu, __ATOMIC_RELAXED) : 0;
-    (void)spin_until(dvk, &channel->spin, answer, answer, peer_cpu);
+    (void)spin_until(dvk, &channel->spin, &answer, peer_cpu);
     return dvk_slot_look(shared, sequence);
 }
 
