@@ -7,11 +7,13 @@ import signal
 import struct
 import sys
 import threading
+import zlib
 
 import dvk
 
 GREET_SERVICE, FILES_SERVICE, OWN_SERVICE = 32, 33, 40
 ECHO, FAIL, HOLD, COUNT = 1, 2, 3, 4
+SUM, GRANT, PEEK, REVOKE = 5, 6, 7, 8
 
 
 def ready(d):
@@ -197,6 +199,178 @@ def client(d, dc, node):
     d.call(me, dvk.Message(to, HOLD), lambda *result: done.append(result))
     d.close()
     assert done[-1][0] == -dvk.EINTERRUPTED
+    print("all is well")
+
+
+PATTERN = bytes(range(256)) * 4096 # 1 MiB
+
+
+def more_server(d, dc):
+    """What more_client talks to: long messages and posts, memory that it grants, a member of a group."""
+    me = d.bind(dc, dvk.system_slot(d.node(), OWN_SERVICE))
+    d.accept(dvk.LOAN_MAX)
+    memory, grants, posts, casts = bytearray(PATTERN), [], [], []
+    d.group_join(me, "team", 10000)
+    ready(d)
+    for request in d.requests():
+        if request.group:
+            if request.group_event == dvk.GROUP_MESSAGE:
+                casts.append((request.type, request.text(), request.data))
+            request.release()
+        elif not request.wants_reply:
+            posts.append(len(request.data))
+            request.release()
+        elif request.type == SUM:
+            request.reply(payload=struct.pack("<QQ", len(request.data), zlib.crc32(request.data)))
+        elif request.type == GRANT:
+            grants.append(d.grant(me, request.source, memory, dvk.GRANT_READ | dvk.GRANT_WRITE))
+            request.reply(payload=struct.pack("<QQ", me, grants[-1]))
+        elif request.type == PEEK:
+            request.reply(payload=struct.pack("<QQQ", len(posts), sum(posts), casts.count((9, b"to all", b"x" * 5000))),
+                          data=memory[:1000])
+        elif request.type == REVOKE:
+            d.revoke(grants.pop())
+            request.reply()
+
+
+def loans_and_posts(d, me, to):
+    def sum_of(data):
+        return struct.unpack_from("<QQ", d.sendrec(me, dvk.Message(to, SUM), data, timeout_ms=10000)[0].payload)
+    loan = d.loan_get(me, to, 1 << 20, 10000)
+    loan.data[:] = PATTERN
+    assert sum_of(loan) == (1 << 20, zlib.crc32(PATTERN))
+    expect(ValueError, lambda: loan.data)
+    loan = d.loan_get(me, to, 100000, 10000)
+    loan.data[:70000] = PATTERN[:70000]
+    assert sum_of(loan.narrow(70000)) == (70000, zlib.crc32(PATTERN[:70000]))
+    expect(ValueError, d.loan_get(me, to, 10, 10000).narrow, 11)
+    unsent = d.loan_get(me, to, 1 << 20, 10000)
+    d.loan_drop(unsent)
+    expect(ValueError, d.loan_drop, unsent)
+    assert sum_of(PATTERN * 4) == (1 << 22, zlib.crc32(PATTERN * 4)) # long without a loan
+    assert expect(dvk.Error, d.loan_get, me, to, dvk.LOAN_MAX + 1).code == -errno.EMSGSIZE
+    for _ in range(100):
+        d.post(me, dvk.Message(to, 1), b"x" * 1000, timeout_ms=10000)
+    loan = d.loan_get(me, to, 200000, 10000)
+    d.post(me, dvk.Message(to, 1), loan, timeout_ms=10000)
+    expect(ValueError, lambda: loan.data)
+    reply, _ = d.sendrec(me, dvk.Message(to, PEEK), timeout_ms=10000) # comes after all of them
+    assert struct.unpack_from("<QQ", reply.payload) == (101, 300000)
+    assert expect(dvk.Gone, d.post, 12345, dvk.Message(to, 1)).code == -dvk.ENOTBOUND
+
+
+def copies(d, me, to):
+    owner, grant = struct.unpack_from("<QQ", d.sendrec(me, dvk.Message(to, GRANT), timeout_ms=10000)[0].payload)
+    mine = bytearray(1 << 20)
+    assert d.vcopy(me, dvk.Area(owner, grant), mine, timeout_ms=10000) == 1 << 20 and mine == PATTERN
+    assert d.vcopy(me, b"changed", dvk.Area(owner, grant, 100), timeout_ms=10000) == 7
+    assert d.sendrec(me, dvk.Message(to, PEEK), timeout_ms=10000)[1] == PATTERN[:100] + b"changed" + PATTERN[107:1000]
+    beyond = expect(dvk.Error, d.vcopy, me, dvk.Area(owner, grant, 1), mine, timeout_ms=10000)
+    assert (beyond.code, beyond.name, beyond.done) == (-dvk.EOUTOFGRANT, "DVK_EOUTOFGRANT", 0)
+    expect(ValueError, d.vcopy, me, dvk.Area(owner, grant), b"constant")
+    expect(ValueError, d.vcopy, me, dvk.Area(owner, grant), mine, 2 << 20)
+    d.sendrec(me, dvk.Message(to, REVOKE), timeout_ms=10000)
+    assert expect(dvk.Error, d.vcopy, me, dvk.Area(owner, grant), mine, timeout_ms=10000).code == -dvk.EREVOKED
+    assert expect(dvk.Error, d.revoke, 12345).code == -dvk.ENOTGRANTED
+    expect(ValueError, d.grant, me, owner, b"constant", dvk.GRANT_WRITE)
+    arena = d.arena_create(1 << 20)
+    arena.data[:5] = b"arena"
+    assert d.grant(me, owner, arena, dvk.GRANT_READ | dvk.GRANT_SHARE) > 0
+    assert expect(dvk.Error, d.grant, me, owner, mine, dvk.GRANT_READ | dvk.GRANT_SHARE).code == -errno.EINVAL
+    assert d.vcopy(me, arena, mine, 5, timeout_ms=10000) == 5 and mine[:6] == b"arena" + PATTERN[5:6]
+    d.arena_destroy(arena)
+    expect(ValueError, lambda: arena.data)
+
+
+def groups(d, me, to):
+    def next_of(kind):
+        while True:
+            request = next_from(d.receive_from, me, dvk.ANY)
+            if request.group_event == kind:
+                return request
+            request.release()
+    group = d.group_join(me, "team", 10000)
+    assert expect(dvk.Error, d.group_join, me, "team", 10000).code == -errno.EALREADY
+    with next_of(dvk.GROUP_VIEW) as request:
+        view = d.group_view_of(request)
+        assert request.group == group and view.flags == dvk.GROUP_QUORATE
+        assert [member.node for member in view.members] == [dvk.endpoint_slot(to) - dvk.SYSTEM_BASE >> 8, d.node()]
+        assert view.members[1].endpoint == me
+    d.group_mcast(group, dvk.Message(type=9, payload=b"to all"), b"x" * 5000, 10000)
+    with next_of(dvk.GROUP_MESSAGE) as request:
+        assert (request.type, request.text(), request.data, request.source) == (9, b"to all", b"x" * 5000, me)
+        assert expect(dvk.Error, d.group_view_of, request).code == -errno.EINVAL
+    while struct.unpack_from("<QQQ", d.sendrec(me, dvk.Message(to, PEEK), timeout_ms=10000)[0].payload)[2] != 1:
+        pass
+    d.group_leave(group, 10000)
+    with next_of(dvk.GROUP_VIEW) as request:
+        assert d.group_view_of(request).flags & dvk.GROUP_OUT
+    assert expect(dvk.Error, d.group_mcast, group, dvk.Message(), b"", 10000).code == -dvk.ENOTMEMBER
+
+
+def keys(d, me):
+    seen = []
+    watch, _ = d.kv_watch(me, "py/", seen.append, 10000)
+    one = d.kv_put(me, "py/one", b"first", 10000)
+    two = d.kv_cas(me, "py/two", dvk.KV_NONE, "zw\u00f6lf".encode(), 10000)
+    assert d.kv_get(me, "py/one", timeout_ms=10000) == dvk.KV("py/one", b"first", one, one, 1, False, False)
+    assert expect(dvk.Error, d.kv_cas, me, "py/one", two, b"no", 10000).code == -dvk.ECONFLICT
+    again = d.kv_cas(me, "py/one", one, b"second", 10000)
+    assert [(kv.key, kv.value, kv.revision) for kv in d.kv_list(me, "py/", timeout_ms=10000)] == \
+        [("py/one", None, again), ("py/two", None, two)]
+    assert [kv.value for kv in d.kv_list(me, "py/", dvk.VALUES, 10000)] == [b"second", "zw\u00f6lf".encode()]
+    d.kv_delete(me, "py/one", timeout_ms=10000)
+    assert expect(dvk.Error, d.kv_get, me, "py/one", dvk.STALE, 10000).name == "DVK_ENOKEY"
+    while len(seen) < 4:
+        d.timer(10, d.wake)
+        expect(dvk.Interrupted, d.receive, 10000)
+    assert [(kv.key, kv.value, kv.revision, kv.deleted) for kv in seen[:3]] == \
+        [("py/one", b"first", one, False), ("py/two", "zw\u00f6lf".encode(), two, False), ("py/one", b"second", again, False)]
+    assert (seen[3].key, seen[3].deleted) == ("py/one", True)
+    d.kv_unwatch(watch, 10000)
+    assert expect(dvk.Error, d.kv_unwatch, watch, 10000).code == -dvk.ENOTMEMBER
+
+
+def locks(d, dc, me):
+    with dvk.open() as other:
+        they = other.bind(dc)
+        with d.lock(me, "gate", timeout_ms=10000) as lock:
+            assert expect(dvk.Error, other.lock, they, "gate", dvk.TRY, 10000).code == -errno.EBUSY
+            expect(dvk.TimedOut, other.lock, they, "gate", timeout_ms=50)
+        theirs = other.lock(they, "gate", dvk.TRY, 10000)
+        assert theirs.token > lock.token
+        other.unlock(theirs, 10000)
+        assert expect(dvk.Error, other.unlock, theirs, 10000).code == -dvk.ELOST
+        office = d.leader_campaign(me, "chief", "that is me", timeout_ms=10000)
+        leader = other.leader_get(they, "chief", timeout_ms=10000)
+        assert leader == dvk.Leader(me, d.node(), office.token, "that is me")
+        d.unlock(office, 10000)
+        assert expect(dvk.Error, d.leader_get, me, "chief", timeout_ms=10000).code == -dvk.ENOKEY
+        there = threading.Thread(target=other.barrier, args=(they, "start", 2, 10000))
+        there.start()
+        d.barrier(me, "start", 2, 10000)
+        there.join()
+        assert expect(dvk.TimedOut, d.barrier, me, "start", 2, 50).code == -dvk.ETIMEDOUT
+        gone = []
+        d.unwatch_endpoint(d.watch_endpoint(me, they, lambda *what: gone.append("never")))
+        watch = d.watch_endpoint(me, they, lambda *what: (gone.append(what), d.wake()))
+    while not gone:
+        expect(dvk.Interrupted, d.receive, 10000)
+    assert gone == [(they, -dvk.EDEADDST)]
+    assert expect(dvk.Error, d.unwatch_endpoint, watch).code == -errno.ENOENT
+    assert [state.node for state in d.nodes()] == d.dc_nodes(dc) and all(state.since_ms > 0 for state in d.nodes())
+
+
+def more_client(d, dc, node):
+    me, to = d.bind(dc), dvk.service_endpoint(int(node), OWN_SERVICE)
+    loans_and_posts(d, me, to)
+    copies(d, me, to)
+    groups(d, me, to)
+    keys(d, me)
+    locks(d, dc, me)
+    kept = d.loan_get(me, to, 4096, 10000)
+    d.close()
+    expect(ValueError, lambda: kept.data) # it ends with the context
     print("all is well")
 
 

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Prints sizes, offsets and numbers of the public API, one "name value" a line: layout.py compares python/dvk.py with them. */
-#include <dvk/dvk.h>
+#include <dvk/detector.h>
+#include <dvk/group.h>
+#include <dvk/loan.h>
+#include <dvk/service.h>
+#include <dvk/vcopy.h>
 #include <stdio.h>
 
 #define SIZE(type) printf("sizeof %s %zu\n", #type, sizeof(struct type))
@@ -44,6 +48,27 @@ int main(void) {
     FIELD(dvk_event, text);
     FIELD(dvk_event, fds);
     FIELD(dvk_event, fd_count);
+    SIZE(dvk_area);
+    FIELD(dvk_area, endpoint), FIELD(dvk_area, grant), FIELD(dvk_area, offset);
+    SIZE(dvk_group_member);
+    FIELD(dvk_group_member, endpoint), FIELD(dvk_group_member, node);
+    SIZE(dvk_group_view);
+    FIELD(dvk_group_view, number), FIELD(dvk_group_view, flags), FIELD(dvk_group_view, count), FIELD(dvk_group_view, members);
+    SIZE(dvk_kv);
+    FIELD(dvk_kv, key), FIELD(dvk_kv, value), FIELD(dvk_kv, len), FIELD(dvk_kv, revision), FIELD(dvk_kv, created);
+    FIELD(dvk_kv, changes), FIELD(dvk_kv, deleted), FIELD(dvk_kv, gap);
+    SIZE(dvk_lock);
+    FIELD(dvk_lock, handle), FIELD(dvk_lock, token);
+    SIZE(dvk_leader);
+    FIELD(dvk_leader, endpoint), FIELD(dvk_leader, node), FIELD(dvk_leader, token), FIELD(dvk_leader, text);
+    SIZE(dvk_node_state);
+    FIELD(dvk_node_state, node), FIELD(dvk_node_state, since_ms);
+    NUMBER(LOAN_MAX), NUMBER(GRANT_READ), NUMBER(GRANT_WRITE), NUMBER(GRANT_SHARE), NUMBER(GRANT_OWN), NUMBER(GROUP_DATA_MAX);
+    NUMBER(GROUP_MEMBERS_MAX), NUMBER(GROUP_MESSAGE), NUMBER(GROUP_VIEW), NUMBER(GROUP_QUORATE), NUMBER(GROUP_OUT);
+    NUMBER(KEY_MAX), NUMBER(KV_VALUE_MAX), NUMBER(KV_ANY), NUMBER(KV_NONE), NUMBER(STALE), NUMBER(TRY), NUMBER(VALUES);
+    NUMBER(EVENT_LOST), NUMBER(EVENT_PROMOTED), NUMBER(EVENT_BACKUP_GONE), NUMBER(EVENT_MIGRATE_ENDED), NUMBER(ENOTGRANTED);
+    NUMBER(EREVOKED), NUMBER(EOUTOFGRANT), NUMBER(ECONFLICT), NUMBER(ENOKEY), NUMBER(EUNKNOWN), NUMBER(ELOST);
+    NUMBER(ENOTMEMBER), NUMBER(EGAP), NUMBER(ENOBACKUP), NUMBER(ENOTMIGRATING), NUMBER(ENOTCARRIED);
     NUMBER(NONE), NUMBER(ANY), NUMBER(SLOT_ANY), NUMBER(USER_SLOTS), NUMBER(FIRST_USER_SLOT), NUMBER(SYSTEM_BASE);
     NUMBER(MAX_NODE), NUMBER(MAX_DC), NUMBER(SERVICE_MAX), NUMBER(MESSAGE_SIZE), NUMBER(PAYLOAD_SIZE), NUMBER(DATA_MAX);
     NUMBER(MESSAGE_FDS), NUMBER(EVENT_ENDPOINT_GONE), NUMBER(EVENT_NODE_UP), NUMBER(EVENT_NODE_DOWN), NUMBER(EVENT_DC_GONE);

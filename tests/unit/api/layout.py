@@ -14,7 +14,9 @@ sys.path.insert(0, directory)
 sys.dont_write_bytecode = True
 import dvk  # noqa: E402
 
-STRUCTS = {"dvk_message": dvk.Message, "dvk_request": dvk._Request, "dvk_event": dvk._Event}
+STRUCTS = {"dvk_message": dvk.Message, "dvk_request": dvk._Request, "dvk_event": dvk._Event, "dvk_area": dvk.Area,
+           "dvk_group_member": dvk._Member, "dvk_group_view": dvk._View, "dvk_kv": dvk._KV, "dvk_lock": dvk._Lock,
+           "dvk_leader": dvk._Leader, "dvk_node_state": dvk._NodeState}
 
 
 def value_of(name):
