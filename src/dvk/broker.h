@@ -66,6 +66,8 @@ enum dvk_broker_type {
     DVK_BROKER_STATS = 130, /* dc, side = enum dvk_stats_question (stats_page.h), endpoint = ours in that DC (of the proxy,
                                and for INFO: none), peer = whose. answer: text: what the question names; or flags
                                ELSEWHERE: ask dvkd of `node` */
+    DVK_BROKER_STATS_PLACE = 131, /* dc, endpoint = ours, which has moved here; place, flags STATS: as of BIND. answer: endpoint;
+                                     fds as of BIND */
     /* client -> dvkd, not answered */
     DVK_BROKER_SLOTS = 13,         /* a cell's: dc, side = enum dvk_broker_slots (dvk/slots.h) */
     DVK_BROKER_SERVICE_CANCEL = 71,

@@ -495,6 +495,8 @@ void close_fds(int *fds, unsigned count); /* closes and sets to -1 */
 /* An endpoint is about to be bound: its place is added to the question. Bound: its page may be in the answer. */
 void stats_bind(struct dvk *dvk, struct own_endpoint *own, struct dvk_broker_packet *ask);
 void stats_bound(struct dvk *dvk, struct own_endpoint *own, const struct packet *answer);
+/* It has moved here. */
+void stats_arrived(struct dvk *dvk, struct own_endpoint *own);
 /* It goes, or was not bound after all; what is under way for it is counted no more. */
 void stats_unbind(struct dvk *dvk, const struct own_endpoint *own);
 void stats_close(struct dvk *dvk);

@@ -220,9 +220,9 @@ static void arrive(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, uint32_t
     own->dc = dc;
     own->endpoint = endpoint;
     own->revision = revision;
-    own->stats = &dvk->uncounted;
     list_init(&own->routes);
     list_append(&dvk->own[bucket_of(dvk_endpoint_slot(endpoint), 0)], &own->bucket);
+    stats_arrived(dvk, own);
     dvk->own_count++;
     dvk->own_changes++;
     dvk->way.route = NULL;

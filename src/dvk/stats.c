@@ -66,6 +66,19 @@ void stats_bound(struct dvk *dvk, struct own_endpoint *own, const struct packet 
         own->stats = &dvk->stats_page[own->stats_place];
 }
 
+static void placed(struct dvk *dvk, struct awaited *awaited, struct packet *packet) {
+    struct own_endpoint *own = packet->head.status == 0 ? own_find(dvk, packet->head.endpoint) : NULL;
+    (void)awaited;
+    if (own)
+        stats_bound(dvk, own, packet);
+}
+
+void stats_arrived(struct dvk *dvk, struct own_endpoint *own) {
+    struct dvk_broker_packet packet = {.type = DVK_BROKER_STATS_PLACE, .dc = own->dc, .endpoint = own->endpoint};
+    stats_bind(dvk, own, &packet);
+    (void)broker_ask(dvk, &packet, placed, NULL, NULL); /* a failure only leaves it uncounted */
+}
+
 void stats_unbind(struct dvk *dvk, const struct own_endpoint *own) {
     if (own->stats == &dvk->uncounted) {
         place_give(dvk, own->stats_place);

@@ -334,6 +334,9 @@ void broker_packet(struct client *client, const struct dvk_broker_packet *packet
     case DVK_BROKER_DC_NODES:
         broker_dc_nodes(client, packet);
         break;
+    case DVK_BROKER_STATS_PLACE:
+        broker_stats_place(client, packet);
+        break;
     case DVK_BROKER_STATS:
         broker_stats(client, packet);
         break;

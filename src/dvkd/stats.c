@@ -291,6 +291,16 @@ int broker_stats_page(struct client *client, const struct dvk_broker_packet *bin
     return client->stats_fd;
 }
 
+void broker_stats_place(struct client *client, const struct dvk_broker_packet *packet) {
+    struct endpoint *endpoint = registry_find_endpoint(&client->broker->registry, packet->dc, packet->endpoint);
+    bool ours = endpoint && endpoint->context == client->context && !endpoint->guest && endpoint->stats_place == 0;
+    struct dvk_broker_packet answer = client_answer(packet, ours ? 0 : -DVK_ENOTBOUND);
+    answer.endpoint = packet->endpoint;
+    if (ours)
+        endpoint->stats_place = packet->place;
+    broker_bind_tell(client, packet, &answer);
+}
+
 void broker_stats_changed(struct broker *broker, const struct endpoint *endpoint, bool bound) {
     struct dc_past *past = past_of(broker, endpoint->dc);
     if (bound) {

@@ -57,7 +57,8 @@ void broker_stats_changed(struct broker *broker, const struct endpoint *endpoint
 void broker_stats_connect(struct broker *broker, uint32_t dc);
 void broker_stats_dc_gone(struct broker *broker, uint32_t dc);
 void broker_stats_free(struct broker *broker);
-/* DVK_BROKER_STATS */
+/* DVK_BROKER_STATS_PLACE, DVK_BROKER_STATS */
+void broker_stats_place(struct client *client, const struct dvk_broker_packet *packet);
 void broker_stats(struct client *client, const struct dvk_broker_packet *packet);
 
 #endif

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from dvslab import wait_for
+from test_migrate import Client, Server
 from test_primitives import FOREVER, NODEUNREACH, NOTALLOWED, NOTBOUND, TIMEDOUT, Party, introduce
 
 NOW = ("pending", "unanswered", "queued", "untaken")
@@ -233,6 +234,27 @@ def test_nodes_and_containers(lab, bare):
     finally:
         party.end()
         root.end()
+
+
+def test_an_endpoint_that_has_moved(lab, bare):
+    """It counts on where it is now; what it has counted before stays in the sums of where it was."""
+    old, new, party = Server(lab, "a", bare[1]), Server(lab, "b", bare[1]), Party(lab, "a", bare[1])
+    try:
+        party.bind()
+        before = of_dc(party, 1).get("replies", 0)
+        endpoint, = old.ok("bind", 0)
+        client = Client(lab, "c", bare[1], endpoint, 1, 1500, "r")
+        wait_for(lambda: numbers(party.ok("stats", party.self, endpoint)[4:]).get("replies", 0) > 10, 10, "some calls")
+        old.move(new, endpoint)
+        sent = client.check()
+        node, flags, found, _, *words = party.ok("stats", party.self, endpoint)
+        assert (node, flags, found) == (2, 1, int(endpoint))
+        there, here = numbers(words)["replies"], of_dc(party, 1)["replies"] - before
+        assert there > 10 and here > 10 and there + here <= sent + 1  # the client asks once more at its end
+    finally:
+        for server in (old, new):
+            server.kill()
+        party.end()
 
 
 def test_watch_goes_on(lab, bare):
