@@ -299,30 +299,59 @@ static void be_spare(struct places *places, struct client *client, const struct 
     ask(places, local);
 }
 
+/* A client's request whose change is under way. */
+struct step {
+    struct places *places;
+    uint64_t context; /* the client's: it may be gone */
+    struct dvk_broker_packet packet;
+};
+
+static struct step *step_new(struct places *places, const struct client *client, const struct dvk_broker_packet *packet) {
+    struct step *step = calloc(1, sizeof *step);
+    if (step)
+        *step = (struct step){.places = places, .context = client_context(client)->id, .packet = *packet};
+    return step;
+}
+
+static void step_answer(struct step *step, int status) {
+    struct context *who = registry_context_find(&step->places->dvkd->broker.registry, step->context);
+    record(RECORD_PLACE_STEP, step->packet.dc, step->packet.endpoint, step->packet.side, (uint64_t)status);
+    if (who) {
+        struct dvk_broker_packet answer = client_answer(&step->packet, status);
+        answer.endpoint = step->packet.endpoint;
+        client_send(who->user, &answer, NULL, NULL, 0);
+    }
+    free(step);
+}
+
+/* Whatever became of the change: it is none, and if its entry is still there it is taken out when anything changes. */
+static void end_done(void *context, int status, const struct config_effect *effect, const struct failure *failure) {
+    (void)status, (void)effect, (void)failure;
+    step_answer(context, 0);
+}
+
 static void spare_end(struct places *places, struct client *client, const struct dvk_broker_packet *packet) {
     struct local *local = local_find(places, client_context(client)->id, packet->dc, packet->endpoint);
     const struct config_dc *dc = dc_of(places, packet->dc);
     int result = local && (local->role == ASKED || local->role == SPARE) ? 0 : -DVK_ENOTBOUND;
+    struct step *step = NULL;
     if (result == 0) {
         const struct place *place = dc ? place_table_find(&dc->places, packet->endpoint) : NULL;
         const struct place_instance who = instance_of(places, local->context);
         if (local->waits)
             answer_question(local, -DVK_EINTERRUPTED);
         local_free(local);
-        if (place && place_spare_find(place, &who))
-            propose_end(places, dc, place, &who, false);
+        if (place && place_spare_find(place, &who) && (step = step_new(places, client, packet))) {
+            cleanup_json json_t *change = change_of(places, dc, packet->endpoint, "drop", NULL, &who);
+            replica_propose(places->dvkd->replica, change, end_done, step);
+            return;
+        }
     }
     struct dvk_broker_packet answer = client_answer(packet, result);
     client_send(client, &answer, NULL, NULL, 0);
 }
 
 /* ---- moving ---- */
-
-struct step {
-    struct places *places;
-    uint64_t context; /* the client's: it may be gone */
-    struct dvk_broker_packet packet;
-};
 
 static int step_error(int status) {
     switch (status) {
@@ -341,16 +370,8 @@ static int step_error(int status) {
 }
 
 static void step_done(void *context, int status, const struct config_effect *effect, const struct failure *failure) {
-    struct step *step = context;
     (void)effect, (void)failure;
-    struct context *who = registry_context_find(&step->places->dvkd->broker.registry, step->context);
-    record(RECORD_PLACE_STEP, step->packet.dc, step->packet.endpoint, step->packet.side, (uint64_t)status);
-    if (who) {
-        struct dvk_broker_packet answer = client_answer(&step->packet, status < 0 ? step_error(status) : 0);
-        answer.endpoint = step->packet.endpoint;
-        client_send(who->user, &answer, NULL, NULL, 0);
-    }
-    free(step);
+    step_answer(context, status < 0 ? step_error(status) : 0);
 }
 
 static const struct place_spare *spare_on(const struct place *place, uint32_t node) {
@@ -387,7 +408,7 @@ static int step_change(struct places *places, struct client *client, const struc
 
 static void migrate(struct places *places, struct client *client, const struct dvk_broker_packet *packet) {
     cleanup_json json_t *change = NULL;
-    struct step *step = calloc(1, sizeof *step);
+    struct step *step = step_new(places, client, packet);
     int result = step ? step_change(places, client, packet, &change) : -ENOMEM;
     if (result < 0) {
         struct dvk_broker_packet answer = client_answer(packet, result);
@@ -395,7 +416,6 @@ static void migrate(struct places *places, struct client *client, const struct d
         free(step);
         return;
     }
-    *step = (struct step){.places = places, .context = client_context(client)->id, .packet = *packet};
     replica_propose(places->dvkd->replica, change, step_done, step);
 }
 

@@ -99,7 +99,8 @@ static const struct verb verbs[] = {
      "  --endpoints        of a container: each endpoint by itself\n"
      "  --endpoint SLOT    all numbers of one\n"
      "  --watch SECONDS    again and again\n"
-     "usage: dvs debug slots CONTAINER [options]: which node owns which of its pids\n" FORMAT_HELP TARGET_HELP},
+     "usage: dvs debug slots CONTAINER [options]: which node owns which of its pids\n"
+     "usage: dvs debug places CONTAINER [options]: where its endpoints are that have backups or have moved\n" FORMAT_HELP TARGET_HELP},
     {"version", verb_version, "versions of dvs and of the daemon",
      "usage: dvs version [options]\n" FORMAT_HELP TARGET_HELP},
     {NULL, NULL, NULL, NULL},

@@ -118,7 +118,7 @@ def test_a_move_is_a_pause(parties):
     assert b.state()["total"] == total and b.state()["violations"] == 0
 
 
-@pytest.mark.parametrize("kinds", ["rcs", "p", "rcspd", "rcl", "n", "hr", "rchspdln"])
+@pytest.mark.parametrize("kinds", ["rcs", "p", "rcspd", "n", "rchspdln"])
 def test_nothing_is_lost_or_twice_or_out_of_order(parties, kinds):
     """Clients on every node, of which one is beside the server at any time."""
     seed = random.randrange(1 << 30)
@@ -137,3 +137,78 @@ def test_nothing_is_lost_or_twice_or_out_of_order(parties, kinds):
         assert counts == [(0, 0)] * 3
     else:
         assert servers[here].state()["total"] == sum(counts)
+
+
+def test_a_rollback_hands_out_what_waited(parties):
+    # covers: dvk_migrate_rollback dvk_migrate_commit: -DVK_ENOTMIGRATING -DVK_ENOTBOUND: here
+    # covers: dvk_migrate_start: -DVK_ENOBACKUP -DVK_EMIGRATING -DVK_ENOTBOUND: here
+    a, b = parties(Server, "a"), parties(Server, "b")
+    assert a.error("freeze", 0) == NOTBOUND and a.error("commit") == NOTBOUND and a.error("rollback") == NOTBOUND
+    endpoint, = a.ok("bind", 0)
+    assert a.error("freeze", 0) == NOBACKUP and a.error("commit") == NOTMIGRATING and a.error("rollback") == NOTMIGRATING
+    b.ok("backup", endpoint)
+    assert a.error("freeze", a.id) == NOBACKUP
+    clients = [parties(Client, node, endpoint, number, 1500, "rchspdn") for number, node in enumerate("abc", 1)]
+    for _ in range(8):
+        a.ok("freeze", b.id)
+        assert a.error("freeze", b.id) == MIGRATING
+        a.ok("rollback")
+    total = sum(client.check() for client in clients)
+    assert a.state() == {"total": total, "violations": 0, "promoted": 0, "gone": 0, "ended": 8}
+    assert b.state()["promoted"] == 0
+
+
+def test_what_cannot_be_a_backup(lab, parties):
+    # covers: dvk_bind_backup dvk_bind_replica: -DVK_ENOTBOUND -EINVAL: here
+    # covers: dvk_unbind_backup: -DVK_ENOTBOUND: here
+    a, b = parties(Server, "a"), parties(Server, "b")
+    endpoint, = a.ok("bind", 0)
+    assert b.error("backup", int(endpoint) + (1 << 32)) == NOTBOUND
+    assert b.error("backup", int(endpoint) & 0xffffffff) == -22
+    assert a.error("backup", endpoint) == -22
+    assert b.error("unbackup", endpoint) == NOTBOUND
+    b.ok("backup", endpoint)
+    assert b.error("replica", endpoint) == -22
+    b.ok("unbackup", endpoint)
+    assert a.error("freeze", 0) == NOBACKUP
+    b.ok("replica", endpoint)
+    a.ok("unbind", endpoint)
+    wait_for(lambda: b.state()["promoted"], 5, "the replica's promotion")
+
+
+def test_its_slot_is_nobody_elses(parties):
+    """A service's address is its node's, and yet not free while the endpoint that has it is elsewhere."""
+    slot = (1 << 24) + 1 * 256 + 40
+    a, b, other = parties(Server, "a"), parties(Server, "b"), parties(Server, "a")
+    endpoint, = a.ok("bind", slot)
+    a.move(b, endpoint)
+    assert other.error("bind", slot) == -2012
+    for number, node in enumerate("ac", 5):  # by its address without a generation, too
+        assert parties(Client, node, slot, number, 300, "rcn").check() > 0
+    b.kill()
+    wait_for(lambda: other.do("bind", slot)[0] == "0", 5, "the slot")
+    assert parties(Client, "c", slot, 4, 300, "r").check() > 0
+
+
+def test_it_is_shown(lab, parties):
+    a, b, c = [parties(Server, node) for node in "abc"]
+    endpoint, = a.ok("bind", 0)
+    slot = int(endpoint) & 0xffffffff
+
+    def shown():
+        return {place["slot"]: place for place in lab.json("debug", "places", "moving")["places"]}.get(slot)
+
+    assert shown() is None
+    b.ok("backup", endpoint)
+    c.ok("replica", endpoint)
+    a.ok("freeze", b.id)
+    place = shown()
+    assert (place["primary"]["node"], place["state"], place["to"]["node"], place["revision"]) == ("a", "moving", "b", 0)
+    assert [(spare["node"], spare["kind"]) for spare in place["backups"]] == [("b", "backup"), ("c", "replica")]
+    a.ok("commit")
+    place = shown()
+    assert (place["primary"]["node"], place["state"]) == ("b", "settled") and place["revision"] > 0
+    assert "c*" in lab.ok("debug", "places", "moving")
+    wait_for(lambda: b.state()["promoted"], 5, "the promotion")
+    events = [event["event"] for event in lab.json("debug", "record", "a")["record"]]
+    assert "place-frozen" in events and "place-left" in events
