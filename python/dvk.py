@@ -25,6 +25,9 @@ import errno
 import os
 import time
 
+import dvk_more
+from dvk_more import * # pylint: disable=wildcard-import,unused-wildcard-import
+
 # ---- constants (<dvk/endpoint.h>, <dvk/message.h>) ----
 
 NONE, ANY, SLOT_ANY = 0, 2 ** 64 - 1, 0
@@ -298,7 +301,7 @@ def _load():
             ("barrier", integer, pointer, u64, text, ctypes.c_uint, integer),
             ("watch_endpoint", integer, pointer, u64, u64, _ON_GONE, pointer, out(u64)),
             ("unwatch_endpoint", integer, pointer, u64),
-            ("nodes", integer, pointer, out(_NodeState), size)):
+            ("nodes", integer, pointer, out(_NodeState), size), *dvk_more.functions(out(_Request))):
         function = getattr(lib, "dvk_" + name)
         function.restype, function.argtypes = result, arguments
     return lib
@@ -483,9 +486,10 @@ def open(socket_path=None): # pylint: disable=redefined-builtin
     return Dvk(socket_path)
 
 
-class Dvk:
+class Dvk(dvk_more.More):
     """A context: a connection to the DVK, closed at the end of a `with` block. Make it by open()."""
 
+    _lib = _lib
     _SLICE_MS = 500 # how long a signal handler of Python's waits at most
 
     def __init__(self, socket_path=None):
@@ -514,6 +518,9 @@ class Dvk:
         if self._dvk is None:
             raise ValueError("this context is closed")
         return self._dvk
+
+    def _ask(self, name, *arguments):
+        return _check(getattr(_lib, "dvk_" + name)(self._handle(), *arguments))
 
     def close(self):
         """End everything: pending calls end with -EINTERRUPTED. May be called again."""

@@ -361,9 +361,84 @@ def locks(d, dc, me):
     assert [state.node for state in d.nodes()] == d.dc_nodes(dc) and all(state.since_ms > 0 for state in d.nodes())
 
 
+def some_request(contexts):
+    """The next request to any of these contexts, all of which get their turns; and who got it."""
+    while True:
+        for d in contexts:
+            try:
+                return d, d.receive(10)
+            except (dvk.TimedOut, dvk.Interrupted):
+                pass
+
+
+def waits_and_statistics(d, dc, me, to, node):
+    nobody = dvk.service_endpoint(node, OWN_SERVICE + 1)
+    full = d.wait_bind(me, to, 10000)
+    assert dvk.endpoint_generation(full) and dvk.endpoint_slot(full) == dvk.endpoint_slot(to)
+    expect(dvk.TimedOut, d.wait_bind, me, nobody, 50)
+    expect(dvk.TimedOut, d.wait_unbind, me, full, 50)
+    d.wait_unbind(me, nobody, 10000)
+    info = d.info_endpoint(me, to)
+    assert (info.endpoint, info.dc, info.node, info.backups) == (full, dc, node, 0)
+    mine, theirs = d.stats_endpoint(me, me), d.stats_endpoint(me, to)
+    assert (mine.endpoint, mine.node, theirs.endpoint, theirs.node) == (me, d.node(), full, node)
+    assert mine.flags == dvk.STATS_COUNTED and mine.total.posts == 101 and mine.total.loans >= 5 and mine.since_ms > 0
+    assert mine.total.errors[dvk.STATS_TIMED_OUT] == 0 and theirs.total.requests_in == 4 and theirs.total.sends_in >= 101
+    sums = d.stats_dc(me)
+    assert sums.dc == dc and sums.missing == 0 and sums.total.posts >= 101 and sums.now.pending == 0
+    assert d.stats_dc(me, node).total.requests_in >= theirs.total.requests_in
+    assert expect(dvk.Error, d.stats_node, me).code == -dvk.ENOTALLOWED # from DC 0 only
+    what = d.info_dc(dc)
+    assert (what.dc, what.kind) == (dc, dvk.DC_BARE) and [one.node for one in what.nodes] == d.dc_nodes(dc)
+    assert all(one.up for one in what.nodes) and d.find_dc(what.name) == dc
+
+
+def moves(d, dc, to):
+    """An endpoint of ours moves to another context, with a request that is not answered; one is handed on."""
+    with dvk.open() as backup, dvk.open() as asker:
+        mine, asking = d.bind(dc), asker.bind(dc)
+        told, done = [], []
+        backup.on_event(lambda event: told.append((event.type, event.endpoint)))
+        assert expect(dvk.Error, d.migrate_start, mine).code == -dvk.ENOBACKUP
+        backup.bind_backup(dc, mine)
+        assert d.info_endpoint(mine, mine).backups == 1
+        asker.call(asking, dvk.Message(mine, SUM), lambda *result: done.append(result), b"abc")
+        _, request = some_request([d, asker])
+        assert d.migrate_resumed(request) is None
+        d.relay(request, to)
+        assert request.answered
+        asker.call(asking, dvk.Message(mine, 77), lambda *result: done.append(result))
+        _, request = some_request([d, asker])
+        d.migrate_start(mine)
+        expect(dvk.TimedOut, d.receive, 0)
+        d.migrate_rollback(mine)
+        assert expect(dvk.Error, d.migrate_rollback, mine).code == -dvk.ENOTMIGRATING
+        d.migrate_start(mine, d.node())
+        d.migrate_carry(request, 4711)
+        d.migrate_commit(mine)
+        assert request.answered and request not in d.pending()
+        who, request = some_request([d, backup, asker])
+        assert who is backup and request.type == 77 and backup.migrate_resumed(request) == 4711
+        assert told[-1] == (dvk.EVENT_PROMOTED, mine)
+        request.reply(payload=b"from the new place")
+        while len(done) < 2:
+            asker.timer(10, asker.wake)
+            expect(dvk.Interrupted, asker.receive, 10000)
+        payloads = [reply.payload for status, reply, _, _ in done if status == 0]
+        assert struct.pack("<QQ", 3, zlib.crc32(b"abc")) in [payload[:16] for payload in payloads]
+        assert b"from the new place".ljust(dvk.PAYLOAD_SIZE, b"\0") in payloads
+        assert expect(dvk.Gone, d.unbind, mine).code == -dvk.ENOTBOUND
+        other = d.bind(dc)
+        backup.bind_replica(dc, other)
+        backup.unbind_backup(dc, other)
+        assert expect(dvk.Gone, backup.unbind_backup, dc, other).code == -dvk.ENOTBOUND
+
+
 def more_client(d, dc, node):
     me, to = d.bind(dc), dvk.service_endpoint(int(node), OWN_SERVICE)
     loans_and_posts(d, me, to)
+    waits_and_statistics(d, dc, me, to, int(node))
+    moves(d, dc, to)
     copies(d, me, to)
     groups(d, me, to)
     keys(d, me)
