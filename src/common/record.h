@@ -92,7 +92,10 @@
     X(PLACE_LEFT, "place-left", "endpoint:e context revision")                                                         \
     X(PLACE_PROMOTE, "place-promote", "endpoint:e context revision")                                                   \
     X(PLACE_TAKEN, "place-taken", "endpoint:e context revision result:d")                                              \
-    X(PLACE_END, "place-end", "endpoint:e context primary")
+    X(PLACE_END, "place-end", "endpoint:e context primary")                                                       \
+    /* dvkd: privileges */                                                                                             \
+    X(PRIVILEGES, "privileges", "endpoint:e by:e calls:x to from")                                                      \
+    X(REFUSED, "refused", "endpoint:e other:e call:x total")
 
 enum record_event {
 #define RECORD_ENUM(id, name, words) RECORD_##id,

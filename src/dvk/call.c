@@ -160,6 +160,8 @@ static int call_send(struct dvk *dvk, struct channel *channel, struct call *call
         error = -EMSGSIZE;
     else if (call->fd_count && channel->proxy)
         error = -DVK_ENOTALLOWED; /* descriptors do not leave the node */
+    else if (channel->judged && dvk->relay && !privilege_relayed_allowed(dvk, channel, call->message.source, call->full))
+        error = -DVK_ENOTALLOWED;
     if (error == 0 && call->fd_count) {
         error = fdpass_send(channel, slot, side, false, sequence, call->fds, call->fd_count);
         close_fds(call->fds, call->fd_count);
@@ -358,6 +360,19 @@ static void relay_moved_away(struct dvk *dvk, const struct call *call, struct dv
             __atomic_exchange_n(&channel->view.slot[channel->side][call->slot].request.notify, 0, __ATOMIC_ACQ_REL);
 }
 
+/* The peer says that it hands our request on. False: the call has ended meanwhile. */
+static bool follow_judge(struct dvk *dvk, const struct call *call, dvk_endpoint source, int *status) {
+    struct channel *channel = call->channel;
+    uint64_t id = call->id;
+    channel_hold(channel);
+    privilege_catch_up(dvk);
+    bool lives = call_by_id(dvk, id) == call && call->state == CALL_SENT;
+    if (lives && !privilege_follow_allowed(dvk, channel, call->full, source))
+        *status = -DVK_ENOTALLOWED;
+    channel_release(channel);
+    return lives;
+}
+
 void call_take_reply(struct dvk *dvk, struct call *call) {
     struct channel *channel = call->channel;
     const struct dvk_channel_view *view = &channel->view;
@@ -393,7 +408,10 @@ void call_take_reply(struct dvk *dvk, struct call *call) {
         if (nowhere && route && route->channel == channel && !call->route)
             route_drop(dvk, route, status);
     }
-    if (status == -DVK_ERELAYED && reply.payload.words[DVK_MOVED_MARK]) {
+    bool moved = status == -DVK_ERELAYED && reply.payload.words[DVK_MOVED_MARK];
+    if (status == -DVK_ERELAYED && !moved && privileges_matter(dvk, channel) && !follow_judge(dvk, call, reply.destination, &status))
+        return;
+    if (moved) {
         if (!dvk->relay) {
             call_moved(dvk, call, &reply, dvk_channel_buffer(view, channel->side, 0, call->slot));
             return;
@@ -524,7 +542,9 @@ int call_start(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk
     if (error == 0)
         error = call_create(dvk, dc, from, message, kind, &call);
     if (error == 0) {
-        if (!dvk->relay)
+        if (dvk->relay)
+            privilege_catch_up(dvk);
+        else
             call->message.notify = 0;
         call->done = done;
         call->context = context;

@@ -81,6 +81,7 @@ int channel_attach(struct dvk *dvk, uint64_t number, uint32_t dc, int side, bool
     channel->side = side;
     channel->proxy = proxy;
     channel->guest = guest;
+    channel->judged = dvk->own_judged && !guest;
     channel->gone_status = proxy ? -DVK_ENODEUNREACH : -DVK_EDEADDST;
     channel->socket = steal_fd(&socket);
     for (uint32_t i = 0; i < channel->view.slots[side]; i++)
@@ -103,6 +104,9 @@ void channel_free(struct channel *channel) {
     if (channel->socket >= 0)
         close(channel->socket);
     channel_left_free(channel);
+    for (uint32_t i = 0; channel->peer_privileges && i < channel->peer_count; i++)
+        free(channel->peer_privileges[i]);
+    free(channel->peer_privileges);
     free(channel->peers);
     free(channel->peer_table);
     free(channel->cancel_at);

@@ -66,6 +66,7 @@ static void context_free(struct dvk *dvk) {
     inboxes_free(dvk);
     waits_close(dvk);
     stats_close(dvk);
+    privilege_close(dvk);
     free(dvk->by_bit);
     free(dvk->packet_buffer);
     free(dvk->calls);
@@ -104,6 +105,7 @@ static int context_create(int fd, struct dvk **out) {
         list_init(lists[i]);
     list_init(&dvk->service_things);
     list_init(&dvk->endpoint_watches);
+    privilege_open(dvk, -1);
     for (unsigned i = 0; i < BUCKETS; i++) {
         list_init(&dvk->own[i]);
         list_init(&dvk->guests[i]);
@@ -144,6 +146,8 @@ static int context_greet(struct dvk *dvk) {
         error = dvk->broker_error;
     if (error == 0)
         dvk->node = answer.head.node;
+    if (error == 0 && answer.fd_count == 1)
+        privilege_open(dvk, answer.fds[0]);
     packet_clear(&answer);
     return error;
 }
@@ -220,6 +224,7 @@ void dvk_close(struct dvk *dvk) {
         struct own_endpoint *own;
         while ((own = list_first(&dvk->own[i], struct own_endpoint, bucket))) {
             list_remove(&own->bucket);
+            free(own->privileges);
             free(own);
         }
         struct guest *guest;
@@ -314,6 +319,7 @@ int dvk_unbind(struct dvk *dvk, dvk_endpoint endpoint) {
     dvk->own_changes++;
     own_routes_drop(dvk, own, -DVK_EINTERRUPTED);
     stats_unbind(dvk, own);
+    free(own->privileges);
     free(own);
     requests_refuse_to(dvk, endpoint, -DVK_ENOTBOUND);
     (void)receive_scan(dvk); /* what lies in the channels and was not looked at yet: refused, as is all that comes later */

@@ -41,6 +41,7 @@ void own_forget_dc(struct dvk *dvk, uint32_t dc) {
             dvk->own_changes++;
             own_routes_drop(dvk, own, -DVK_ENODC);
             stats_unbind(dvk, own);
+            free(own->privileges);
             free(own);
         }
     moved_forget(dvk, dc, DVK_ANY);

@@ -17,6 +17,7 @@
  *   quick.c      sendrec answered at once
  *   vcopy.c      grants, arenas, copies              stats.c     what endpoints count
  *   migrate.c    endpoints of ours that move         settle.c    destinations that move
+ *   privilege.c  what peers may do
  *
  * One thread uses a context, but for dvk_wake and the poller thread, which touch only `wake`, `fds_ready` and the
  * doorbell. Ownership: the context owns channels, routes, calls and requests. A channel stays mapped while a request
@@ -32,6 +33,7 @@
 #include "dvk/ring.h"
 
 #include <dvk/dvk.h>
+#include <dvk/privilege.h>
 #include <dvk/stats.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -75,6 +77,12 @@ struct posted {
     dvk_endpoint from, to;
 };
 
+/* Privileges that dvkd told of, in order: see privilege.c. */
+struct known_privileges {
+    struct dvk_privileges what;
+    uint64_t refused, tell_at; /* messages; dvkd is told at the latter */
+};
+
 struct channel {
     struct link link;        /* dvk.channels */
     struct link number_link; /* dvk.numbers */
@@ -88,6 +96,7 @@ struct channel {
     uint32_t dc;
     int side;
     bool proxy; /* the peer is a proxy: it vouches for sources */
+    bool judged; /* there are privileges that its messages may not accord with */
     uint32_t place; /* the peer's, in the DC's table of waits; 0: none */
     bool guest;
     bool ended;      /* dvkd said so */
@@ -106,6 +115,7 @@ struct channel {
     struct spin spin;
     dvk_endpoint *peers; /* who is at the other end: see peers.c */
     uint32_t peer_count, peer_cap, peer_places;
+    struct known_privileges **peer_privileges; /* by index in peers; NULL: all have all */
     uint32_t *peer_table; /* by hash: index in peers + 1; NULL: there are few */
     struct link left;     /* struct left_peer: who was there, and moved away */
     uint64_t free_map[SLOT_WORDS];   /* own slots not in use */
@@ -136,6 +146,7 @@ struct left_peer {
     struct link link; /* channel.left */
     dvk_endpoint peer;
     uint32_t until; /* position in its ring */
+    struct known_privileges *privileges; /* NULL: all */
 };
 
 /* An endpoint that has moved elsewhere, as dvkd told. */
@@ -289,6 +300,7 @@ struct own_endpoint {
     uint32_t dc;
     dvk_endpoint endpoint;
     struct link routes; /* struct route.of_own: from it */
+    struct known_privileges *privileges; /* NULL: all */
     int post_error; /* of an earlier post, to be told */
     uint32_t revision; /* of its last move to us; 0: it never moved */
     bool frozen;       /* about to move: what is for it waits in dvk.parked */
@@ -359,6 +371,9 @@ struct dvk {
     pthread_mutex_t turn; /* relay: held by the thread that uses the context; the other one sleeps or waits for it */
     struct link own[BUCKETS];
     unsigned own_count;
+    bool own_judged;       /* of some the privileges are, or were, not all */
+    const uint32_t *epoch; /* counts changes of privileges: see privilege.c */
+    uint32_t epoch_seen;
     uint32_t own_changes; /* how often one was bound or unbound, came, went or was frozen, here or at a peer */
     struct link guests[BUCKETS];
     unsigned guest_count;
@@ -529,7 +544,10 @@ int broker_send_bytes(struct dvk *dvk, struct dvk_broker_packet *packet, const v
 /* Send a request; answered() is called when its answer comes, or with status -DVK_ENODAEMON. */
 int broker_ask(struct dvk *dvk, struct dvk_broker_packet *packet,
                void (*answered)(struct dvk *, struct awaited *, struct packet *), void *a, void *b);
-/* The same, waiting for it. The answer's fds and text are the caller's (packet_clear). */
+/* The same with text. */
+int broker_ask_with(struct dvk *dvk, struct dvk_broker_packet *packet, const void *bytes, size_t len,
+                    void (*answered)(struct dvk *, struct awaited *, struct packet *), void *a, void *b);
+/* The same as broker_ask, waiting for it. The answer's fds and text are the caller's (packet_clear). */
 int broker_ask_wait(struct dvk *dvk, struct dvk_broker_packet *packet, const int *fds, unsigned fd_count,
                     struct packet *answer, int64_t deadline);
 /* The same with text. */
@@ -619,6 +637,34 @@ void vcopy_end(struct dvk *dvk); /* unmap everything */
 /* peers.c */
 int channel_peer_add(struct channel *channel, dvk_endpoint peer); /* 0 too if it is known; or -ENOMEM */
 bool channel_peer_known(const struct channel *channel, dvk_endpoint peer);
+/* Where a peer's privileges are kept; NULL: it is not known, or nothing is kept, or (make) there is no memory to do so. */
+struct known_privileges **channel_peer_privileges(struct channel *channel, dvk_endpoint peer, bool make);
+
+/* privilege.c */
+void privilege_open(struct dvk *dvk, int fd); /* the page with the count of changes; -1: there is none */
+void privilege_close(struct dvk *dvk);
+/* What a CHANNEL, CONNECT's answer or PRIVILEGES tells of a peer. 0 or a negative error: the channel must not be used. */
+int privilege_peer_told(struct channel *channel, dvk_endpoint peer, const struct packet *packet);
+void privilege_told(struct dvk *dvk, const struct packet *packet);
+/* Read what dvkd has told, if privileges have changed. May close channels. */
+void privilege_catch_up(struct dvk *dvk);
+/* Have they changed since? */
+static inline bool privileges_are_old(const struct dvk *dvk) {
+    return __builtin_expect(__atomic_load_n(dvk->epoch, __ATOMIC_ACQUIRE) != dvk->epoch_seen, 0);
+}
+static inline bool privileges_matter(const struct dvk *dvk, const struct channel *channel) {
+    return channel->judged || privileges_are_old(dvk);
+}
+/* The peer sent us `message` of that kind; to: its destination in full. */
+bool privilege_message_allowed(struct dvk *dvk, const struct channel *channel, uint32_t kind,
+                               const struct dvk_message *message, dvk_endpoint to);
+/* A relay is about to hand a message of source to the peer. */
+bool privilege_relayed_allowed(struct dvk *dvk, const struct channel *channel, dvk_endpoint source, dvk_endpoint to);
+/* The peer has handed on a request of source. */
+bool privilege_follow_allowed(struct dvk *dvk, const struct channel *channel, dvk_endpoint peer, dvk_endpoint source);
+/* Within our process: for the same answer as elsewhere. */
+bool privilege_own_allowed(struct dvk *dvk, dvk_endpoint from, dvk_endpoint to, uint32_t kind,
+                           const struct dvk_message *message);
 
 /* Who was there has moved away. And: is a message of it, at the position where we are in the ring, from before that? */
 void channel_peer_leave(struct channel *channel, dvk_endpoint peer);

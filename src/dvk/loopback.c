@@ -9,6 +9,8 @@
 int loopback_submit(struct dvk *dvk, struct call *call, const void *data, size_t data_len) {
     if (data_len > dvk->accepts)
         return -EMSGSIZE;
+    if (dvk->own_judged && !privilege_own_allowed(dvk, call->from, call->full, call->kind, &call->message))
+        return -DVK_ENOTALLOWED;
     struct request *request = request_new(dvk);
     if (!request)
         return -ENOMEM;
@@ -106,6 +108,9 @@ void loopback_finish(struct dvk *dvk, struct request *request, const struct dvk_
 }
 
 int loopback_notify(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to, uint64_t bits) {
+    const struct dvk_message message = {.source = from, .destination = to, .notify = bits};
+    if (dvk->own_judged && !privilege_own_allowed(dvk, from, to, DVK_SLOT_SEND, &message))
+        return 0; /* dropped, as one to another process */
     struct inbox *inbox = inbox_find(dvk, to, from);
     if (inbox && !list_is_empty(&inbox->notes)) {
         list_element(inbox->notes.next, struct request, filed[1].line)->public.msg.notify |= bits;

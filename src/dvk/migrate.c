@@ -202,6 +202,7 @@ static void leave(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, uint32_t 
     unsent_end(dvk, endpoint);
     own_routes_drop(dvk, own, -DVK_EMIGRATING);
     stats_unbind(dvk, own);
+    free(own->privileges);
     free(own);
     send_all_back(dvk, endpoint, revision);
     mark_all(dvk);

@@ -78,6 +78,22 @@ static int entry_astray(struct dvk *dvk, struct channel *channel, struct request
     return stays ? 0 : 2;
 }
 
+/*
+ * Do privileges allow it? 1: they do; 2: they do not; 0: they have just changed, look again. to: its destination in full. The sender of
+ * a notification adds bits to it until they are taken: those that it adds after a change must not be refused by what was before.
+ */
+static int entry_judge(struct dvk *dvk, struct channel *channel, struct dvk_slot *slot, uint32_t kind, const struct dvk_message *msg,
+                       dvk_endpoint to) {
+    if (privilege_message_allowed(dvk, channel, kind, msg, to))
+        return 1;
+    uint64_t bits = kind == DVK_SLOT_SEND ? __atomic_exchange_n(&slot->request.notify, 0, __ATOMIC_ACQ_REL) : 0;
+    if (!bits || !privileges_are_old(dvk))
+        return 2;
+    (void)__atomic_fetch_or(&slot->request.notify, bits, __ATOMIC_ACQ_REL);
+    receive_mark_more(dvk, channel);
+    return 0;
+}
+
 /* The message in the peer's slot i: copied once, checked. 1: *out; 0: leave it for now; -1: the peer broke the
  * protocol; 2: nothing to hand out, go on. */
 static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, struct request **out) {
@@ -107,6 +123,13 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
     }
     if (msg->source == DVK_NONE && !channel->proxy && channel->peer_count == 1)
         msg->source = channel->peers[0]; /* the channel says who it is */
+    if (privileges_are_old(dvk)) {
+        privilege_catch_up(dvk);
+        if (channel->closed) {
+            request_free(dvk, request);
+            return 2;
+        }
+    }
     bool same_pair = is_last_pair(dvk, channel, msg);
     if (!same_pair && !channel->proxy && !channel_peer_known(channel, msg->source)) {
         broker_drain(dvk); /* dvkd tells of a new endpoint before its first message can be sent */
@@ -142,6 +165,13 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
         own = own_at(dvk, channel->dc, msg->destination);
     }
     dvk_endpoint full = same_pair ? channel->last_pair.full : own ? own->endpoint : msg->destination;
+    int allowed = channel->judged ? entry_judge(dvk, channel, slot, kind, msg, full) : 1;
+    if (allowed != 1) {
+        if (allowed == 2)
+            request_error(dvk, channel, i, sequence, -DVK_ENOTALLOWED);
+        request_free(dvk, request);
+        return allowed;
+    }
     if (msg->data_len > dvk->accepts) {
         request_error(dvk, channel, i, sequence, -EMSGSIZE);
         request_free(dvk, request);

@@ -80,6 +80,15 @@ typedef void dvk_relay_counted(void *context, int status, const void *text, size
 int dvk_relay_stats(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, uint32_t question, dvk_relay_counted *fn,
                     void *context);
 
+/*
+ * dvk_relay_privileges: ask dvkd for the privileges of an endpoint of this node, or with `new` (a struct dvk_privileges) to set
+ * them on behalf of a remote endpoint that may. fn is called once with the answer's status and, if that is 0, the
+ * privileges (borrowed), as of dvk_relay_watch. 0 or a negative error, and then fn is not called.
+ */
+typedef void dvk_relay_privileges_told(void *context, int status, const void *privileges);
+int dvk_relay_privileges(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, const void *new,
+                         dvk_relay_privileges_told *fn, void *context);
+
 /* Event of a relay only: somebody here wants to reach event.endpoint of event.dc, which lives on event.node (0: where
  * its system slot says). DVK_EVENT_NODE_UP's text is the node's "address:port". */
 #define DVK_EVENT_ROUTE ((enum dvk_event_type)100)

@@ -90,6 +90,11 @@ static void connect_answered(struct dvk *dvk, struct awaited *awaited, struct pa
         channel->place = head->place;
     if (error == 0 && head->peer != DVK_NONE && !channel->proxy)
         error = channel_peer_add(channel, head->peer);
+    if (error == 0 && head->peer != DVK_NONE && !channel->proxy) {
+        error = privilege_peer_told(channel, head->peer, packet);
+        if (error < 0)
+            channel_close(dvk, channel, error, true, true);
+    }
     if (!route)
         return;
     if (error == -DVK_ERELAYED && dvk->relay) {

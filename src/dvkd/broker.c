@@ -27,6 +27,7 @@ void broker_init(struct broker *broker, struct loop *loop, uint32_t node, uint32
     broker->registry.changed = registry_changed;
     broker->registry.changed_context = broker;
     grants_init(broker, first_generation);
+    privileges_init(broker);
     list_init(&broker->clients);
     list_init(&broker->waiting);
     list_init(&broker->bind_waits);
@@ -46,6 +47,7 @@ void broker_destroy(struct broker *broker) {
         free(node);
     }
     grants_destroy(broker);
+    privileges_destroy(broker);
     registry_destroy(&broker->registry);
     table_free(&broker->watched);
     broker_waits_free(broker);
@@ -106,7 +108,8 @@ static void handle_hello(struct client *client, const struct dvk_broker_packet *
         answer.status = -DVK_EVERSION;
     else if (client->greeted || fd_count != 1 || check_doorbell(fds[0]) < 0)
         answer.status = -EINVAL;
-    client_send(client, &answer, NULL, NULL, 0);
+    const int *epoch = &broker->privileges.epoch_fd;
+    client_send(client, &answer, NULL, epoch, answer.status == 0 && *epoch >= 0);
     if (answer.status)
         return;
     client->greeted = true;
@@ -178,6 +181,8 @@ static int bind_slot(struct client *client, uint32_t dc, uint32_t slot, struct e
     struct context *context = client->context;
     if (context->role == CONTEXT_PROXY || context->role == CONTEXT_COPIER || (context->role == CONTEXT_CELL && dc != context->dc))
         return -DVK_ENOTALLOWED;
+    if (!privileges_may_bind(context))
+        return -DVK_ENOTALLOWED;
     const uint32_t *nodes;
     uint32_t count, index = 0;
     int result = dc_nodes(broker, dc, &nodes, &count);
@@ -217,6 +222,7 @@ int broker_bind_now(struct client *client, const struct dvk_broker_packet *packe
 void broker_bind_tell(struct client *client, const struct dvk_broker_packet *packet, const struct dvk_broker_packet *answer) {
     int page = answer->status == 0 ? broker_stats_page(client, packet) : -1;
     client_send(client, answer, NULL, &page, page >= 0 ? 1 : 0);
+    privileges_bound(client, answer->dc, answer->endpoint);
 }
 
 static void handle_bind(struct client *client, const struct dvk_broker_packet *packet) {
@@ -310,6 +316,15 @@ void broker_packet(struct client *client, const struct dvk_broker_packet *packet
     case DVK_BROKER_MIGRATE:
         broker_place_packet(client, packet);
         break;
+    case DVK_BROKER_GET_PRIVILEGES:
+        broker_get_privileges(client, packet);
+        break;
+    case DVK_BROKER_SET_PRIVILEGES:
+        broker_set_privileges(client, packet, text);
+        break;
+    case DVK_BROKER_REFUSED:
+        broker_refused(client, packet);
+        break;
     case DVK_BROKER_WAITS:
         broker_waits(client, packet);
         break;
@@ -364,10 +379,12 @@ static const char *role_name(const struct context *context) {
 }
 
 json_t *broker_endpoint_json(const struct broker *broker, const struct client *client, const struct endpoint *endpoint) {
-    return json_pack("{s:I, s:I, s:I, s:s, s:I, s:b, s:i, s:I}", "dc", (json_int_t)endpoint->dc, "slot",
-                     (json_int_t)endpoint->slot, "generation", (json_int_t)endpoint->generation, "role",
-                     role_name(client->context), "context", (json_int_t)client->context->id, "guest", endpoint->guest,
-                     "pid", (int)client->pid, "watched", (json_int_t)broker_watch_count(broker, endpoint));
+    json_t *item = json_pack("{s:I, s:I, s:I, s:s, s:I, s:b, s:i, s:I}", "dc", (json_int_t)endpoint->dc, "slot",
+                             (json_int_t)endpoint->slot, "generation", (json_int_t)endpoint->generation, "role",
+                             role_name(client->context), "context", (json_int_t)client->context->id, "guest", endpoint->guest,
+                             "pid", (int)client->pid, "watched", (json_int_t)broker_watch_count(broker, endpoint));
+    privileges_list(endpoint, item);
+    return item;
 }
 
 json_t *broker_list_endpoints(const struct broker *broker) {

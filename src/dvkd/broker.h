@@ -13,6 +13,7 @@
 #include "common/loop.h"
 #include "dvk/broker.h"
 #include "dvkd/grants.h"
+#include "dvkd/privilege.h"
 #include "dvkd/registry.h"
 #include "dvkd/slot_table.h"
 #include "dvkd/stats.h"
@@ -90,6 +91,7 @@ struct broker {
     struct client *proxy;  /* the proxy that has said HELLO; NULL: none */
     struct client *copier; /* the same of the copier */
     struct grants grants;
+    struct privileges privileges;
     bool expects_proxy;    /* one is being started: who needs it waits */
     struct list waiting;   /* struct connect: CONNECTs that wait for a cell or the proxy */
     struct list bind_waits; /* struct bind_wait: BINDs that wait for a slot */

@@ -27,7 +27,10 @@ bool broker_slot_is_taken(const struct broker *broker, uint32_t dc, uint32_t slo
 
 void broker_place_packet(struct client *client, const struct dvk_broker_packet *packet) {
     const struct broker_host *host = &client->broker->host;
-    if (host->place_packet) {
+    bool allowed = packet->type == DVK_BROKER_MIGRATE ? privileges_may(client, packet->dc, packet->endpoint, DVK_MAY_MIGRATE)
+                   : packet->type == DVK_BROKER_SPARE ? privileges_may_bind(client->context)
+                                                      : true;
+    if (allowed && host->place_packet) {
         host->place_packet(host->context, client, packet);
         return;
     }

@@ -30,6 +30,8 @@ struct client {
     int stats_fd; /* its page of statistics; -1: it has none */
     pid_t sender; /* of the packet that is being handled, as the kernel says; 0: not known */
     struct client_grants grants;
+    struct list unflushed; /* see privilege.c */
+    bool privileges_queued; /* it was told of a change, and that waits in output */
 };
 
 struct up_node {

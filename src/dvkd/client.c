@@ -152,6 +152,7 @@ static void flush_output(struct client *client) {
         output_free(client, output);
     }
     loop_fd_set(client->watch, EPOLLIN);
+    privileges_flushed(client);
 }
 
 /* Take one packet and hand it on. False when there is none. */
@@ -226,6 +227,7 @@ int broker_adopt(struct broker *broker, int fd, enum context_role role, uint32_t
     list_init(&client->controls);
     list_init(&client->watches);
     grants_client_init(client);
+    list_init(&client->unflushed);
     int flags = fcntl(fd, F_GETFL), size = 1 << 20;
     struct ucred peer;
     socklen_t peer_len = sizeof peer;
@@ -276,6 +278,7 @@ void client_close(struct client *client) {
         grants_copier_gone(broker);
     }
     grants_client_gone(client);
+    privileges_client_gone(client);
     struct connect *connect;
     list_for_each(connect, &broker->waiting, link) if (connect->client == client) connect_drop(connect);
     broker_slots_client_gone(client);

@@ -177,6 +177,14 @@ static int channel_make(struct broker *broker, uint32_t dc, struct context *a, s
     return -ENOMEM;
 }
 
+/* Whose privileges a CONNECT is judged by; NULL: its source is another node's, or the copier. */
+static struct endpoint *source_of(const struct client *client, const struct dvk_broker_packet *packet) {
+    enum context_role role = client->context->role;
+    return role == CONTEXT_PROXY || role == CONTEXT_COPIER
+               ? NULL
+               : registry_find_endpoint(&client->broker->registry, packet->dc, packet->endpoint);
+}
+
 /* Tell both ends of a channel. sockets: NULL when they have it already. The peer is told first, so that it knows the
  * source before a message of it can come. */
 static void tell_ends(struct client *client, const struct dvk_broker_packet *packet, const struct route *route,
@@ -201,15 +209,17 @@ static void tell_ends(struct client *client, const struct dvk_broker_packet *pac
     answer.peer = event.endpoint;
     answer.flags = route->peer->role == CONTEXT_PROXY ? DVK_BROKER_F_PROXY : 0;
     answer.place = route->peer->role == CONTEXT_PROXY ? 0 : route->peer->place;
+    const char *of_source = privileges_tell(source_of(client, packet), &event);
+    const char *of_peer = privileges_tell(route->endpoint, &answer);
     if (!sockets) {
-        client_send(peer, &event, NULL, NULL, 0);
-        client_send(client, &answer, NULL, NULL, 0);
+        client_send(peer, &event, of_source, NULL, 0);
+        client_send(client, &answer, of_peer, NULL, 0);
         return;
     }
     const int peer_fds[3] = {channel->memfd, sockets[1 - side], client->context->doorbell_fd};
     const int client_fds[3] = {channel->memfd, sockets[side], route->peer->doorbell_fd};
-    client_send(peer, &event, NULL, peer_fds, 3);
-    client_send(client, &answer, NULL, client_fds, 3);
+    client_send(peer, &event, of_source, peer_fds, 3);
+    client_send(client, &answer, of_peer, client_fds, 3);
 }
 
 /* Answer a CONNECT, or find that it has to wait (a positive result). */
@@ -217,6 +227,8 @@ static int try_connect(struct client *client, const struct dvk_broker_packet *pa
     struct broker *broker = client->broker;
     struct route route = {.revision = 0};
     int result = resolve(client, packet->dc, packet->peer, packet->place, &route);
+    if (result == 0 && route.endpoint)
+        result = privileges_connected(source_of(client, packet), route.endpoint);
     if (result == -DVK_ERELAYED) { /* the proxy's */
         struct dvk_broker_packet answer = client_answer(packet, result);
         answer.node = route.revision;
@@ -299,6 +311,8 @@ void broker_connect(struct client *client, const struct dvk_broker_packet *packe
         if (!from || from->context != context || from->guest)
             result = -DVK_ENOTALLOWED;
     }
+    if (result == 0)
+        result = privileges_connect(source_of(client, packet), packet->peer);
     if (result == 0)
         result = try_connect(client, packet);
     if (result > 0)

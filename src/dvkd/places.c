@@ -569,6 +569,7 @@ void places_confirmed(struct places *places, uint64_t epoch) {
         }
         local->role = PRIMARY;
         tell(local, DVK_BROKER_PROMOTED, 0, local->revision);
+        privileges_bound(local->client, local->dc, local->endpoint);
         freeze(local, place && place->moving);
         any = true;
     }

@@ -2,6 +2,7 @@
 #include "dvkd/registry.h"
 
 #include "common/record.h"
+#include "dvkd/privilege.h"
 
 #include <dvk/error.h>
 #include <errno.h>
@@ -76,6 +77,7 @@ struct context *registry_context_add(struct registry *registry, enum context_rol
     *context = (struct context){.id = ++registry->last_context, .role = role, .dc = dc, .doorbell_fd = -1, .user = user};
     list_init(&context->endpoints);
     list_init(&context->channels);
+    list_init(&context->kept);
     context->place = place_take(registry);
     list_append(&registry->contexts, &context->link);
     return context;
@@ -92,6 +94,7 @@ void registry_context_remove(struct registry *registry, struct context *context)
         registry_unbind(registry, list_entry(context->endpoints.next, struct endpoint, context_link));
     while (!list_empty(&context->channels))
         registry_channel_remove(registry, list_entry(context->channels.next, struct channel_end, link)->channel);
+    privileges_context_gone(context);
     if (context->doorbell_fd >= 0)
         close(context->doorbell_fd);
     if (context->place)
@@ -156,6 +159,11 @@ static int bind_as(struct registry *registry, const struct endpoint *wanted, str
     if (!endpoint)
         return -ENOMEM;
     *endpoint = *wanted;
+    int result = privileges_bind(wanted->context, endpoint);
+    if (result < 0) {
+        free(endpoint);
+        return result;
+    }
     if (wanted->generation == 0 && (endpoint->generation = record->generation + 1) == 0) /* 0 means "any" in an address */
         endpoint->generation = 1;
     if (endpoint->generation > record->generation || wanted->generation == 0)
@@ -201,6 +209,7 @@ void registry_unbind(struct registry *registry, struct endpoint *endpoint) {
     list_remove(&endpoint->context_link);
     if (registry->changed)
         registry->changed(registry->changed_context, endpoint, false);
+    privileges_unbind(endpoint->context, endpoint);
     free(endpoint);
     if (dc->forgotten && dc->bound == 0)
         dc_slots_free(registry, dc);

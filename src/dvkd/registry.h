@@ -36,6 +36,7 @@ struct context {
     uint32_t dc;       /* CONTEXT_CELL: its DC; else 0 */
     int doorbell_fd;   /* -1 until HELLO; owned */
     void *user;        /* the broker's client */
+    struct list kept;  /* privileges that it had: see privilege.h */
     uint32_t place;    /* in the tables of waits (dvk/waits.h), its own while it lives; 0: there was none */
     struct list endpoints; /* struct endpoint.context_link; guests that it serves included */
     struct list channels;  /* struct channel_end: channels with other contexts, not with guests */
@@ -49,6 +50,8 @@ struct endpoint {
     bool guest;
     uint32_t stats_place; /* in its client's page of statistics; 0: none */
     int64_t since_ms;     /* bound since, in ms since 1970 */
+    struct dvk_privileges *privileges; /* owned; NULL: all. See privilege.h */
+    uint64_t refused;                  /* what they did not allow, at least */
     struct channel *channel; /* a guest's channel to `context`; else NULL */
 };
 

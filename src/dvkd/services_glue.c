@@ -2,6 +2,7 @@
 /* How the broker, the replica and the services come together: who may ask for what, and who is told. */
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "dvk/service_protocol.h"
 #include "dvkd/broker_private.h"
 #include "dvkd/dvkd.h"
 #include "dvkd/places.h"
@@ -18,6 +19,30 @@ static bool is_own(struct client *client, const struct dvk_broker_packet *packet
     return endpoint && endpoint->context == client->context && !endpoint->guest;
 }
 
+/* What an operation needs; 0: what gives something up is always allowed. */
+static uint32_t right_of(const struct dvk_broker_packet *packet, const char *text) {
+    struct dvk_service_head head;
+    if (packet->text_len < sizeof head)
+        return 0; /* it is refused for that */
+    memcpy(&head, text, sizeof head);
+    switch (head.op) {
+    case DVK_SERVICE_OP_GROUP_LEAVE:
+    case DVK_SERVICE_OP_KV_UNWATCH:
+    case DVK_SERVICE_OP_UNLOCK:
+        return 0;
+    case DVK_SERVICE_OP_GROUP_JOIN:
+    case DVK_SERVICE_OP_GROUP_CAST:
+        return DVK_MAY_GROUP;
+    default:
+        return DVK_MAY_SERVICE;
+    }
+}
+
+static bool may_ask(struct client *client, const struct dvk_broker_packet *packet, const char *text) {
+    uint32_t right = right_of(packet, text);
+    return is_own(client, packet) && (!right || privileges_may(client, packet->dc, packet->endpoint, right));
+}
+
 static void refuse(struct client *client, const struct dvk_broker_packet *packet, int status) {
     struct dvk_broker_packet answer = client_answer(packet, status);
     answer.endpoint = packet->endpoint;
@@ -27,7 +52,7 @@ static void refuse(struct client *client, const struct dvk_broker_packet *packet
 void dvkd_client_service(void *context, struct client *client, const struct dvk_broker_packet *packet,
                          const char *text) {
     struct dvkd *dvkd = context;
-    if (packet->type == DVK_BROKER_SERVICE && !is_own(client, packet)) {
+    if (packet->type == DVK_BROKER_SERVICE && !may_ask(client, packet, text)) {
         refuse(client, packet, -DVK_ENOTALLOWED);
         return;
     }

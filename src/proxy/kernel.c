@@ -4,7 +4,9 @@
 #include "proxy/proxy.h"
 
 #include <dvk/error.h>
+#include <dvk/privilege.h>
 #include <errno.h>
+#include <string.h>
 
 static void answer(struct incoming *incoming, int status, dvk_endpoint endpoint) {
     struct dvk_message reply = {.status = status_elsewhere(status)};
@@ -34,7 +36,29 @@ static void stats_request(struct incoming *incoming, uint32_t dc, const struct d
         answer(incoming, error, DVK_NONE);
 }
 
-void kernel_request(struct incoming *incoming, uint32_t dc, bool send, const struct dvk_message *message) {
+/* A cancellation has nothing to take back: dvkd answers at once. */
+static void told_privileges(void *context, int status, const void *privileges) {
+    struct incoming *incoming = context;
+    struct dvk_message reply = {.status = status};
+    if (incoming->peer)
+        reply_queue(incoming->peer, incoming->tag, 0, &reply, privileges, status == 0 ? sizeof(struct dvk_privileges) : 0);
+    incoming_free(incoming);
+}
+
+static void privileges_request(struct incoming *incoming, uint32_t dc, const struct dvk_message *message, const void *data) {
+    struct dvk_privileges new;
+    bool set = message->type == DVK_KERNEL_SET_PRIVILEGES;
+    int error = set && message->data_len != sizeof new ? -EINVAL : 0;
+    if (set && error == 0)
+        memcpy(&new, data, sizeof new);
+    if (error == 0)
+        error = dvk_relay_privileges(incoming->proxy->dvk, dc, message->payload.words[0], set ? &new : NULL, told_privileges,
+                                     incoming);
+    if (error < 0)
+        answer(incoming, error, DVK_NONE);
+}
+
+void kernel_request(struct incoming *incoming, uint32_t dc, bool send, const struct dvk_message *message, const void *data) {
     if (send) {
         reply_queue(incoming->peer, incoming->tag, -DVK_ENOTBOUND, NULL, NULL, 0);
         incoming_free(incoming);
@@ -42,6 +66,10 @@ void kernel_request(struct incoming *incoming, uint32_t dc, bool send, const str
     }
     if (message->type == DVK_KERNEL_STATS) {
         stats_request(incoming, dc, message);
+        return;
+    }
+    if (message->type == DVK_KERNEL_GET_PRIVILEGES || message->type == DVK_KERNEL_SET_PRIVILEGES) {
+        privileges_request(incoming, dc, message, data);
         return;
     }
     if (message->type != DVK_KERNEL_WATCH) {

@@ -225,7 +225,7 @@ void reply_queue(struct peer *peer, uint64_t tag, int status, const struct dvk_m
 void incoming_free(struct incoming *incoming);
 
 /* kernel.c: a request to this node's service KERNEL; answers and frees it. */
-void kernel_request(struct incoming *incoming, uint32_t dc, bool send, const struct dvk_message *message);
+void kernel_request(struct incoming *incoming, uint32_t dc, bool send, const struct dvk_message *message, const void *data);
 void kernel_cancel(struct incoming *incoming);
 
 #endif

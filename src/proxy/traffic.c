@@ -372,7 +372,7 @@ static bool request_arrived(struct peer *peer, const struct wire_frame *frame) {
     message.status = (int32_t)(uint32_t)message.reserved; /* the revision: see relay.h */
     message.reserved = reply_room << 32 | peer->node;
     if (dvk_endpoint_slot(message.destination) == dvk_system_slot(proxy->node, DVK_SERVICE_KERNEL)) {
-        kernel_request(incoming, header->dc, header->command == WIRE_SEND, &message);
+        kernel_request(incoming, header->dc, header->command == WIRE_SEND, &message, data);
         return true;
     }
     int error = header->command == WIRE_SEND ? dvk_send_as(proxy->dvk, header->dc, &message, data, message.data_len,

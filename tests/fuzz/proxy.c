@@ -7,6 +7,7 @@
 #include "input.h"
 #include "proxy/proxy.h"
 
+#include <dvk/privilege.h>
 #include <arpa/inet.h>
 #include <dvk/error.h>
 #include <errno.h>
@@ -98,6 +99,16 @@ int dvk_timer(struct dvk *dvk, uint64_t delay_ms, void (*fn)(void *context), voi
     return -ENOMEM;
 }
 
+int dvk_relay_privileges(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, const void *new, dvk_relay_privileges_told *fn,
+                         void *context) {
+    static const struct dvk_privileges all = DVK_PRIVILEGES_ALL;
+    if (new)
+        input_touch(new, sizeof(struct dvk_privileges));
+    if (endpoint % 4 == 0)
+        return -DVK_ENODAEMON;
+    fn(context, endpoint % 4 == 1 ? -DVK_ENOTBOUND : 0, &all);
+    return 0;
+}
 void dvk_timer_cancel(struct dvk *dvk, uint64_t id) {
     for (int i = 0; i < TIMERS; i++)
         if (timers[i].id == id)

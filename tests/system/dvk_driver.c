@@ -4,9 +4,13 @@
  * on standard input: a name and numbers (0x... or decimal); one line of numbers comes back, the first of which is the
  * call's result. Received requests are called by handles, the lowest that is free.
  */
+#include <dvk/group.h>
 #include <dvk/post.h>
 #include <dvk/primitives.h>
+#include <dvk/privilege.h>
+#include <dvk/service.h>
 #include <dvk/stats.h>
+#include <dvk/vcopy.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,6 +105,11 @@ static void do_unbind(const uint64_t *a) {
     int error;                                                                                                         \
     do                                                                                                                 \
         error = call;                                                                                                  \
+    while (error == -DVK_EINTERRUPTED)
+
+#define UNINTERRUPTED_RECEIVE(req, error)                                                                              \
+    do                                                                                                                 \
+        error = dvk_receive(dvk, &(req), -1);                                                                          \
     while (error == -DVK_EINTERRUPTED)
 
 static void do_receive(const uint64_t *a) {
@@ -265,6 +274,74 @@ static void do_info_dc(const uint64_t *a) {
     printf("\n");
 }
 
+/* ---- privileges ---- */
+
+/* from, whose */
+static void do_privileges(const uint64_t *a) {
+    struct dvk_privileges now = {0};
+    int error = dvk_get_privileges(dvk, a[0], a[1], &now, 10000);
+    printf("%d %u %u %u %u %u\n", error, now.calls, now.to.flags, now.to.count, now.from.flags, now.from.count);
+}
+static struct dvk_peers peers_of(const uint64_t *a) {
+    return (struct dvk_peers){.flags = (uint32_t)a[0], .count = a[1] != 0, .ranges = {{a[1], a[2]}}};
+}
+/* from, whose, calls, flags, first and last of whom it may address, the same of its sources */
+static void do_set_privileges(const uint64_t *a) {
+    struct dvk_privileges wanted = {.calls = (uint32_t)a[2], .to = peers_of(a + 3), .from = peers_of(a + 6)};
+    printf("%d\n", dvk_set_privileges(dvk, a[0], a[1], &wanted, 10000));
+}
+/* owner, grantee */
+static void do_grant(const uint64_t *a) {
+    uint64_t grant = 0;
+    int error = dvk_grant(dvk, a[0], a[1], data, sizeof data, DVK_GRANT_READ, &grant);
+    printf("%d %" PRIu64 "\n", error, grant);
+}
+/* requester, owner, grant */
+static void do_vcopy(const uint64_t *a) {
+    struct dvk_area from = {a[1], a[2], 0}, to = {a[0], DVK_GRANT_OWN, (uintptr_t)reply_data};
+    printf("%d\n", dvk_vcopy(dvk, a[0], &from, &to, sizeof reply_data, 10000, NULL));
+}
+static void do_join(const uint64_t *a) {
+    uint64_t group = 0;
+    int error = dvk_group_join(dvk, a[0], "privileges", &group, 10000);
+    if (error == 0)
+        error = dvk_group_leave(dvk, group, 10000);
+    printf("%d\n", error);
+}
+static void do_put(const uint64_t *a) {
+    printf("%d\n", dvk_kv_put(dvk, a[0], "privileges", "x", 1, NULL, 10000));
+}
+/* Answer requests until one of that type comes, which is answered, too. How many came before it. */
+static void do_serve(const uint64_t *a) {
+    struct dvk_request *req;
+    int error;
+    unsigned count = 0;
+    for (bool last = false; !last;) {
+        UNINTERRUPTED_RECEIVE(req, error);
+        if (error < 0)
+            break;
+        last = req->msg.type == a[0];
+        count += !last;
+        if (req->wants_reply)
+            dvk_reply_status(dvk, req, 0);
+        else
+            dvk_release(dvk, req);
+    }
+    printf("%d %u\n", error, count);
+}
+/* from, to, count: sendrecs, of type 1. How many were answered, not allowed, or ended otherwise. */
+static void do_storm(const uint64_t *a) {
+    unsigned answered = 0, refused = 0, others = 0;
+    for (uint64_t i = 0; i < a[2]; i++) {
+        struct dvk_message message = {.destination = a[1], .type = 1};
+        int error = dvk_sendrec(dvk, a[0], &message, NULL, 0, NULL, 0, NULL, 10000);
+        answered += error == 0;
+        refused += error == -DVK_ENOTALLOWED;
+        others += error != 0 && error != -DVK_ENOTALLOWED;
+    }
+    printf("0 %u %u %u\n", answered, refused, others);
+}
+
 static const struct {
     const char *name;
     int arguments;
@@ -284,13 +361,18 @@ static const struct {
     {"stats", 2, do_stats},         {"stats_dc", 2, do_stats_dc},
     {"stats_node", 2, do_stats_node}, {"info_dc", 1, do_info_dc},
     {"completions", 0, do_completions},
+    {"privileges", 2, do_privileges}, {"set_privileges", 9, do_set_privileges},
+    {"grant", 2, do_grant},
+    {"vcopy", 3, do_vcopy},         {"join", 1, do_join},
+    {"put", 1, do_put},             {"serve", 1, do_serve},
+    {"storm", 3, do_storm},
 };
 
 static void obey(char *line) {
     char *next, *name = strtok_r(line, " \n", &next);
-    uint64_t arguments[8] = {0};
+    uint64_t arguments[12] = {0};
     int count = 0;
-    for (char *word; name && count < 8 && (word = strtok_r(NULL, " \n", &next)); count++)
+    for (char *word; name && count < 12 && (word = strtok_r(NULL, " \n", &next)); count++)
         arguments[count] = word[0] == '-' ? (uint64_t)strtoll(word, NULL, 0) : strtoull(word, NULL, 0);
     for (size_t i = 0; name && i < sizeof commands / sizeof commands[0]; i++)
         if (strcmp(commands[i].name, name) == 0 && commands[i].arguments == count) {
