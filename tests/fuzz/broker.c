@@ -28,6 +28,7 @@ static struct player players[CLIENTS];
 static uint64_t endpoints[8], channels[4], control_id; /* what answers have named */
 static bool cell_comes;
 static int doorbell, no_doorbell, pidfd;
+static uint8_t granted[256];
 static const uint32_t dc_node_list[] = {NODE, OTHER_NODE};
 
 static int host_dc_nodes(void *context, uint32_t dc, const uint32_t **nodes, uint32_t *count) {
@@ -131,7 +132,14 @@ static void step(void) {
 }
 
 static void packet(struct input *in, struct player *player) {
-    static const uint32_t types[] = {1, 2, 3, 4, 5, 6, 16, 17, 18, 4, 5, 13, 10, 11, 12, 50, 130};
+    static const uint32_t types[] = {
+        DVK_BROKER_HELLO,        DVK_BROKER_BIND,          DVK_BROKER_UNBIND,       DVK_BROKER_CONNECT,
+        DVK_BROKER_GUEST_BIND,   DVK_BROKER_GUEST_UNBIND,  DVK_BROKER_CONTROL_REPLY, DVK_BROKER_CONTROL_SEND,
+        DVK_BROKER_CHANNEL_CLOSED, DVK_BROKER_CONNECT,     DVK_BROKER_BIND,         DVK_BROKER_SLOTS,
+        DVK_BROKER_GRANT,        DVK_BROKER_REVOKE,        DVK_BROKER_ARENA,        DVK_BROKER_GRANT_DONE,
+        DVK_BROKER_STATS,        DVK_BROKER_WATCH,         DVK_BROKER_UNWATCH,      DVK_BROKER_WAITS,
+        DVK_BROKER_DC_FIND,      DVK_BROKER_DC_NODES,      DVK_BROKER_NODES,        DVK_BROKER_SPARE,
+        DVK_BROKER_SPARE_END,    DVK_BROKER_MIGRATE,       DVK_BROKER_RECORD,       DVK_BROKER_SERVICE};
     uint8_t how = input_byte(in), kind = input_byte(in);
     struct dvk_broker_packet head = {.magic = DVK_BROKER_MAGIC, .version = DVK_BROKER_VERSION};
     head.type = kind < 0xf0 ? types[kind % (sizeof types / sizeof *types)] : input_u32(in);
@@ -145,18 +153,30 @@ static void packet(struct input *in, struct player *player) {
         head.version = head.magic = input_u32(in);
     int fds[8] = {head.type == DVK_BROKER_HELLO && !(how & 8) ? doorbell : no_doorbell, doorbell, doorbell, doorbell};
     unsigned fd_count = head.type == DVK_BROKER_HELLO && !(how & 16) ? 1 : (how >> 5) % 4;
-    if (head.type == DVK_BROKER_GRANT && how & 8)
+    if (head.type == DVK_BROKER_GRANT && how & 8) {
         fds[0] = pidfd;
+        fd_count = 1;
+    }
     if (head.type == DVK_BROKER_BIND) {
         head.flags |= how & 64 ? DVK_BROKER_F_STATS : 0;
         head.place = input_byte(in);
     }
-    if (head.type == DVK_BROKER_SLOTS || head.type == DVK_BROKER_STATS) {
+    if (head.type == DVK_BROKER_WATCH)
+        head.flags |= (uint32_t)(how & 0x70) << 4; /* BOUND, ELSEWHERE, NOWAIT */
+    if (head.type == DVK_BROKER_SLOTS || head.type == DVK_BROKER_STATS || head.type == DVK_BROKER_SPARE) {
         head.side = input_byte(in) % 5;
         head.node = input_byte(in);
     }
     size_t len;
     const uint8_t *text = input_bytes(in, input_byte(in), &len);
+    struct dvk_broker_grant grant = {.address = (uintptr_t)granted, .length = 1u + kind, .access = 3};
+    if (head.type == DVK_BROKER_GRANT && !(how & 0x80)) { /* one that is sound */
+        text = (const uint8_t *)&grant;
+        len = sizeof grant;
+    } else if (head.type == DVK_BROKER_SLOTS && head.side == DVK_BROKER_SLOTS_GIVE && how & 0x10) {
+        text = (const uint8_t *)"3+1 5+2";
+        len = 7;
+    }
     head.text_len = how == 0xfe ? input_u32(in) : (uint32_t)len;
     send_packet(player, &head, text, len, fds, fd_count);
 }

@@ -97,6 +97,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct input in = {data, size};
     struct hand_channel channels[2];
+    struct hand_storm storm = {0};
     hand_guest(&hand, &channels[0], 200);
     hand_connect(&hand, &channels[1], dvk_endpoint_make(5, 300), false);
     for (unsigned steps = 0; in.left && steps < 100; steps++) {
@@ -112,11 +113,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 finish(kept[op % KEPT]);
         } else if (op < 0xe8)
             (void)dvk_notify(hand.dvk, hand.self, channels[op & 1].peer, op);
+        else if (op < 0xec && !storm.count)
+            hand_storm_start(&storm, &channels[op & 1], &in);
         hand_dvkd(&hand, &channels[1]);
         if (!(op & 0x20))
             serve();
     }
     serve();
+    hand_storm_end(&storm);
     serve_good();
     (void)dvk_guest_unbind(hand.dvk, channels[0].peer, false);
     for (int i = 0; i < 2; i++)
