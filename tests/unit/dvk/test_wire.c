@@ -25,6 +25,32 @@ static uint8_t *frame_make(struct wire_header *header, const void *body, size_t 
     return bytes;
 }
 
+/* Bit by bit. */
+static uint32_t crc_plain(const uint8_t *bytes, size_t len) {
+    uint32_t crc = ~0u;
+    for (size_t i = 0; i < len; i++) {
+        crc ^= bytes[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc & 1 ? crc >> 1 ^ 0x82f63b78u : crc >> 1;
+    }
+    return ~crc;
+}
+
+/* Of all lengths and alignments, in one piece and in two. */
+static void test_crc_lengths(void **state) {
+    static uint8_t bytes[16384];
+    unsigned seed = 3;
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)rand_r(&seed);
+    for (int i = 0; i < 500; i++) {
+        size_t at = (size_t)rand_r(&seed) % 64, len = (size_t)rand_r(&seed) % (sizeof bytes - 64);
+        size_t first = len ? (size_t)rand_r(&seed) % len : 0;
+        uint32_t crc = crc_plain(bytes + at, len);
+        assert_int_equal(wire_crc32c(0, bytes + at, len), crc);
+        assert_int_equal(wire_crc32c(wire_crc32c(0, bytes + at, first), bytes + at + first, len - first), crc);
+    }
+}
+
 static void test_crc(void **state) {
     (void)state;
     assert_int_equal(wire_crc32c(0, "123456789", 9), 0xe3069283u);
@@ -581,6 +607,7 @@ static void test_bad_acks(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_crc_lengths),
         cmocka_unit_test(test_crc),  cmocka_unit_test(test_parse),    cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_link), cmocka_unit_test(test_bad_acks),
         cmocka_unit_test(test_tls_frames), cmocka_unit_test(test_packed), cmocka_unit_test(test_bomb),
