@@ -113,6 +113,7 @@ int dvk_unbind(struct dvk *dvk, dvk_endpoint endpoint);
  *   -DVK_ENODEUNREACH      its node is no member of the cluster, or left while we waited
  *   -DVK_ENODC             the DC is over, or this node has lost its quorum (see DVK_EVENT_DC_GONE)
  *   -DVK_ENOTALLOWED (*)   we may not address it, e.g. it is a guest of a VOS
+ *   -DVK_EMIGRATING (*)    `from` is about to move (dvk/migrate.h); or where the destination is now was not known in 5 s
  *   -DVK_EDEADLOCK (*)     it waits for us in the same way, itself or for one that does (up to 64 processes, all of this
  *                          node), or it is an endpoint of this context
  *   -DVK_ETIMEDOUT, -DVK_EBADPEER, -DVK_ENODAEMON

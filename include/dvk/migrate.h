@@ -47,7 +47,8 @@ extern "C" {
  * already), -EAGAIN (this context backs too many), -DVK_ENODAEMON, -ENOMEM. Blocks at most 10 s. Callbacks do not run meanwhile.
  */
 int dvk_bind_backup(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, int timeout_ms);
-/* dvk_bind_replica: the same, and be promoted when the primary dies, unbinds the endpoint, or is lost with its node. */
+/* dvk_bind_replica: the same, and be promoted when the primary dies, unbinds the endpoint, or is lost with its node. Errors: those
+ * of dvk_bind_backup. */
 int dvk_bind_replica(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, int timeout_ms);
 /* dvk_unbind_backup: stand by no longer. Errors: -DVK_ENOTBOUND (we do not), -DVK_ENODAEMON. Blocks as dvk_unbind. */
 int dvk_unbind_backup(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint);
@@ -79,11 +80,11 @@ bool dvk_migrate_resumed(const struct dvk_request *req, uint64_t *key);
 /*
  * dvk_migrate_commit: the backup is the endpoint now. On 0 it is not ours any more, and all requests to it that were received and not
  * answered are freed: they go to the new place, marked as resumed. timeout_ms: not 0.
- * Errors, nothing being changed: -DVK_ENOTBOUND (not ours), -DVK_ENOTMIGRATING (no move is under way: it was not begun, or was rolled
+ * Errors: -DVK_ENOTBOUND (not ours), -DVK_ENOTMIGRATING (no move is under way: it was not begun, or was rolled
  * back as the backup was lost), -DVK_ENOTCARRIED (something cannot be handed on: a request with descriptors: answer it; a send whose
  * data has not been released; a post that was taken in and not received, or something from the endpoint that has not been sent:
- * call dvk_receive), -DVK_ENOQUORUM, -DVK_ENODAEMON, -ENOMEM. -DVK_ETIMEDOUT, -DVK_EUNKNOWN: not known yet: dvk_info_endpoint, or a
- * rollback, which gets -DVK_ENOTBOUND after a commit, tells.
+ * call dvk_receive), -DVK_ENOQUORUM, -DVK_ENODAEMON, -ENOMEM: nothing is changed. -DVK_ETIMEDOUT, -DVK_EUNKNOWN: not known yet:
+ * dvk_info_endpoint, or a rollback, which gets -DVK_ENOTBOUND after a commit, tells.
  */
 int dvk_migrate_commit(struct dvk *dvk, dvk_endpoint endpoint, int timeout_ms);
 

@@ -229,8 +229,11 @@ static int server(void) {
         int error = dvk_receive(dvk, &req, -1);
         if (error == 0)
             serve(req);
-        else if (error != -DVK_EINTERRUPTED)
+        else if (error != -DVK_EINTERRUPTED) { /* its dvkd is gone: what do the calls say? */
+            while (fgets(line, sizeof line, stdin))
+                obey(line);
             return 1;
+        }
         if (!has_line)
             continue;
         has_line = false;

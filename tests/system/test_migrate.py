@@ -159,7 +159,7 @@ def test_a_rollback_hands_out_what_waited(parties):
 
 
 def test_what_cannot_be_a_backup(lab, parties):
-    # covers: dvk_bind_backup dvk_bind_replica: -DVK_ENOTBOUND -EINVAL: here
+    # covers: dvk_bind_backup dvk_bind_replica: -DVK_ENOTBOUND -EINVAL -DVK_ENOTALLOWED -DVK_ENODC: here
     # covers: dvk_unbind_backup: -DVK_ENOTBOUND: here
     a, b = parties(Server, "a"), parties(Server, "b")
     endpoint, = a.ok("bind", 0)
@@ -167,6 +167,10 @@ def test_what_cannot_be_a_backup(lab, parties):
     assert b.error("backup", int(endpoint) & 0xffffffff) == -22
     assert a.error("backup", endpoint) == -22
     assert b.error("unbackup", endpoint) == NOTBOUND
+    assert b.error("backup", (1 << 32) + (1 << 24) + 256 + 3) == NOTALLOWED  # a service of the VOS
+    nowhere = Server(lab, "b", 4000)
+    assert nowhere.error("backup", endpoint) == -2004
+    nowhere.kill()
     b.ok("backup", endpoint)
     assert b.error("replica", endpoint) == -22
     b.ok("unbackup", endpoint)

@@ -7,6 +7,8 @@ import pytest
 from dvslab import wait_for
 from test_migrate import EDEADDST, NODEUNREACH, NOTBOUND, NOTMIGRATING, Client, Server, dc, parties  # noqa: F401  pylint: disable=unused-import
 
+NODAEMON = -2015
+
 
 def test_a_replica_takes_over(parties):
     for servers, clients in (("ab", "abc"), ("aa", "ac"), ("ba", "a")):
@@ -77,6 +79,8 @@ def all_are_up(lab):
                                                ("b", "backup", "frozen"), ("a", "backup", "committed")])
 def test_a_node_is_lost(lab, parties, lost, kind, phase):
     """A client on the node that stays reaches the one that is the endpoint then, or is told that it is dead."""
+    # covers: dvk_bind_backup dvk_bind_replica: -DVK_ENODEUNREACH -DVK_ENODAEMON: here
+    # covers: dvk_unbind_backup dvk_migrate_start dvk_migrate_commit dvk_migrate_rollback: -DVK_ENODAEMON: here
     a, b, c = [parties(Server, node) for node in "abc"]
     endpoint, = a.ok("bind", 0)
     b.ok(kind, endpoint)
@@ -96,6 +100,11 @@ def test_a_node_is_lost(lab, parties, lost, kind, phase):
             wait_for(lambda: b.state()["promoted"] + b.state()["gone"], 10, "the end of the move")
             here = b if b.state()["promoted"] else None
         assert (here is None) == (lost == "a" and kind == "backup" and phase == "frozen")
+        assert c.error("backup", (1 << 32) + (1 << 24) + 256 * (a.id if lost == "a" else b.id) + 50) == NODEUNREACH
+        if lost == "b":
+            assert b.error("unbackup", endpoint) == NODAEMON and b.error("backup", int(endpoint) + 1) == NODAEMON
+        elif phase == "frozen":
+            assert [a.error(step) for step in ("freeze", "commit", "rollback")] == [NODAEMON] * 3
         result = parties(Client, "c", endpoint, 2, 300, "rcsn").result()
         if here:
             assert result[0] == result[1] > 0 and result[2:4] == (0, 0), result
