@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from dvslab import BUILD, wait_for
+from test_primitives import Party
 
 DRIVER = os.path.join(BUILD, "tests", "system", "move_driver")
 NOTBOUND, EDEADDST, NODEUNREACH, NOTALLOWED, MIGRATING = -2001, -2003, -2005, -2006, -2010
@@ -216,3 +217,24 @@ def test_it_is_shown(lab, parties):
     wait_for(lambda: b.state()["promoted"], 5, "the promotion")
     events = [event["event"] for event in lab.json("debug", "record", "a")["record"]]
     assert "place-frozen" in events and "place-left" in events
+
+
+def test_a_move_is_no_end(lab, dc, parties):
+    """Who waits for the endpoint's end, beside it or elsewhere, is not told of a move; where it is, it is told."""
+    a, b = parties(Server, "a"), parties(Server, "b")
+    endpoint, = a.ok("bind", 0)
+    watchers = [Party(lab, node, dc) for node in "abc"]
+    try:
+        for one in watchers:
+            one.bind()
+            assert one.ok("info", one.self, endpoint)[2] == a.id
+            one.start("wait_unbind", one.self, endpoint, 15000)
+        for here, there in ((a, b), (b, a), (a, b)):
+            here.move(there, endpoint)
+        assert parties(Client, "c", endpoint, 1, 300, "r").check() > 0
+        assert not select.select([one.process.stdout for one in watchers], [], [], 0)[0]
+        b.kill()
+        assert [one.finish() for one in watchers] == [[0]] * 3
+    finally:
+        for one in watchers:
+            one.end()
