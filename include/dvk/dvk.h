@@ -117,6 +117,7 @@ int dvk_unbind(struct dvk *dvk, dvk_endpoint endpoint);
  *   -DVK_EDEADLOCK (*)     it waits for us in the same way, itself or for one that does (up to 64 processes, all of this
  *                          node), or it is an endpoint of this context
  *   -DVK_ETIMEDOUT, -DVK_EBADPEER, -DVK_ENODAEMON
+ *   -DVK_EMIGRATING (*)    `from` is about to move (dvk/migrate.h)
  *   -ELOOP                 it was handed on more than 16 times (dvk_relay)
  *   -EMSGSIZE (*)          data_len is more than the destination receives
  *   -EINVAL (*)            no destination, or data_len without data
@@ -129,7 +130,7 @@ int dvk_sendrec(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message,
  * dvk_send: rendezvous send: returns 0 when the receiver has taken the message (dvk_receive has returned it, and if it has
  * data, it was released). *message is not changed. Arguments and waiting as of dvk_sendrec, but it is never handed on.
  * Errors: -DVK_ENOTBOUND, -DVK_EDEADDST, -DVK_ENODEUNREACH, -DVK_ENODC, -DVK_ENOTALLOWED, -DVK_EDEADLOCK, -DVK_ETIMEDOUT,
- * -DVK_EBADPEER, -DVK_ENODAEMON, -EMSGSIZE, -EINVAL, -EAGAIN, -ENOMEM, with the meaning that they have there.
+ * -DVK_EBADPEER, -DVK_ENODAEMON, -DVK_EMIGRATING, -EMSGSIZE, -EINVAL, -EAGAIN, -ENOMEM, with the meaning that they have there.
  */
 int dvk_send(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, const void *data,
              size_t data_len, int timeout_ms);
@@ -138,7 +139,7 @@ int dvk_send(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, co
  * dvk_notify: set bits at the destination; never blocks. Bits from one source coalesce until the
  * destination receives them as one message (type 0, notify != 0), before anything else.
  * bits: not 0. 0 does not say that they arrive: a destination that is not there, or dies before it receives, is no error.
- * Errors: -DVK_ENOTBOUND (`from` is not ours), -EINVAL, -DVK_ENODAEMON, -ENOMEM.
+ * Errors: -DVK_ENOTBOUND (`from` is not ours), -DVK_EMIGRATING, -EINVAL, -DVK_ENODAEMON, -ENOMEM.
  */
 int dvk_notify(struct dvk *dvk, dvk_endpoint from, dvk_endpoint to, uint64_t bits);
 
@@ -151,7 +152,7 @@ int dvk_notify(struct dvk *dvk, dvk_endpoint from, dvk_endpoint to, uint64_t bit
  * *call (may be NULL) gets a number for dvk_cancel; it is valid until `done` is called.
  * Requests of one source to one destination arrive in the order in which they were made; replies come in any order.
  * Errors: -DVK_ENOTBOUND, -DVK_EDEADDST, -DVK_ENODEUNREACH, -DVK_ENODC, -DVK_ENOTALLOWED (also: descriptors to another
- * node), -DVK_EBADPEER, -DVK_ENODAEMON, -EMSGSIZE, -EINVAL, -ELOOP, -EAGAIN, -ENOMEM as of a dvk_sendrec; -DVK_ETIMEDOUT (the
+ * node), -DVK_EBADPEER, -DVK_ENODAEMON, -DVK_EMIGRATING, -EMSGSIZE, -EINVAL, -ELOOP, -EAGAIN, -ENOMEM as of a dvk_sendrec; -DVK_ETIMEDOUT (the
  * destination's VOS did not start within a minute); -DVK_EINTERRUPTED (the context was closed, `from` unbound, or the call
  * cancelled before it was received). Those that are known at once are returned, all others are given to `done`.
  *

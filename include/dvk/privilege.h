@@ -88,7 +88,7 @@ int dvk_get_privileges(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint
  * On 0 it holds for every message that is sent after this returned, on whatever node; of those under way, sent and not yet
  * received, it may hold or not (and of bits of dvk_notify that join one of these). What was received or entered before stays: requests to be answered, grants, mappings of
  * arenas, locks, memberships.
- * Arguments and waiting as of dvk_get_privileges. Errors: those, and -DVK_ENOTALLOWED: it would give an endpoint of our
+ * Arguments and waiting as of dvk_get_privileges. Errors: those of dvk_get_privileges, and -DVK_ENOTALLOWED: it would give an endpoint of our
  * own process more than it has, or `from` may not, or `endpoint` belongs to a container's cell or to the DVK; -EINVAL also:
  * unknown bits, or ranges that are none. -DVK_ETIMEDOUT: it is not known whether it was done; or it was, and a peer of
  * `endpoint` does not read what its dvkd tells it: it holds for that one once it does.

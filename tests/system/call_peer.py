@@ -54,7 +54,8 @@ SIGNATURES = {
     "kv_cas": "qsqdoi", "kv_delete": "qsqi", "kv_list": "qsFui", "kv_watch": "qsFooi", "kv_unwatch": "qi",
     "lock": "qsuKi", "unlock": "ki", "leader_campaign": "qssuKi", "leader_get": "qsxui", "barrier": "qsui",
     "group_join": "qsoi", "group_leave": "qi", "group_mcast": "qmdi", "group_view_of": "hx", "slots_watch": "uF",
-    "slots_take": "uuu", "slots_give": "uxu", "guest_bind": "uuuF", "guest_unbind": "qu",
+    "slots_take": "uuu", "slots_give": "uxu", "get_privileges": "qqxi", "set_privileges": "qqxi", "bind_backup": "uqi", "bind_replica": "uqi", "unbind_backup": "uq", "migrate_start": "qui", "migrate_carry": "hq", "migrate_commit": "qi",
+    "migrate_rollback": "qi", "guest_bind": "uuuF", "guest_unbind": "qu",
 }
 NUMBERS = {"i": ctypes.c_int, "u": u32, "q": u64, "z": size, "p": pointer}
 

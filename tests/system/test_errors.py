@@ -12,15 +12,14 @@ import time
 
 import pytest
 
-from callers import (ANY, BADPEER, CONFLICT, DEADDST, DEADLOCK, DEADSRC, FOREVER, INTERRUPTED, LOST, NOKEY, NODAEMON, NODC,  # noqa: F401
-                     NODEUNREACH, NOQUORUM, NOSLOT, NOTALLOWED, NOTBOUND, NOTGRANTED, NOTMEMBER, SLOTBUSY, TIMEDOUT, Caller,
-                     service_slot, socket_of)
+from callers import (ANY, CONFLICT, DEADDST, DEADLOCK, DEADSRC, FOREVER, INTERRUPTED, LOST, MIGRATING, NOBACKUP, NODAEMON, NODC,
+                     NODEUNREACH, NOKEY, NOQUORUM, NOTALLOWED, NOTBOUND, NOTCARRIED, NOTGRANTED, NOTMEMBER, NOTMIGRATING, SLOTBUSY,
+                     TIMEDOUT, Caller, service_slot, socket_of)
 from dvslab import host_pids, wait_for
 from test_primitives import ask_dvkd
 
 INVAL, TOO_LONG, AGAIN, LOOP, NOSPC = (-number for number in (errno.EINVAL, errno.EMSGSIZE, errno.EAGAIN, errno.ELOOP, errno.ENOSPC))
 KIB = 1024
-NOWHERE = (1 << 32) + 77777 # an address of our node that nobody ever had
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +63,7 @@ def there(request):
 # covers: dvk_wait_unbind dvk_info_endpoint dvk_watch_endpoint dvk_watch_fd dvk_timer dvk_loan_get dvk_accept dvk_grant: -EINVAL: here
 # covers: dvk_arena_create dvk_arena_destroy dvk_find_dc dvk_relay dvk_group_view_of: -EINVAL: here
 # covers: dvk_kv_get dvk_kv_put dvk_kv_cas dvk_kv_delete dvk_kv_list dvk_kv_watch dvk_lock dvk_leader_campaign: -EINVAL: here
-# covers: dvk_leader_get dvk_barrier dvk_group_join dvk_group_mcast: -EINVAL: here
+# covers: dvk_leader_get dvk_barrier dvk_group_join dvk_group_mcast dvk_get_privileges dvk_set_privileges: -EINVAL: here
 def test_arguments_that_cannot_be(callers):
     me, peer = callers("a", "a")
     s, to = me.self, [peer.self, 1]
@@ -77,6 +76,7 @@ def test_arguments_that_cannot_be(callers):
                  ("receive_from", s, 0, 0), ("receive_from", s, peer.self & 0xffffffff, 0), ("receive_request", s, 0, 0),
                  ("wait_bind", s, 0, 0), ("wait_bind", s, ANY, 0), ("wait_unbind", s, 0, 0), ("wait_unbind", s, ANY, 0),
                  ("info_endpoint", s, 0), ("info_endpoint", s, ANY),
+                 ("get_privileges", s, 0, 1000), ("set_privileges", s, 0, 1000),
                  ("watch_endpoint", s, 0, True), ("watch_endpoint", s, ANY, True), ("watch_endpoint", s, peer.self, False),
                  ("watch_fd", -1, 1, True), ("watch_fd", 0, 1, False), ("timer", 1, False), ("timer", 2 ** 63, True),
                  ("loan_get", s, peer.self, 0, 0), ("loan_get", s, s, 100, 0), ("loan_get", s, 0, 100, 0), ("accept", (4 << 20) + 1),
@@ -474,6 +474,53 @@ def test_grants(callers, there):
         assert inside("grant", inside.self, to.self, memory, 4096, 3) == 0
 
 
+# ---- endpoints that move (more in test_migrate.py)
+
+
+# covers: dvk_bind_backup dvk_bind_replica: -DVK_ENOTBOUND -DVK_ENOTALLOWED -DVK_ENODC -EINVAL -DVK_ETIMEDOUT: here
+# covers: dvk_unbind_backup dvk_migrate_start dvk_migrate_commit dvk_migrate_rollback: -DVK_ENOTBOUND: here
+# covers: dvk_migrate_start: -DVK_ENOBACKUP -DVK_EMIGRATING: here
+# covers: dvk_migrate_commit dvk_migrate_rollback: -DVK_ENOTMIGRATING: here
+# covers: dvk_migrate_carry: -EINVAL -DVK_ENOTCARRIED: here
+# covers: dvk_migrate_commit: -DVK_ENOTCARRIED: here
+# covers: dvk_sendrec dvk_send dvk_post dvk_call dvk_notify: -DVK_EMIGRATING: local remote
+def test_a_moving_endpoint(callers, dcs, there):
+    me, peer, *spares = callers("a", there, *"bcbcbcbcb")
+    s, dc, spare = me.self, dcs["calls"], spares[0]
+    for name in ("bind_backup", "bind_replica"):
+        for call, error in (((dc, (1 << 32) | s & 0xffffffff, 3000), NOTBOUND), ((4000, s, 3000), NODC), ((dcs["vos"], s, 3000), NOTALLOWED),
+                            ((dc, spare.self, 3000), INVAL)):
+            assert spare(name, *call) == error, (name, call)
+    assert spare("unbind_backup", dc, s) == NOTBOUND
+    assert me("migrate_start", s, 0, 5000) == NOBACKUP
+    for one in spares[:8]:
+        assert one("bind_backup", dc, s, 10000) == 0
+    assert spare("bind_backup", dc, s, 5000) == INVAL and spare("bind_replica", dc, s, 5000) == INVAL
+    assert spares[8]("bind_backup", dc, s, 100) == TIMEDOUT and spares[8]("bind_replica", dc, s, 100) == TIMEDOUT
+    assert me("migrate_commit", s, 5000) == NOTMIGRATING and me("migrate_rollback", s, 5000) == NOTMIGRATING
+    for name, *more in (("migrate_start", 0), ("migrate_commit",), ("migrate_rollback",)):
+        assert me(name, peer.self, *more, 1000) == NOTBOUND
+    local, = callers("a")
+    local.ok("call_fds", local.self, [s, 1], 0, "/dev/null", True)
+    local.start("done")
+    with_file = me.take()
+    assert me("migrate_carry", with_file, 1) == NOTCARRIED
+    peer.start("send", peer.self, [s, 1], 10, FOREVER)
+    sent = me.take()
+    assert me("migrate_carry", sent, 1) == INVAL
+    me.ok("release", sent)
+    assert peer.finish() == [0]
+    me.ok("migrate_start", s, 0, 5000)
+    assert me("migrate_start", s, 0, 5000) == MIGRATING
+    for call in (("sendrec", s, [peer.self, 1], 0, 1000), ("send", s, [peer.self, 1], 0, 1000), ("post", s, [peer.self, 1], 0, 1000),
+                 ("call", s, [peer.self, 1], 0, True), ("notify", s, peer.self, 1)):
+        assert me(*call) == MIGRATING, call
+    assert me("migrate_commit", s, 5000) == NOTCARRIED # the request with a descriptor
+    me.ok("migrate_rollback", s, 5000)
+    me.ok("reply", with_file, 0)
+    assert local.finish() == [0, 0]
+
+
 # ---- what a cluster does
 
 
@@ -510,6 +557,10 @@ def cluster(own_lab):
 # covers: dvk_receive dvk_find_dc dvk_dc_nodes dvk_bind dvk_unbind dvk_nodes dvk_revoke dvk_arena_create dvk_vcopy: -DVK_ENODAEMON: here
 # covers: dvk_group_join dvk_group_leave dvk_group_mcast dvk_kv_get dvk_kv_put dvk_kv_cas dvk_kv_delete dvk_kv_list: -DVK_ENODAEMON: here
 # covers: dvk_kv_watch dvk_kv_unwatch dvk_lock dvk_unlock dvk_leader_campaign dvk_leader_get dvk_barrier: -DVK_ENODAEMON: here
+# covers: dvk_bind_backup dvk_bind_replica dvk_unbind_backup dvk_migrate_start dvk_migrate_commit dvk_migrate_rollback: -DVK_ENODAEMON: here
+# covers: dvk_bind_backup dvk_bind_replica: -DVK_ENODEUNREACH -DVK_ENOQUORUM: here
+# covers: dvk_get_privileges dvk_set_privileges: -DVK_ENODEUNREACH -DVK_ENODAEMON -DVK_ETIMEDOUT: here
+# covers: dvk_migrate_start dvk_migrate_commit dvk_migrate_rollback: -DVK_ETIMEDOUT: here
 # covers: dvk_group_join dvk_group_mcast dvk_kv_get dvk_kv_put dvk_kv_cas dvk_kv_delete dvk_kv_list: -DVK_ENOQUORUM: here
 # covers: dvk_lock dvk_leader_campaign dvk_leader_get dvk_barrier: -DVK_ENOQUORUM: here
 # covers: dvk_dc_nodes dvk_bind: -DVK_ENOQUORUM: here
@@ -517,7 +568,7 @@ def test_what_becomes_of_a_cluster(own_lab, cluster):
     lost_peer, = cluster("c")
     never = service_slot(3, 240)
     # a node that stands still answers nobody
-    slow = cluster(*"aaaaaaaaaaaaaa")
+    slow = cluster(*"aaaaaaaaaaaaaaaaaaa")
     peer, = cluster("a")
     group, = slow[0].ok("group_join", slow[0].self, "g", 5000)
     group1, = slow[1].ok("group_join", slow[1].self, "g", 5000)
@@ -528,7 +579,12 @@ def test_what_becomes_of_a_cluster(own_lab, cluster):
              ("group_join", slow[4].self, "h"), ("kv_get", slow[5].self, "k", 0, 0), ("kv_put", slow[6].self, "k", 1),
              ("kv_cas", slow[7].self, "k", 0, 1), ("kv_delete", slow[8].self, "k", ANY), ("kv_list", slow[9].self, "", True, 0),
              ("kv_watch", slow[10].self, "k", True), ("leader_get", slow[11].self, "o", 0), ("loan_get", slow[12].self, peer.self, 10),
-             ("loan_get", slow[13].self, lost_peer.self, 10)]
+             ("loan_get", slow[13].self, lost_peer.self, 10), ("migrate_start", slow[14].self, 0), ("migrate_commit", slow[15].self),
+             ("migrate_rollback", slow[16].self), ("get_privileges", slow[17].self, peer.self), ("set_privileges", slow[18].self, slow[18].self)]
+    spare, = cluster("b")
+    for one in slow[14:17]:
+        spare.ok("bind_backup", one.dc, one.self, 10000)
+    slow[15].ok("migrate_start", slow[15].self, 0, 10000)
     os.kill(stopped, signal.SIGSTOP)
     try:
         for one, (name, *rest) in zip(slow, calls):
@@ -552,6 +608,10 @@ def test_what_becomes_of_a_cluster(own_lab, cluster):
     for to in (lost_peer, peer):
         for one in (keeper, posting):
             assert one("loan_get", one.self, to.self, 10, 5000) == 0 # a way is there
+    mover, = cluster("c")
+    mover.ok("bind_backup", mover.dc, peer.self, 10000)
+    spare.ok("bind_backup", mover.dc, mover.self, 10000)
+    mover.ok("migrate_start", mover.self, 0, 10000)
     arena, = keeper.ok("arena_create", 4096)
     grant, = keeper.ok("grant", keeper.self, peer.self, arena, 4096, 3)
     group, = keeper.ok("group_join", keeper.self, "g", 5000)
@@ -584,6 +644,11 @@ def test_what_becomes_of_a_cluster(own_lab, cluster):
                  ("unlock", lock, 1000), ("leader_campaign", k, "o", "", 0, 1000), ("leader_get", k, "o", 0, 1000),
                  ("barrier", k, "b", 2, 1000), ("control_send", "{}"), ("control_reply", 1, "{}")):
         assert keeper(*call) == NODAEMON, call
+    for call in (("bind_backup", mover.dc, lost_peer.self, 1000), ("bind_replica", mover.dc, lost_peer.self, 1000),
+                 ("unbind_backup", mover.dc, peer.self), ("get_privileges", mover.self, peer.self, 1000),
+                 ("set_privileges", mover.self, peer.self, 1000), ("migrate_start", mover.self, 0, 1000), ("migrate_rollback", mover.self, 1000),
+                 ("migrate_commit", mover.self, 1000)):
+        assert mover(*call) == NODAEMON, call
     for to in (lost_peer.self, peer.self): # one here, one elsewhere
         for one in (keeper, after):
             s = one.self
@@ -599,7 +664,9 @@ def test_what_becomes_of_a_cluster(own_lab, cluster):
     # for those who have a dvkd, that node is out of reach until it is back
     for call in (("info_endpoint", posting.self, never), ("wait_unbind", posting.self, never, FOREVER),
                  ("wait_bind", posting.self, never, FOREVER), ("sendrec", posting.self, [never, 1], 0, FOREVER),
-                 ("post", posting.self, [never, 1], 0, 1000), ("loan_get", posting.self, never, 10, 1000)):
+                 ("post", posting.self, [never, 1], 0, 1000), ("loan_get", posting.self, never, 10, 1000),
+                 ("get_privileges", posting.self, never, 3000), ("set_privileges", posting.self, never, 3000),
+                 ("bind_backup", posting.dc, 5 << 32 | never, 3000), ("bind_replica", posting.dc, 5 << 32 | never, 3000)):
         assert posting(*call) == NODEUNREACH, call
     # the next is lost: no quorum
     in_all, = cluster("a", dc=0)
@@ -619,5 +686,6 @@ def test_what_becomes_of_a_cluster(own_lab, cluster):
     for call in (("group_join", s, "h", 1000), ("kv_get", s, "k", 0, 0, 1000), ("kv_put", s, "k", 1, 1000), ("kv_cas", s, "k", 0, 1, 1000),
                  ("kv_delete", s, "k", ANY, 1000), ("kv_list", s, "", True, 0, 1000),
                  ("lock", s, "n", 0, 1000), ("leader_campaign", s, "p", "", 0, 1000), ("leader_get", s, "o", 0, 1000),
-                 ("barrier", s, "b", 2, 1000), ("bind", bare.dc, 0), ("dc_nodes", bare.dc, 4)):
+                 ("barrier", s, "b", 2, 1000), ("bind", bare.dc, 0), ("dc_nodes", bare.dc, 4),
+                 ("bind_backup", bare.dc, peer.self, 1000), ("bind_replica", bare.dc, peer.self, 1000)):
         assert in_all(*call) == NOQUORUM, call

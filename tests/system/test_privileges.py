@@ -224,6 +224,8 @@ def test_narrowing_stays(parties):
     assert client.ok("privileges", client.self, client.self) == [EVERYTHING, ALL, 0, ALL, 0]
 
 
+# covers: dvk_set_privileges: -DVK_ENOTALLOWED -DVK_ENOTBOUND: here
+# covers: dvk_get_privileges: -DVK_ENOTBOUND: here
 def test_who_may_set_those_of_others(parties):
     server, client, third = parties
     set_for(third, client, EVERYTHING & ~PRIVILEGE)

@@ -20,8 +20,10 @@
 #include <dvk/detector.h>
 #include <dvk/group.h>
 #include <dvk/loan.h>
+#include <dvk/migrate.h>
 #include <dvk/post.h>
 #include <dvk/primitives.h>
+#include <dvk/privilege.h>
 #include <dvk/service.h>
 #include <dvk/slots.h>
 #include <dvk/vcopy.h>
@@ -281,6 +283,26 @@ static int try_destroy(void) {
     int error = dvk_arena_destroy(dvk, arena);
     return twice(error, error == -ENOMEM ? dvk_arena_destroy(dvk, arena) : 0);
 }
+static int try_backup(void) {
+    return dvk_bind_backup(dvk, DC, other, WAIT_MS);
+}
+static int try_replica(void) {
+    return dvk_bind_replica(dvk, DC, other, WAIT_MS);
+}
+static int try_move(void) {
+    return dvk_migrate_start(dvk, self, 0, WAIT_MS);
+}
+static int try_rollback(void) {
+    return dvk_migrate_rollback(dvk, self, WAIT_MS);
+}
+static int try_privileges(void) {
+    struct dvk_privileges privileges;
+    return dvk_get_privileges(dvk, self, other, &privileges, WAIT_MS);
+}
+static int try_set_privileges(void) {
+    const struct dvk_privileges privileges = {0};
+    return dvk_set_privileges(dvk, self, other, &privileges, WAIT_MS);
+}
 static int try_guest_bind(void) {
     return dvk_guest_bind(dvk, DC, 1000, false, on_guest, NULL);
 }
@@ -291,12 +313,17 @@ static int try_guest_bind(void) {
 /* covers: dvk_watch_endpoint dvk_loan_get dvk_grant dvk_revoke dvk_vcopy dvk_arena_create: -ENOMEM: here */
 /* covers: dvk_kv_get dvk_kv_put dvk_kv_cas dvk_kv_delete dvk_kv_list dvk_kv_watch dvk_lock: -ENOMEM: here */
 /* covers: dvk_leader_campaign dvk_leader_get dvk_barrier dvk_group_join dvk_guest_bind: -ENOMEM: here */
+/* covers: dvk_bind_backup dvk_bind_replica dvk_migrate_start dvk_migrate_rollback: -ENOMEM: here */
+/* covers: dvk_get_privileges dvk_set_privileges: -ENOMEM: here */
 /* covers: dvk_group_leave dvk_group_mcast dvk_kv_unwatch dvk_unlock dvk_arena_destroy: -ENOMEM: here */
 static const struct {
     const char *name;
     int (*make)(void);
     int (*before)(void);
 } tries[] = {
+    {"bind_backup", try_backup, NULL},   {"bind_replica", try_replica, NULL},
+    {"migrate_start", try_move, NULL},   {"migrate_rollback", try_rollback, NULL},
+    {"get_privileges", try_privileges, NULL}, {"set_privileges", try_set_privileges, NULL},
     {"group_leave", try_leave, try_join},      {"group_mcast", try_mcast, try_join},
     {"kv_unwatch", try_unwatch, try_kv_watch}, {"unlock", try_unlock, try_lock},
     {"arena_destroy", try_destroy, try_arena},
