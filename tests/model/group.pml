@@ -395,9 +395,12 @@ inline deliver_all() {
     od
 }
 
-/* Two that are in the same view: of the same members, and where they are equally far, of the same state. */
+/* Two that are in the same view: of the same members, and where they are equally far, of the same state; but for one that has
+ * been parted and has not seen it yet: it may have seen its own last messages alone. */
 #define together(x, y) (state[x] == SYNCED && state[y] == SYNCED && view[x] == view[y])
-#define agree(x, y) (!together(x, y) || (members[x] == members[y] && (epoch[x] != epoch[y] || config[x] == config[y])))
+#define is_parted(x) (inbox[x]??[VIEW])
+#define agree(x, y) (!together(x, y) || \
+    (members[x] == members[y] && (epoch[x] != epoch[y] || config[x] == config[y] || is_parted(x) || is_parted(y))))
 
 #define nothing_under_way (len(inbox[0]) + len(inbox[1]) + len(inbox[2]) + len(outbox[0]) + len(outbox[1]) + len(outbox[2]) == 0)
 #define all_well (running == EVERYBODY && cut_off == 0)
