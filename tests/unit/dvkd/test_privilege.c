@@ -3,12 +3,11 @@
  * Privileges on one node: the broker in a thread, processes of libdvk here: a server, a client that does not obey them, and a
  * manager that may set them.
  */
-#include "check.h"
+#include "played_node.h"
 
 #include "common/cleanup.h"
 #include "dvk/broker.h"
 #include "dvk/channel_create.h"
-#include "dvkd/broker.h"
 #include "dvkd/broker_private.h"
 #include "privilege_hand.h"
 
@@ -17,90 +16,37 @@
 #include <dvk/privilege.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#define NODE 3u
-#define DC 5u
 #define EVERYTHING ((uint32_t)DVK_MAY_ALL)
 #define WAIT_MS 10000
 
-static struct loop *loop;
-static struct broker broker;
-static pthread_t thread;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static bool stopping;
 static struct client *cell;
-static const uint32_t nodes[] = {NODE};
 
 static struct dvk *server, *client, *manager;
 static dvk_endpoint at_server, at_client, at_manager;
 
 /* ---- the node ---- */
 
-static int host_dc_nodes(void *context, uint32_t dc, const uint32_t **list, uint32_t *count) {
-    *list = nodes;
-    *count = 1;
-    return dc == DC || dc == DC + 1 ? 0 : -DVK_ENODC;
-}
-static bool host_node_is_up(void *context, uint32_t node) { return node == NODE; }
-static uint32_t host_slot_owner(void *context, uint32_t dc, uint32_t slot) { return NODE; }
-static bool host_slots_is_ours(void *context, uint32_t dc, uint32_t set) { return true; }
-static bool host_slots_take(void *context, uint32_t dc, uint32_t want, uint32_t below) { return false; }
-static int host_cell_start(void *context, uint32_t dc) { return -DVK_ENOTBOUND; }
-static void host_cell_event(void *context, uint32_t dc, const json_t *event) {}
 static void host_client_gone(void *context, struct client *gone) {
     if (gone == cell)
         cell = NULL;
 }
 
-static void *node_main(void *context) {
-    for (;;) {
-        pthread_mutex_lock(&lock);
-        bool stop = stopping;
-        if (!stop)
-            assert_int_equal(loop_step(loop, 0), 0);
-        pthread_mutex_unlock(&lock);
-        if (stop)
-            return NULL;
-        usleep(50);
-    }
-}
-
-static int client_socket(enum context_role role, struct client **out) {
-    int sockets[2];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets), 0);
-    pthread_mutex_lock(&lock);
-    assert_int_equal(broker_adopt(&broker, sockets[1], role, role == CONTEXT_CELL ? DC : 0, out), 0);
-    pthread_mutex_unlock(&lock);
-    return sockets[0];
-}
-
 static struct dvk *process(dvk_endpoint *self) {
     struct dvk *dvk;
-    assert_int_equal(dvk_open_fd(client_socket(CONTEXT_PROGRAM, NULL), &dvk), 0);
+    assert_int_equal(dvk_open_fd(client_socket(CONTEXT_PROGRAM, 0, NULL), &dvk), 0);
     assert_int_equal(dvk_bind(dvk, DC, DVK_SLOT_ANY, self), 0);
     return dvk;
 }
 
 static int setup(void **state) {
-    const struct broker_host host = {.dc_nodes = host_dc_nodes,
-                                     .node_is_up = host_node_is_up,
-                                     .cell_start = host_cell_start,
-                                     .cell_event = host_cell_event,
-                                     .slot_owner = host_slot_owner,
-                                     .slots_is_ours = host_slots_is_ours,
-                                     .slots_take = host_slots_take,
-                                     .client_gone = host_client_gone};
-    stopping = false;
-    if (loop_create(&loop) < 0)
-        return -1;
-    broker_init(&broker, loop, NODE, 1000, &host);
-    if (pthread_create(&thread, NULL, node_main, NULL))
+    struct broker_host host = node_host();
+    host.client_gone = host_client_gone;
+    if (node_start(&host))
         return -1;
     server = process(&at_server);
     client = process(&at_client);
@@ -112,12 +58,7 @@ static int teardown(void **state) {
     dvk_close(server);
     dvk_close(client);
     dvk_close(manager);
-    pthread_mutex_lock(&lock);
-    stopping = true;
-    pthread_mutex_unlock(&lock);
-    pthread_join(thread, NULL);
-    broker_destroy(&broker);
-    loop_destroy(loop);
+    node_stop();
     return 0;
 }
 
@@ -374,7 +315,7 @@ static void test_who_may_set(void **state) {
     /* another DC's are out of reach */
     struct dvk *stranger;
     dvk_endpoint at_stranger;
-    assert_int_equal(dvk_open_fd(client_socket(CONTEXT_PROGRAM, NULL), &stranger), 0);
+    assert_int_equal(dvk_open_fd(client_socket(CONTEXT_PROGRAM, 0, NULL), &stranger), 0);
     assert_int_equal(dvk_bind(stranger, DC + 1, 99, &at_stranger), 0);
     assert_int_equal(dvk_get_privileges(stranger, at_stranger, at_client, &now, WAIT_MS), -DVK_ENOTBOUND);
     assert_int_equal(dvk_set_privileges(stranger, at_stranger, at_client, &all, WAIT_MS), -DVK_ENOTBOUND);
@@ -394,7 +335,7 @@ static void test_cells_are_out_of_reach(void **state) {
     struct dvk_request *req;
     dvk_endpoint pm, guest = DVK_NONE;
     const struct dvk_privileges all = privileges(EVERYTHING), none = privileges(0);
-    assert_int_equal(dvk_open_fd(client_socket(CONTEXT_CELL, &cell), &vos), 0);
+    assert_int_equal(dvk_open_fd(client_socket(CONTEXT_CELL, DC, &cell), &vos), 0);
     assert_int_equal(dvk_bind(vos, DC, dvk_system_slot(NODE, DVK_SERVICE_PM), &pm), 0);
     assert_int_equal(dvk_guest_bind(vos, DC, 200, false, on_guest, &guest), 0);
     for (int i = 0; i < 5000 && guest == DVK_NONE; i++)
@@ -434,7 +375,7 @@ static void test_refusals_are_counted(void **state) {
 static void test_false_reports(void **state) {
     struct player {
         int fd;
-    } player = {client_socket(CONTEXT_PROGRAM, NULL)};
+    } player = {client_socket(CONTEXT_PROGRAM, 0, NULL)};
     cleanup_close int bell = -1;
     assert_int_equal(dvk_doorbell_create(&bell), 0);
     union {

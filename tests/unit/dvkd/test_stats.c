@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Statistics of one node: the broker in a thread, processes of libdvk here, and one that writes what it likes. */
-#include "check.h"
+#include "played_node.h"
 
 #include "dvk/channel.h"
 #include "dvk/stats_page.h"
@@ -10,38 +10,18 @@
 #include <dvk/primitives.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <unistd.h>
-
-#define NODE 3u
-#define DC 5u
-
-static struct loop *loop;
-static struct broker broker;
-static pthread_t thread;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static bool stopping;
-static const uint32_t nodes[] = {NODE};
 
 /* ---- the node ---- */
 
 static bool dc_is_gone;
 
-static int host_dc_nodes(void *context, uint32_t dc, const uint32_t **list, uint32_t *count) {
-    *list = nodes;
-    *count = 1;
-    return (dc == DC && !dc_is_gone) || dc == DC + 1 ? 0 : -DVK_ENODC;
+static int host_dc_lives(void *context, uint32_t dc, const uint32_t **list, uint32_t *count) {
+    return dc == DC && dc_is_gone ? -DVK_ENODC : host_dc_nodes(context, dc, list, count);
 }
-static bool host_node_is_up(void *context, uint32_t node) { return node == NODE; }
-static uint32_t host_slot_owner(void *context, uint32_t dc, uint32_t slot) { return NODE; }
-static bool host_slots_is_ours(void *context, uint32_t dc, uint32_t set) { return true; }
-static bool host_slots_take(void *context, uint32_t dc, uint32_t want, uint32_t below) { return false; }
-static int host_cell_start(void *context, uint32_t dc) { return -DVK_ENOTBOUND; }
-static void host_cell_event(void *context, uint32_t dc, const json_t *event) {}
 static uint64_t host_changes(void *context) { return 77; }
 static int host_dc_info(void *context, uint32_t dc, struct dvk_dc_info *info, struct dvk_dc_node *list) {
     if (dc != DC || dc_is_gone)
@@ -55,53 +35,18 @@ static int host_dc_info(void *context, uint32_t dc, struct dvk_dc_info *info, st
     return 0;
 }
 
-static void *node_main(void *context) {
-    for (;;) {
-        pthread_mutex_lock(&lock);
-        bool stop = stopping;
-        if (!stop)
-            assert_int_equal(loop_step(loop, 0), 0);
-        pthread_mutex_unlock(&lock);
-        if (stop)
-            return NULL;
-        usleep(100);
-    }
-}
-
 static int setup(void **state) {
-    const struct broker_host host = {.dc_nodes = host_dc_nodes,
-                                     .node_is_up = host_node_is_up,
-                                     .cell_start = host_cell_start,
-                                     .cell_event = host_cell_event,
-                                     .slot_owner = host_slot_owner,
-                                     .slots_is_ours = host_slots_is_ours,
-                                     .slots_take = host_slots_take,
-                                     .dc_info = host_dc_info,
-                                     .changes = host_changes};
-    stopping = dc_is_gone = false;
-    if (loop_create(&loop) < 0)
-        return -1;
-    broker_init(&broker, loop, NODE, 1000, &host);
-    return pthread_create(&thread, NULL, node_main, NULL);
+    struct broker_host host = node_host();
+    host.dc_nodes = host_dc_lives;
+    host.dc_info = host_dc_info;
+    host.changes = host_changes;
+    dc_is_gone = false;
+    return node_start(&host);
 }
 
 static int teardown(void **state) {
-    pthread_mutex_lock(&lock);
-    stopping = true;
-    pthread_mutex_unlock(&lock);
-    pthread_join(thread, NULL);
-    broker_destroy(&broker);
-    loop_destroy(loop);
+    node_stop();
     return 0;
-}
-
-static int client_socket(enum context_role role, uint32_t dc) {
-    int sockets[2];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets), 0);
-    pthread_mutex_lock(&lock);
-    assert_int_equal(broker_adopt(&broker, sockets[1], role, dc, NULL), 0);
-    pthread_mutex_unlock(&lock);
-    return sockets[0];
 }
 
 struct party {
@@ -111,7 +56,7 @@ struct party {
 
 static struct party party_open(uint32_t dc) {
     struct party party;
-    assert_int_equal(dvk_open_fd(client_socket(CONTEXT_PROGRAM, 0), &party.dvk), 0);
+    assert_int_equal(dvk_open_fd(client_socket(CONTEXT_PROGRAM, 0, NULL), &party.dvk), 0);
     assert_int_equal(dvk_bind(party.dvk, dc, DVK_SLOT_ANY, &party.self), 0);
     return party;
 }
@@ -357,7 +302,7 @@ static void test_who_may_ask(void **state) {
     /* a cell's servers: nothing of other DCs */
     struct party cell;
     struct dvk_dc_info info = {.size = sizeof info};
-    assert_int_equal(dvk_open_fd(client_socket(CONTEXT_CELL, DC + 1), &cell.dvk), 0);
+    assert_int_equal(dvk_open_fd(client_socket(CONTEXT_CELL, DC + 1, NULL), &cell.dvk), 0);
     assert_int_equal(dvk_bind(cell.dvk, DC + 1, dvk_system_slot(NODE, DVK_SERVICE_PM), &cell.self), 0);
     assert_int_equal(dvk_info_dc(cell.dvk, DC, &info, NULL, 0), -DVK_ENOTALLOWED);
     assert_int_equal(dvk_stats_dc(cell.dvk, cell.self, 0, &of_one), 0);
@@ -447,7 +392,7 @@ static struct dvk_broker_packet ask(struct liar *liar, struct dvk_broker_packet 
 }
 
 static struct liar liar_open(void) {
-    struct liar liar = {.fd = client_socket(CONTEXT_PROGRAM, 0), .page = -1};
+    struct liar liar = {.fd = client_socket(CONTEXT_PROGRAM, 0, NULL), .page = -1};
     int doorbell = memfd_create("doorbell", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     assert_int_equal(ftruncate(doorbell, DVK_DOORBELL_SIZE), 0);
     assert_int_equal(fcntl(doorbell, F_ADD_SEALS, F_SEAL_SHRINK), 0);
