@@ -576,7 +576,7 @@ int dvk_call(struct dvk *dvk, dvk_endpoint from, const struct dvk_message *messa
         return refused < 0 ? refused : -EINVAL;
     }
     struct dvk_stats *stats = own->stats;
-    uint64_t number;
+    uint64_t number = 0;
     int error = call_start(dvk, own->dc, from, message, DVK_SLOT_SENDREC, data, data_len, fds, fd_count, done, context,
                            &number);
     stats->calls++;

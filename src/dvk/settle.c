@@ -80,7 +80,7 @@ static bool is_settling(const struct route *route) {
         if (old->calls[i] && old->calls[i]->state == CALL_SENT && call_is_of(old->calls[i], route))
             return true;
     for (uint32_t i = 0; i < old->post_count && !old->closed; i++) {
-        const struct posted *posted = &old->posts[(old->post_first + i) % slots];
+        const struct posted *posted = &old->posts[(old->post_first + i) & (slots - 1)];
         if (posted->from == route->from && posted->to == route->to)
             return true;
     }
