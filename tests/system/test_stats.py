@@ -97,7 +97,9 @@ def traffic(server, client, third):
     assert client.do("sendrec", client.self, server.self, 5, 0, 20, 100)[0] == TIMEDOUT  # nobody looks
     assert client.do("sendrec", client.self, third.self & 0xffffffff | 5 << 32, 6, 0, 0, 5000)[0] == NOTBOUND
     client.start("sendrec", client.self, server.self, 7, 0, 3, FOREVER)
-    handle, _, kind, *_ = server.receive()  # and meanwhile takes what was withdrawn
+    # what was withdrawn, its withdrawal, and the next
+    wait_for(lambda: of_endpoint(third, server).get("untaken", 0) == 3, 10, "all three at the server")
+    handle, _, kind, *_ = server.receive()
     assert kind == 7
     server.ok("relay", handle, third.self)
     serve(third, 11)
