@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Adds up a directory of results: unit.json (Meson's test log) and system.xml (pytest's JUnit file). Prints the last
+"""Adds up a directory of results: unit.json and threads.json (Meson's test logs) and system.xml (pytest's JUnit file). Prints the last
 line of ./test; exit code 0 only if something passed and nothing failed. A file that cannot be read is a failure."""
 import json
 import os
@@ -30,7 +30,7 @@ def system_counts(path):
 
 def main():
     passed = failed = skipped = 0
-    for name, count in (("unit.json", unit_counts), ("system.xml", system_counts)):
+    for name, count in (("unit.json", unit_counts), ("threads.json", unit_counts), ("system.xml", system_counts)):
         path = os.path.join(sys.argv[1], name)
         if not os.path.exists(path):
             continue

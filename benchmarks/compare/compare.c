@@ -48,6 +48,7 @@ struct plan {
     const char *netns[2];
     const char *only; /* transports, with commas between and around; NULL: all */
     size_t bytes[32];
+    bool zeros; /* what messages consist of; else data that does not shrink */
     unsigned byte_count, rounds, batches;
     int64_t batch_ns;
 };
@@ -93,17 +94,24 @@ static void enter(const struct plan *plan, int side) {
     close(fd);
 }
 
-static uint8_t *buffer_new(size_t bytes) {
+/* Its pages are there; it is of data that does not shrink, or of zeros. */
+static uint8_t *buffer_new(const struct plan *plan, size_t bytes) {
     uint8_t *buffer = aligned_alloc(64, (bytes + 63) / 64 * 64);
     if (!buffer)
         die_errno("buffer");
-    memset(buffer, 0, bytes); /* its pages are there */
+    uint64_t random = 0x9e3779b97f4a7c15ull;
+    for (size_t i = 0; i < bytes; i++) {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        buffer[i] = plan->zeros ? 0 : (uint8_t)(random >> 32);
+    }
     return buffer;
 }
 
 _Noreturn static void server_main(const struct plan *plan, const struct transport *transport, struct line *line, int out) {
     struct contact contact = {0};
-    uint8_t *data = buffer_new(line->bytes);
+    uint8_t *data = buffer_new(plan, line->bytes);
     enter(plan, 1);
     transport->serve(line, &contact);
     if (write(out, &contact, sizeof contact) != sizeof contact)
@@ -131,7 +139,7 @@ static void batch(const struct plan *plan, const struct transport *transport, st
 _Noreturn static void client_main(const struct plan *plan, const struct transport *transport, struct line *line, int in,
                                   int done, struct outcome *outcome) {
     struct contact contact;
-    uint8_t *data = buffer_new(line->bytes), *reply = buffer_new(line->bytes);
+    uint8_t *data = buffer_new(plan, line->bytes), *reply = buffer_new(plan, line->bytes);
     enter(plan, 0);
     if (read(in, &contact, sizeof contact) != sizeof contact)
         die(transport->name, "its server did not start");
@@ -244,6 +252,7 @@ static int usage(FILE *to) {
                 "  --rounds N  --batches N  --batch-us N   turns of each transport, batches in each, least length of one\n                               (one way: five times that, since its last message waits)\n"
                 "  --remote ADDRESS  --netns CLIENT,SERVER  the server listens at ADDRESS; files of network namespaces\n"
                 "  --dvkd SOCKET[,SOCKET]  --dc N   dvkds of the two nodes; without them a stand-in\n"
+                "  --zeros                      messages of zeros, which links compress; default data that does not shrink\n"
                 "  --quick                      short: to see that it works\n"
                 "  pairs N, clients N, endpoints N   --ms N for each: how libdvk (pairs: each transport) scales\n"
                 "transports:",
@@ -297,12 +306,12 @@ static int scale(const struct plan *plan, const char *what, const char *count, i
 }
 
 int main(int argc, char **argv) {
-    enum { SHAPE = 1, BYTES, CPUS, ONLY, ROUNDS, BATCHES, BATCH_US, REMOTE, NETNS, DVKD, DC, QUICK, MS, HELP };
+    enum { SHAPE = 1, BYTES, CPUS, ONLY, ROUNDS, BATCHES, BATCH_US, REMOTE, NETNS, DVKD, DC, QUICK, MS, ZEROS, HELP };
     static const struct option options[] = {
         {"shape", 1, NULL, SHAPE},       {"bytes", 1, NULL, BYTES},     {"cpus", 1, NULL, CPUS},         {"transports", 1, NULL, ONLY},
         {"rounds", 1, NULL, ROUNDS},     {"batches", 1, NULL, BATCHES}, {"batch-us", 1, NULL, BATCH_US}, {"remote", 1, NULL, REMOTE},
         {"netns", 1, NULL, NETNS},       {"dvkd", 1, NULL, DVKD},       {"dc", 1, NULL, DC},             {"quick", 0, NULL, QUICK},
-        {"ms", 1, NULL, MS},             {"help", 0, NULL, HELP},       {NULL, 0, NULL, 0},
+        {"ms", 1, NULL, MS},             {"zeros", 0, NULL, ZEROS},     {"help", 0, NULL, HELP},         {NULL, 0, NULL, 0},
     };
     static struct plan plan = {.settings = {.dc = 1}, .place = PLACE_LOCAL, .shape = SHAPE_ROUND_TRIP, .cpu = {-1, -1},
                                .bytes = {64}, .byte_count = 1, .rounds = 5, .batches = 40, .batch_ns = 200000};
@@ -359,6 +368,9 @@ int main(int argc, char **argv) {
             break;
         case MS:
             milliseconds = (int)number(optarg, 1, 60000);
+            break;
+        case ZEROS:
+            plan.zeros = true;
             break;
         case HELP:
             return usage(stdout);

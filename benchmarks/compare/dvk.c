@@ -91,18 +91,19 @@ static void dvk_connect(struct line *line, const struct contact *contact) {
 
 /* ---- client ---- */
 
-static struct dvk_message message_of(const struct line *line, const uint8_t *data, size_t *data_len) {
+/* Put data, or its first byte, into a message. Returns how much is to go beside it. */
+static size_t message_fill(const struct line *line, struct dvk_message *message, const uint8_t *data) {
     const struct end *end = line->state;
-    struct dvk_message message = {.destination = end->server, .type = 1};
-    *data_len = line->bytes <= DVK_PAYLOAD_SIZE ? 0 : line->bytes;
-    memcpy(message.payload.bytes, data, *data_len ? 1 : line->bytes);
-    return message;
+    size_t data_len = line->bytes <= DVK_PAYLOAD_SIZE ? 0 : line->bytes;
+    *message = (struct dvk_message){.destination = end->server, .type = 1};
+    memcpy(message->payload.bytes, data, data_len ? 1 : line->bytes);
+    return data_len;
 }
 
 static void dvk_exchange(struct line *line, const uint8_t *data, uint8_t *reply) {
     struct end *end = line->state;
-    size_t len, got;
-    struct dvk_message message = message_of(line, data, &len);
+    struct dvk_message message;
+    size_t got, len = message_fill(line, &message, data);
     check("dvk: sendrec",
           dvk_sendrec(end->dvk, end->self, &message, data, len, reply, line->bytes, &got, TIMEOUT_MS));
     if (len == 0)
@@ -111,15 +112,15 @@ static void dvk_exchange(struct line *line, const uint8_t *data, uint8_t *reply)
 
 static void dvk_post_one(struct line *line, const uint8_t *data) {
     struct end *end = line->state;
-    size_t len;
-    struct dvk_message message = message_of(line, data, &len);
+    struct dvk_message message;
+    size_t len = message_fill(line, &message, data);
     check("dvk: post", dvk_post(end->dvk, end->self, &message, data, len, TIMEOUT_MS));
 }
 
 static void dvk_send_one(struct line *line, const uint8_t *data) {
     struct end *end = line->state;
-    size_t len;
-    struct dvk_message message = message_of(line, data, &len);
+    struct dvk_message message;
+    size_t len = message_fill(line, &message, data);
     check("dvk: send", dvk_send(end->dvk, end->self, &message, data, len, TIMEOUT_MS));
 }
 

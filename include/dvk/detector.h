@@ -34,7 +34,7 @@ struct dvk_node_state {
 };
 /*
  * dvk_nodes: the nodes that are up as this node sees them, itself included, by their ids: up to cap of them. Returns how
- * many there are. A node without quorum sees itself alone. Blocks at most 5 s. Errors: -DVK_ENODAEMON.
+ * many there are. A node without quorum sees itself alone. Blocks at most 5 s. Errors: -DVK_ENODAEMON, -ENOMEM.
  */
 int dvk_nodes(struct dvk *dvk, struct dvk_node_state *nodes, size_t cap);
 

@@ -16,7 +16,8 @@
  * - fork: a child may not use its parent's contexts; it opens its own. They are closed by exec.
  * - Signals do not end waits; dvk_wake from the handler does. libdvk uses no signal itself.
  * - Pointers may not be NULL unless it is said. Arguments are not kept after the call unless it is said.
- * - A context whose dvkd has gone (-DVK_ENODAEMON) is of no more use but for dvk_close: close it and open another.
+ * - A context whose dvkd has gone (-DVK_ENODAEMON) is of no more use but for dvk_close: close it and open another. So it is
+ *   with one that has no memory for what dvkd says.
  */
 #ifndef DVK_DVK_H
 #define DVK_DVK_H
@@ -45,7 +46,8 @@ struct dvk_request; /* a message that was received and wants an answer */
  * another errno of the host (-EMFILE). Blocks at most 5 s.
  */
 int dvk_open(const char *socket_path, struct dvk **out);
-/* dvk_open_fd: the same over a connected SOCK_SEQPACKET socket that dvkd handed out. Takes over fd, also on error. */
+/* dvk_open_fd: the same over a connected SOCK_SEQPACKET socket that dvkd handed out. Takes over fd, also on error. Errors: those
+ * of dvk_open. */
 int dvk_open_fd(int fd, struct dvk **out);
 /*
  * dvk_close: unbind everything, end pending calls with -DVK_EINTERRUPTED (their `done` is called from here), and free the
@@ -89,7 +91,7 @@ int dvk_bind(struct dvk *dvk, uint32_t dc, uint32_t slot, dvk_endpoint *out);
  * dvk_unbind: give a slot back. Calls from it that are not sent yet end with -DVK_EINTERRUPTED; what others have sent to it
  * and was not received, and what they send from now on, ends with -DVK_ENOTBOUND. Requests already received can still be
  * answered.
- * Errors: -DVK_ENOTBOUND (not, or not any more, ours), -DVK_ENODAEMON. Blocks as dvk_bind.
+ * Errors: -DVK_ENOTBOUND (not, or not any more, ours), -DVK_ENODAEMON. Blocks as long as dvk_bind.
  */
 int dvk_unbind(struct dvk *dvk, dvk_endpoint endpoint);
 
@@ -105,15 +107,18 @@ int dvk_unbind(struct dvk *dvk, dvk_endpoint endpoint);
  * timeout_ms as above; on a timeout the request is cancelled and a reply that comes late is dropped: the server may have
  * acted on it, as after every error but those marked (*).
  * Callbacks do not run meanwhile, and what others send to us waits.
- * Returns 0 when a reply came (look at message->status, which is the server's answer), else:
+ * Returns 0 when a reply came: look at message->status, which is the server's answer. Errors:
  *   -DVK_ENOTBOUND (*)     `from` is not ours, or nothing is bound at the destination (any more)
  *   -DVK_EDEADDST          the destination died, or unbound itself, before it answered
  *   -DVK_ENODEUNREACH      its node is no member of the cluster, or left while we waited
- *   -DVK_ENODC             the DC is over, or gone from this node
- *   -DVK_ENOTALLOWED (*)   we may not address it, e.g. it is a guest of a VOS or on no node of the DC
+ *   -DVK_ENODC             the DC is over, or this node has lost its quorum (see DVK_EVENT_DC_GONE)
+ *   -DVK_ENOTALLOWED (*)   we may not address it, e.g. it is a guest of a VOS
+ *   -DVK_EMIGRATING (*)    `from` is about to move (dvk/migrate.h); or where the destination is now was not known in 5 s
  *   -DVK_EDEADLOCK (*)     it waits for us in the same way, itself or for one that does (up to 64 processes, all of this
  *                          node), or it is an endpoint of this context
- *   -DVK_ETIMEDOUT, -DVK_EBADPEER, -DVK_ENODAEMON, -DVK_ENOQUORUM (*)
+ *   -DVK_ETIMEDOUT, -DVK_EBADPEER, -DVK_ENODAEMON
+ *   -DVK_EMIGRATING (*)    `from` is about to move (dvk/migrate.h)
+ *   -ELOOP                 it was handed on more than 16 times (dvk_relay)
  *   -EMSGSIZE (*)          data_len is more than the destination receives
  *   -EINVAL (*)            no destination, or data_len without data
  *   -EAGAIN (*), -ENOMEM (*)   too many of our calls wait for dvkd; no memory
@@ -123,7 +128,9 @@ int dvk_sendrec(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message,
 
 /*
  * dvk_send: rendezvous send: returns 0 when the receiver has taken the message (dvk_receive has returned it, and if it has
- * data, it was released). *message is not changed. Arguments, waiting and errors as of dvk_sendrec.
+ * data, it was released). *message is not changed. Arguments and waiting as of dvk_sendrec, but it is never handed on.
+ * Errors: -DVK_ENOTBOUND, -DVK_EDEADDST, -DVK_ENODEUNREACH, -DVK_ENODC, -DVK_ENOTALLOWED, -DVK_EDEADLOCK, -DVK_ETIMEDOUT,
+ * -DVK_EBADPEER, -DVK_ENODAEMON, -DVK_EMIGRATING, -EMSGSIZE, -EINVAL, -EAGAIN, -ENOMEM, with the meaning that they have there.
  */
 int dvk_send(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, const void *data,
              size_t data_len, int timeout_ms);
@@ -132,7 +139,7 @@ int dvk_send(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, co
  * dvk_notify: set bits at the destination; never blocks. Bits from one source coalesce until the
  * destination receives them as one message (type 0, notify != 0), before anything else.
  * bits: not 0. 0 does not say that they arrive: a destination that is not there, or dies before it receives, is no error.
- * Errors: -DVK_ENOTBOUND (`from` is not ours), -EINVAL, -DVK_ENODAEMON, -ENOMEM.
+ * Errors: -DVK_ENOTBOUND (`from` is not ours), -DVK_EMIGRATING, -EINVAL, -DVK_ENODAEMON, -ENOMEM.
  */
 int dvk_notify(struct dvk *dvk, dvk_endpoint from, dvk_endpoint to, uint64_t bits);
 
@@ -144,8 +151,10 @@ int dvk_notify(struct dvk *dvk, dvk_endpoint from, dvk_endpoint to, uint64_t bit
  * done: is called exactly once if 0 was returned, and never else. context is handed to it.
  * *call (may be NULL) gets a number for dvk_cancel; it is valid until `done` is called.
  * Requests of one source to one destination arrive in the order in which they were made; replies come in any order.
- * Errors: those of dvk_sendrec; the ones that are known at once are returned, all others are given to `done`, among them
- * -DVK_EINTERRUPTED (the context was closed, `from` unbound, or the call cancelled before it was received).
+ * Errors: -DVK_ENOTBOUND, -DVK_EDEADDST, -DVK_ENODEUNREACH, -DVK_ENODC, -DVK_ENOTALLOWED (also: descriptors to another
+ * node), -DVK_EBADPEER, -DVK_ENODAEMON, -DVK_EMIGRATING, -EMSGSIZE, -EINVAL, -ELOOP, -EAGAIN, -ENOMEM as of a dvk_sendrec; -DVK_ETIMEDOUT (the
+ * destination's VOS did not start within a minute); -DVK_EINTERRUPTED (the context was closed, `from` unbound, or the call
+ * cancelled before it was received). Those that are known at once are returned, all others are given to `done`.
  *
  * done(context, status, reply, data, data_len, fds, fd_count): status is 0 when a reply came, else the negative error;
  * reply is never NULL (zeroed on error); data points to the reply's out-of-line data, in memory that the other side can
@@ -230,6 +239,9 @@ enum dvk_event_type {
     DVK_EVENT_DC_GONE,           /* the DC is over, or this node has no quorum any more (a DC without a VOS that spans
                                     nodes): our endpoints in it are unbound, since the others take them for dead */
     DVK_EVENT_CONTROL,           /* a control request from dvkd: text (JSON), answer by dvk_control_reply */
+    DVK_EVENT_PROMOTED = 20,    /* an endpoint that we back up is ours now (dvk/migrate.h): dc, endpoint */
+    DVK_EVENT_BACKUP_GONE = 21, /* an endpoint that we backed up is no more, or this node has no quorum */
+    DVK_EVENT_MIGRATE_ENDED = 22, /* the move of an endpoint of ours is over, and it goes on here */
     DVK_EVENT_LOST = 16,         /* a lock or office is not ours any more (dvk/service.h): id is its handle */
 };
 struct dvk_event {
@@ -251,7 +263,8 @@ void dvk_on_event(struct dvk *dvk, void (*fn)(void *context, const struct dvk_ev
 /* dvk_control_reply: answer a DVK_EVENT_CONTROL with JSON text (may be done later). For a cell's servers. Never blocks.
  * Errors: -EMSGSIZE (more than 128 KiB), -DVK_ENODAEMON, -ENOMEM. */
 int dvk_control_reply(struct dvk *dvk, uint64_t id, const char *text);
-/* dvk_control_send: tell dvkd something unasked: JSON text, e.g. {"event":"exited","code":0}. As dvk_control_reply. */
+/* dvk_control_send: tell dvkd something unasked: JSON text, e.g. {"event":"exited","code":0}. Errors: those of
+ * dvk_control_reply. */
 int dvk_control_send(struct dvk *dvk, const char *text);
 
 /*
@@ -282,14 +295,16 @@ void dvk_wake(struct dvk *dvk);
  * slot: the slot to bind.
  * adopted: the slot belongs to another node and its process moves here.
  * done gets the endpoint, a memfd and a socket that the guest must be given (dvk/guest.h); the
- * callee owns both fds; or a negative error, e.g. -DVK_ENOSLOT. Does not block. Errors: -DVK_ENODAEMON, -ENOMEM.
+ * callee owns both fds; or a negative error: -DVK_ENOTALLOWED, -DVK_ENODC, ... Does not block. Errors: -EINVAL,
+ * -DVK_ENODAEMON, -ENOMEM; given to done: -DVK_ESLOTBUSY.
  */
 typedef void dvk_guest_done(void *context, int status, dvk_endpoint endpoint, int channel_fd, int socket_fd);
 int dvk_guest_bind(struct dvk *dvk, uint32_t dc, uint32_t slot, bool adopted, dvk_guest_done *done,
                    void *context);
-/* The guest is gone: close its channel, end its requests, free the slot (moved: it lives on elsewhere). */
+/* The guest is gone: close its channel, end its requests, free the slot (moved: it lives on elsewhere). Does not block.
+ * Errors: -DVK_ENOTBOUND (no guest of ours). */
 int dvk_guest_unbind(struct dvk *dvk, dvk_endpoint endpoint, bool moved);
-/* The doorbell page's memfd, which each guest of ours maps (kept open by libdvk). */
+/* The doorbell page's memfd, which each guest of ours maps (kept open by libdvk). Errors: none. */
 int dvk_doorbell_fd(const struct dvk *dvk);
 
 #ifdef __cplusplus

@@ -38,6 +38,9 @@ enum dvk_error {
     DVK_ELOST = 2034,        /* the lock or office is not ours any more */
     DVK_ENOTMEMBER = 2035,   /* not a member of the group, or not holding that lock */
     DVK_EGAP = 2036,         /* changes were missed: read the keys anew */
+    DVK_ENOBACKUP = 2040,    /* the endpoint has no backup or replica there */
+    DVK_ENOTMIGRATING = 2041, /* no move of it is under way (any more) */
+    DVK_ENOTCARRIED = 2042,  /* something that was received cannot be handed on to the new place */
 };
 
 /*

@@ -16,9 +16,9 @@
  * A node that loses quorum is out of all groups at once: its members get a last view with DVK_GROUP_OUT and without
  * DVK_GROUP_QUORATE, and may join again once there is quorum. A membership does not move with its endpoint to another node.
  *
- * Threads: as for all calls, one thread at a time uses a context. timeout_ms: 0: do not wait, -1: for ever. Common errors:
- * -DVK_ENOQUORUM (no quorum: nothing was changed), -DVK_ENODAEMON, -DVK_ETIMEDOUT, -DVK_ENOTALLOWED (the endpoint is not
- * ours), -DVK_ENODC, -EINVAL, -ENOMEM.
+ * Threads: as for all calls, one thread at a time uses a context. timeout_ms: 0: do not wait, -1: for ever. What is
+ * under way when the DC ends gets -DVK_ENODC; -DVK_ENOQUORUM: there is no quorum, nothing was changed. Common errors:
+ * -DVK_ETIMEDOUT, -DVK_ENOTALLOWED (the endpoint is not ours, or not any more), -DVK_ENODAEMON, -ENOMEM.
  */
 #ifndef DVK_GROUP_H
 #define DVK_GROUP_H
@@ -58,21 +58,22 @@ struct dvk_group_view {
 /*
  * dvk_group_join: make an endpoint of ours a member. *group names the membership. The first view that it is in follows by
  * dvk_receive, then the messages from there on. Blocks until it is a member.
- * Errors: -EALREADY (it is one), -ENOSPC (the group, or the DC's number of groups, is full).
+ * Errors: the common ones, -DVK_ENOQUORUM, -DVK_ENOTALLOWED, -EINVAL, -EALREADY (it is one), -ENOSPC (the group, or the DC's number of groups, is full).
  */
 int dvk_group_join(struct dvk *dvk, dvk_endpoint from, const char *name, uint64_t *group, int timeout_ms);
-/* Leave. Messages that are before it in the order still come, then a last view with DVK_GROUP_OUT. -DVK_ENOTMEMBER. */
+/* Leave. Messages that are before it in the order still come, then a last view with DVK_GROUP_OUT. Errors: the common ones,
+ * -DVK_ENOTMEMBER. */
 int dvk_group_leave(struct dvk *dvk, uint64_t group, int timeout_ms);
 /*
  * dvk_group_mcast: send to all members, ourselves included: type and payload of *message, and data (up to
  * DVK_GROUP_DATA_MAX bytes, copied). Returns when the message has its place in the order: what is sent after that by
  * anyone who knows of it comes later for all.
- * Errors: -DVK_ENOTMEMBER, -EMSGSIZE, -EAGAIN (too many messages wait for us ourselves: receive some first; nothing was
+ * Errors: the common ones, -DVK_ENOQUORUM, -EINVAL, -DVK_ENOTMEMBER, -EMSGSIZE, -EAGAIN (too many messages wait for us ourselves: receive some first; nothing was
  * sent), -DVK_EUNKNOWN and -DVK_ETIMEDOUT (it may still be delivered, to all or to nobody).
  */
 int dvk_group_mcast(struct dvk *dvk, uint64_t group, const struct dvk_message *message, const void *data, size_t len,
                     int timeout_ms);
-/* Read a request with group_event DVK_GROUP_VIEW. 0 or -EINVAL. */
+/* Read a request with group_event DVK_GROUP_VIEW. Errors: -EINVAL (it is none). */
 int dvk_group_view_of(const struct dvk_request *request, struct dvk_group_view *view);
 
 #ifdef __cplusplus

@@ -36,8 +36,9 @@ extern "C" {
  * same data: it is copied. A loan may be kept as long as one likes; dvk_close ends it. timeout_ms: for dvkd's answer,
  * the first time that `from` addresses `to`; at other times nothing is waited for. Errors: -EINVAL (length 0, or `to`
  * is an endpoint of this context), -EMSGSIZE (longer than DVK_LOAN_MAX or than this channel has), -EAGAIN (too much of
- * the channel is in use: end a loan or a call), -DVK_ENOTBOUND, -DVK_ENODEUNREACH, -DVK_ENOTALLOWED, -DVK_ETIMEDOUT,
- * -DVK_ENODAEMON, -ENOMEM. Thread safety as dvk.h.
+ * the channel is in use: end a loan or a call; or too many calls wait for dvkd), -DVK_ENOTBOUND, -DVK_ENODEUNREACH,
+ * -DVK_ENOTALLOWED, -DVK_ENODC, -DVK_ETIMEDOUT, -DVK_ENODAEMON, -ENOMEM. Whether anybody is there on another node shows when
+ * the message is sent. Thread safety as dvk.h.
  */
 int dvk_loan_get(struct dvk *dvk, dvk_endpoint from, dvk_endpoint to, size_t length, int timeout_ms, void **data);
 
@@ -46,7 +47,7 @@ void dvk_loan_drop(struct dvk *dvk, void *data);
 
 /*
  * dvk_accept: this context receives messages with up to `bytes` bytes of data (0..DVK_LOAN_MAX; at first DVK_DATA_MAX).
- * Longer ones are answered with -EMSGSIZE in its place and never handed out. Returns 0 or -EINVAL. Never blocks.
+ * Longer ones are answered with -EMSGSIZE in its place and never handed out. Never blocks. Errors: -EINVAL.
  */
 int dvk_accept(struct dvk *dvk, size_t bytes);
 

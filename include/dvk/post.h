@@ -23,10 +23,10 @@ extern "C" {
  * Waits, up to timeout_ms, only while the channel is full, and the first time that `from` addresses the destination.
  * What may be lost: what the receiver had not received when it or the sender ended, or the channel broke; a dvk_send or
  * dvk_sendrec afterwards that succeeds says that all before it has been received.
- * Errors: as of dvk_send for what is known at once (-DVK_ENOTBOUND, -DVK_EDEADDST, -DVK_ENODEUNREACH, -EMSGSIZE, -EINVAL,
- * -DVK_ENODAEMON, -ENOMEM, -DVK_ETIMEDOUT: the channel stayed full and nothing was sent; -DVK_EDEADLOCK: it is full and
- * the destination waits for our reply). What an earlier post of `from` ran into is returned once, by the next, which then
- * sends nothing.
+ * Errors: -DVK_ENOTBOUND, -DVK_EDEADDST, -DVK_ENODEUNREACH, -DVK_ENODC, -DVK_ENOTALLOWED, -DVK_EMIGRATING, -EMSGSIZE, -EINVAL, -EAGAIN,
+ * -DVK_ENODAEMON, -ENOMEM mean what they mean there; -DVK_ETIMEDOUT: the channel stayed full and nothing was sent; -DVK_EDEADLOCK: it is
+ * full and the destination waits for our reply. What an earlier post of `from` ran into is returned once, by a later one, which
+ * then sends nothing: by the first after dvk_receive, dvk_send or dvk_sendrec, when the channel is full at the latest.
  */
 int dvk_post(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, const void *data, size_t data_len,
              int timeout_ms);

@@ -24,7 +24,7 @@ extern "C" {
  * Errors: -DVK_ETIMEDOUT; -DVK_ENOTBOUND: `to` is not ours, or nothing is bound at `from`; -DVK_EDEADSRC: `from` died
  * or was unbound while we waited (or since the last such wait for it), and nothing of it is left; -DVK_ENODEUNREACH:
  * the node of `from` is no member of the cluster, or left while we waited; -DVK_ENODC: the DC is being removed;
- * -EINVAL: `from` lacks its generation; -ENOMEM; -DVK_EINTERRUPTED (dvk_wake); -DVK_ENODAEMON.
+ * -EINVAL: `from` lacks its generation; -ENOMEM; -DVK_EINTERRUPTED (dvk_wake); -DVK_ENODAEMON, -DVK_EVERSION.
  * Cost: a lookup by source; it does not grow with what waits from others.
  */
 int dvk_receive_from(struct dvk *dvk, dvk_endpoint to, dvk_endpoint from, struct dvk_request **out, int timeout_ms);
@@ -45,8 +45,8 @@ int dvk_receive_request(struct dvk *dvk, dvk_endpoint to, dvk_endpoint from, str
  * cancellation goes to the new destination, its end ends the source's wait with the error that a call of its own would
  * have had, and so does an endpoint that is not there; ours does not. The reply's source is the new destination. A
  * request that is handed on more than 16 times ends with -ELOOP.
- * On 0 req is freed. Errors, with req still to be answered: -EINVAL: not a request that wants a reply, or no
- * destination; -DVK_ENOTALLOWED: descriptors came with it, or it is from a guest of a cell. Does not block.
+ * On 0 req is freed; after an error it is still to be answered. Does not block. Errors: -EINVAL: not a request that wants a
+ * reply, or no destination; -DVK_ENOTALLOWED: descriptors came with it, or it is from a guest of a cell.
  * The source trusts its destination to hand requests on only to where they may go: they arrive there in its name.
  */
 int dvk_relay(struct dvk *dvk, struct dvk_request *req, dvk_endpoint to);
@@ -60,14 +60,14 @@ int dvk_relay(struct dvk *dvk, struct dvk_request *req, dvk_endpoint to);
  * timeout_ms: as everywhere; 0: look only. Messages that come meanwhile wait; no callback is run.
  * Errors: -DVK_ETIMEDOUT; -DVK_ENOTBOUND: `from` is not ours, or `endpoint` has a generation and is gone, so that it
  * never comes again, or is of a node that the DC does not have; -DVK_ENODEUNREACH: its node is no member of the cluster,
- * or left while we waited; -DVK_ENODC; -DVK_ENOTALLOWED; -EINVAL; -EAGAIN: too many waits of this process; -ENOMEM;
- * -DVK_ENODAEMON.
+ * or left while we waited; -DVK_ENODC; -EINVAL; -EAGAIN: 4096 waits and watches of this context; -ENOMEM; -DVK_ENODAEMON.
  */
 int dvk_wait_bind(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, dvk_endpoint *out, int timeout_ms);
 
 /*
  * dvk_wait_unbind: wait until an endpoint is gone: its process died or unbound it. 0 at once when nothing is bound
- * there. With generation 0 it is who is bound at the time of the call that is waited for. Otherwise as dvk_wait_bind.
+ * there. With generation 0 it is who is bound at the time of the call that is waited for. One that moves, or has a replica that
+ * takes its place, is not gone. Arguments and errors as of dvk_wait_bind, but that -DVK_ENOTBOUND says only that `from` is not ours.
  */
 int dvk_wait_unbind(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, int timeout_ms);
 
@@ -76,12 +76,13 @@ struct dvk_endpoint_info {
     dvk_endpoint endpoint; /* with its generation */
     uint32_t dc;
     uint32_t node;         /* where it is bound */
+    uint32_t backups;      /* backups and replicas that it has (dvk/migrate.h) */
 };
 
 /*
  * dvk_info_endpoint: who is bound at an endpoint now, and where. from, endpoint: as of dvk_wait_bind. *out is written on 0.
- * Errors: -DVK_ENOTBOUND: `from` is not ours, or nobody is bound there; the others of dvk_wait_bind. Blocks until dvkd of
- * the endpoint's node answers, at most 30 s (-DVK_ETIMEDOUT).
+ * Blocks until dvkd of the endpoint's node answers, at most 30 s. Errors: -DVK_ENOTBOUND: `from` is not ours, or nobody is bound
+ * there; -DVK_ENODEUNREACH; -DVK_ENODC; -EINVAL; -ENOMEM; -DVK_ETIMEDOUT; -DVK_ENODAEMON.
  */
 int dvk_info_endpoint(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, struct dvk_endpoint_info *out);
 

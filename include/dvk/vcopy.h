@@ -67,7 +67,7 @@ int dvk_grant(struct dvk *dvk, dvk_endpoint endpoint, dvk_endpoint to, const voi
 /*
  * dvk_revoke: end a grant of ours. When it returns 0 nobody touches that memory by it any more; copies that are under
  * way end with -DVK_EREVOKED, whose bytes done may have been written (but see DVK_GRANT_SHARE).
- * Errors: -DVK_ENOTGRANTED (no such grant of ours), -DVK_ENODAEMON. Waits for dvkd and the copier.
+ * Errors: -DVK_ENOTGRANTED (no such grant of ours), -ENOMEM, -DVK_ENODAEMON. Waits for dvkd and the copier.
  */
 int dvk_revoke(struct dvk *dvk, uint64_t grant);
 
@@ -83,7 +83,7 @@ int dvk_revoke(struct dvk *dvk, uint64_t grant);
  * -DVK_EREVOKED (it was revoked, before or meanwhile), -DVK_EOUTOFGRANT (range), -EFAULT (granted memory that does not
  * exist, or cannot be read or written), -DVK_EDEADSRC, -DVK_EDEADDST (the owner of the source, or of the destination,
  * died or was unbound), -DVK_ENODEUNREACH (a node is no member, or left meanwhile), -DVK_EINTERRUPTED (a node's copier
- * ended meanwhile; may be tried again), -DVK_ETIMEDOUT, -DVK_ENODAEMON, -EINVAL, -ENOMEM.
+ * ended meanwhile; may be tried again), -DVK_ETIMEDOUT, -DVK_ENODAEMON, -ENOMEM.
  */
 int dvk_vcopy(struct dvk *dvk, dvk_endpoint requester, const struct dvk_area *source,
               const struct dvk_area *destination, uint64_t length, int timeout_ms, uint64_t *done);
@@ -95,7 +95,7 @@ int dvk_vcopy(struct dvk *dvk, dvk_endpoint requester, const struct dvk_area *so
  */
 int dvk_arena_create(struct dvk *dvk, size_t size, void **address);
 
-/* End an arena and all grants in it, and unmap it. Errors: -EINVAL (not the start of an arena), as dvk_revoke. */
+/* End an arena and all grants in it, and unmap it; waits as dvk_revoke. Errors: -EINVAL (not the start of an arena), -ENOMEM. */
 int dvk_arena_destroy(struct dvk *dvk, void *address);
 
 #ifdef __cplusplus

@@ -22,8 +22,9 @@ const struct fault_description fault_points[FAULT_POINT_END] = {
 static const struct {
     enum fault_action action;
     const char *name;
-} action_names[] = {{FAULT_DELAY, "delay"}, {FAULT_CRASH, "crash"}, {FAULT_SHORT, "short"},
-                    {FAULT_LOSE, "lose"},   {FAULT_FAIL, "fail"},   {FAULT_FULL, "full"}};
+} action_names[] = {{FAULT_DELAY, "delay"}, {FAULT_CRASH, "crash"},   {FAULT_SHORT, "short"},
+                    {FAULT_LOSE, "lose"},   {FAULT_FAIL, "fail"},     {FAULT_FULL, "full"},
+                    {FAULT_DROP, "drop"},   {FAULT_REPEAT, "repeat"}, {FAULT_SWAP, "swap"}};
 
 const char *fault_action_name(enum fault_action action) {
     for (unsigned i = 0; i < ARRAY_LENGTH(action_names); i++)

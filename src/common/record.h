@@ -85,7 +85,17 @@
     X(MOVE_START, "move-start", "pid node")                                                                            \
     X(MOVE_DONE, "move-done", "pid node")                                                                              \
     X(MOVE_REFUSED, "move-refused", "pid node")                                                                        \
-    X(MOVE_ARRIVE, "move-arrive", "pid node")
+    X(MOVE_ARRIVE, "move-arrive", "pid node")                                                                          \
+    /* dvkd: endpoints that move */                                                                                    \
+    X(PLACE_STEP, "place-step", "endpoint:e step result:d")                                                            \
+    X(PLACE_FROZEN, "place-frozen", "endpoint:e context frozen")                                                       \
+    X(PLACE_LEFT, "place-left", "endpoint:e context revision")                                                         \
+    X(PLACE_PROMOTE, "place-promote", "endpoint:e context revision")                                                   \
+    X(PLACE_TAKEN, "place-taken", "endpoint:e context revision result:d")                                              \
+    X(PLACE_END, "place-end", "endpoint:e context primary")                                                       \
+    /* dvkd: privileges */                                                                                             \
+    X(PRIVILEGES, "privileges", "endpoint:e by:e calls:x to from")                                                      \
+    X(REFUSED, "refused", "endpoint:e other:e call:x total")
 
 enum record_event {
 #define RECORD_ENUM(id, name, words) RECORD_##id,
@@ -127,11 +137,12 @@ static inline void record_words(enum record_event event, uint32_t dc, const uint
     struct recorder_entry *entry = &recorder_ring.entries[n & recorder_ring.mask];
     __atomic_store_n(&entry->sequence, 0, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_RELEASE); /* the fields come after: pairs with the reader's two copies */
-    entry->time_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-    entry->event = event;
-    entry->dc = dc;
+    /* relaxed: another thread may have come round the ring, and write the same entry */
+    __atomic_store_n(&entry->time_ns, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec, __ATOMIC_RELAXED);
+    __atomic_store_n(&entry->event, event, __ATOMIC_RELAXED);
+    __atomic_store_n(&entry->dc, dc, __ATOMIC_RELAXED);
     for (unsigned i = 0; i < RECORDER_WORDS; i++)
-        entry->words[i] = words[i];
+        __atomic_store_n(&entry->words[i], words[i], __ATOMIC_RELAXED);
     __atomic_store_n(&entry->sequence, n + 1, __ATOMIC_RELEASE);
 }
 /* record(RECORD_BIND, dc, endpoint, context, result): each word is taken as uint64_t. */

@@ -127,9 +127,9 @@ void grants_gone(struct grants *grants, const struct dvk_broker_packet *head) {
     grant_free(grants, grant);
 }
 
-/* Why there is no such grant. */
+/* Why there is no such grant. No grant has number 0; graves that are free do. */
 static int missing(const struct grants *grants, uint64_t number) {
-    for (unsigned i = 0; i < GRAVES; i++)
+    for (unsigned i = 0; number && i < GRAVES; i++)
         if (grants->graves[i].number == number)
             return grants->graves[i].status;
     return (number & COUNT_MASK) && (number & COUNT_MASK) <= grants->highest ? -DVK_EREVOKED : -DVK_ENOTGRANTED;

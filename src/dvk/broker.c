@@ -119,8 +119,8 @@ int broker_send(struct dvk *dvk, struct dvk_broker_packet *head, const char *tex
     return broker_send_bytes(dvk, head, text, text ? strlen(text) : 0, fds, fd_count);
 }
 
-int broker_ask(struct dvk *dvk, struct dvk_broker_packet *head,
-               void (*answered)(struct dvk *, struct awaited *, struct packet *), void *a, void *b) {
+int broker_ask_with(struct dvk *dvk, struct dvk_broker_packet *head, const void *bytes, size_t len,
+                    void (*answered)(struct dvk *, struct awaited *, struct packet *), void *a, void *b) {
     struct awaited *awaited = calloc(1, sizeof *awaited);
     if (!awaited)
         return -ENOMEM;
@@ -129,7 +129,7 @@ int broker_ask(struct dvk *dvk, struct dvk_broker_packet *head,
     awaited->a = a;
     awaited->b = b;
     list_append(&dvk->awaited, &awaited->link);
-    int error = broker_send(dvk, head, NULL, NULL, 0);
+    int error = broker_send_bytes(dvk, head, bytes, len, NULL, 0);
     if (error < 0) {
         /* broker_fail may have answered it already; only an entry that is still listed is ours to free */
         list_each(a2, &dvk->awaited, struct awaited, link) {
@@ -142,6 +142,11 @@ int broker_ask(struct dvk *dvk, struct dvk_broker_packet *head,
         return 0;
     }
     return 0;
+}
+
+int broker_ask(struct dvk *dvk, struct dvk_broker_packet *head,
+               void (*answered)(struct dvk *, struct awaited *, struct packet *), void *a, void *b) {
+    return broker_ask_with(dvk, head, NULL, 0, answered, a, b);
 }
 
 static void answered_discard(struct dvk *dvk, struct awaited *awaited, struct packet *packet) {
@@ -238,7 +243,8 @@ static void handle_channel(struct dvk *dvk, struct packet *packet) {
     if (!channel)
         return;
     channel->place = packet->head.place;
-    if (packet->head.peer != DVK_NONE && channel_peer_add(channel, packet->head.peer) < 0) {
+    if (packet->head.peer != DVK_NONE && (channel_peer_add(channel, packet->head.peer) < 0 ||
+                                          privilege_peer_told(channel, packet->head.peer, packet) < 0)) {
         channel_close(dvk, channel, -DVK_EDEADDST, true, false);
         return;
     }
@@ -267,14 +273,19 @@ static bool packet_handle(struct dvk *dvk, struct packet *packet) {
         return false;
     case DVK_BROKER_CHANNEL_GONE: {
         struct channel *channel = channel_find(dvk, head->channel);
-        if (channel)
+        if (channel) {
+            channel->ended = true;
             channel_close(dvk, channel, head->status < 0 ? head->status : channel->gone_status, false, true);
+        }
         return false;
     }
     case DVK_BROKER_DC_GONE:
         own_forget_dc(dvk, head->dc);
         list_append(&dvk->events, &packet->link);
         return true;
+    case DVK_BROKER_PRIVILEGES:
+        privilege_told(dvk, packet);
+        return false;
     case DVK_BROKER_GRANT_MADE:
     case DVK_BROKER_GRANT_GONE:
         if (dvk->on_grant)
@@ -282,6 +293,11 @@ static bool packet_handle(struct dvk *dvk, struct packet *packet) {
         else if (head->type == DVK_BROKER_GRANT_GONE)
             vcopy_grant_gone(dvk, head);
         return false;
+    case DVK_BROKER_FROZEN:
+    case DVK_BROKER_MOVED:
+    case DVK_BROKER_PROMOTED:
+    case DVK_BROKER_SPARE_GONE:
+        return migrate_packet(dvk, packet);
     case DVK_BROKER_NODE:
     case DVK_BROKER_CONTROL:
     case DVK_BROKER_SLOTS_TABLE:
@@ -421,12 +437,22 @@ bool broker_run_events(struct dvk *dvk) {
         case DVK_BROKER_CHANNEL:
             event.type = dvk->relay ? DVK_EVENT_ROUTE : (enum dvk_event_type)0;
             event.endpoint = head->endpoint;
+            event.id = head->id;
             break;
         case DVK_BROKER_NODE:
             event.type = head->flags & DVK_BROKER_F_UP ? DVK_EVENT_NODE_UP : DVK_EVENT_NODE_DOWN;
             break;
         case DVK_BROKER_DC_GONE:
             event.type = DVK_EVENT_DC_GONE;
+            break;
+        case DVK_BROKER_FROZEN:
+        case DVK_BROKER_PROMOTED:
+        case DVK_BROKER_SPARE_GONE:
+            event.type = head->type == DVK_BROKER_FROZEN     ? DVK_EVENT_MIGRATE_ENDED
+                         : head->type == DVK_BROKER_PROMOTED ? DVK_EVENT_PROMOTED
+                                                             : DVK_EVENT_BACKUP_GONE;
+            event.endpoint = head->endpoint;
+            event.id = head->id;
             break;
         case DVK_BROKER_SLOTS_TABLE:
         case DVK_BROKER_SLOTS_WANTED:

@@ -8,6 +8,54 @@
 #include <stdlib.h>
 
 #define CALL_INDEX_BITS 24
+#define FREE_CALLS_MAX 64u
+
+/* All zero but its message and its descriptors. */
+static struct call *call_alloc(struct dvk *dvk) {
+    struct call *call = dvk->free_calls;
+    if (call) {
+        dvk->free_calls = call->next_free;
+        dvk->free_call_count--;
+    } else
+        call = malloc(sizeof *call);
+    if (!call)
+        return NULL;
+    uint8_t *bytes = (uint8_t *)call;
+    memset(bytes, 0, offsetof(struct call, message));
+    memset(bytes + offsetof(struct call, data), 0, offsetof(struct call, fds) - offsetof(struct call, data));
+    memset(bytes + offsetof(struct call, fd_count), 0, sizeof *call - offsetof(struct call, fd_count));
+    return call;
+}
+
+static void call_release(struct dvk *dvk, struct call *call) {
+    if (dvk->free_call_count >= FREE_CALLS_MAX) {
+        free(call);
+        return;
+    }
+    dvk->free_call_count++;
+    call->next_free = dvk->free_calls;
+    dvk->free_calls = call;
+}
+
+void calls_free(struct dvk *dvk) {
+    struct call *call;
+    while ((call = dvk->free_calls)) {
+        dvk->free_calls = call->next_free;
+        free(call);
+    }
+}
+
+/* What a relay says of a call beside its message: see relay.h. */
+static void call_relayed(struct call *call, const struct dvk_message *message) {
+    call->reply_room = (uint32_t)(message->reserved >> 32);
+    call->revision = (uint32_t)message->status;
+    call->message.status = 0;
+    if (call->kind == DVK_SLOT_SENDREC && message->flags & DVK_MSG_RESUMED) {
+        call->resumed = true;
+        call->key = message->notify;
+        call->message.notify = 0;
+    }
+}
 
 int call_create(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk_message *message, uint32_t kind,
                 struct call **out) {
@@ -34,7 +82,7 @@ int call_create(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dv
         }
         dvk->call_cap = cap;
     }
-    struct call *call = calloc(1, sizeof *call);
+    struct call *call = call_alloc(dvk);
     if (!call)
         return -ENOMEM;
     uint32_t index = dvk->call_free[--dvk->call_free_count];
@@ -51,7 +99,7 @@ int call_create(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dv
         call->message.source = from;
         call->message.reserved = 0;
     } else
-        call->reply_room = (uint32_t)(message->reserved >> 32); /* see relay.h */
+        call_relayed(call, message);
     *out = call;
     return 0;
 }
@@ -76,7 +124,7 @@ void call_free(struct dvk *dvk, struct call *call) {
         call->channel->posted_bytes -= call->data_len;
     struct channel *channel = call->channel;
     uint32_t slot = call->slot, span = call->span;
-    free(call);
+    call_release(dvk, call);
     if (channel) {
         channel_run_free(dvk, channel, slot, span);
         channel_release(channel);
@@ -112,6 +160,8 @@ static int call_send(struct dvk *dvk, struct channel *channel, struct call *call
         error = -EMSGSIZE;
     else if (call->fd_count && channel->proxy)
         error = -DVK_ENOTALLOWED; /* descriptors do not leave the node */
+    else if (channel->judged && dvk->relay && !privilege_relayed_allowed(dvk, channel, call->message.source, call->full))
+        error = -DVK_ENOTALLOWED;
     if (error == 0 && call->fd_count) {
         error = fdpass_send(channel, slot, side, false, sequence, call->fds, call->fd_count);
         close_fds(call->fds, call->fd_count);
@@ -123,12 +173,17 @@ static int call_send(struct dvk *dvk, struct channel *channel, struct call *call
     }
     call->message.data_len = (uint32_t)call->data_len;
     call->message.fds = (uint16_t)call->fd_count;
-    call->message.flags = call->fd_count ? DVK_MSG_FDS : 0;
+    call->message.flags = (call->fd_count ? DVK_MSG_FDS : 0) | (call->resumed ? DVK_MSG_RESUMED : 0);
+    call->message.reserved = (call->message.reserved & UINT32_MAX) | (uint64_t)call->revision << 32;
     call->fd_count = 0;
     if (call->data_len && !call->lent)
         memcpy(dvk_channel_buffer(view, side, 0, slot), data, call->data_len);
+    if (call->resumed)
+        call->message.notify = call->key;
     uint32_t lines = dvk_message_lines(&call->message);
     dvk_message_write(&view->slot[side][slot].request, &call->message, lines);
+    if (call->resumed)
+        call->message.notify = 0;
     channel->calls[slot] = call;
     channel->last_own = slot;
     if (!call->lent)
@@ -142,6 +197,7 @@ static int call_send(struct dvk *dvk, struct channel *channel, struct call *call
     uint32_t flags = call->kind | (call->waited ? 0 : DVK_SLOT_RING_BACK) | (call->span - 1) * DVK_SLOT_SPAN_UNIT |
                      DVK_SLOT_BRIEF | dvk_lines_flags(lines);
     dvk_slot_publish(view, side, slot, flags, sequence);
+    call->position = __atomic_load_n(&view->header->ring[side].head, __ATOMIC_RELAXED);
     channel_ring(dvk, channel);
     if (dvk_channel_is_dead(view)) /* P5: nobody may turn our slot to DEAD any more; the scan closes the channel */
         receive_mark_more(dvk, channel);
@@ -160,13 +216,45 @@ static int call_queue(struct call *call, struct link *queue, const void *data) {
     return 0;
 }
 
+/* A relay's source knows another revision than the route has: 0: it is told; 1: the route is behind and was dropped. */
+static int relay_check(struct dvk *dvk, struct call *call, struct route *route) {
+    if ((int32_t)(call->revision - route->revision) > 0) {
+        route_drop(dvk, route, -DVK_ERELAYED);
+        return 1;
+    }
+    call_relay_moved(dvk, call, route->revision);
+    return 0;
+}
+
+/* The way to its destination. 0 with *route NULL: it is completed already. */
+static int call_route_find(struct dvk *dvk, struct call *call, struct route **route) {
+    uint32_t revision = dvk->relay ? call->revision : 0;
+    int error = route_get(dvk, call->dc, call->from, call->message.destination, revision, route);
+    if (error < 0 || !(*route)->channel)
+        return error;
+    if (!dvk->relay || (*route)->revision == call->revision) {
+        call->revision = (*route)->revision;
+        return 0;
+    }
+    if (relay_check(dvk, call, *route) > 0)
+        return route_get(dvk, call->dc, call->from, call->message.destination, revision, route);
+    *route = NULL;
+    return 0;
+}
+
 static int call_route(struct dvk *dvk, struct call *call, const void *data, size_t data_len) {
     call->data_len = data_len;
-    if (!dvk->relay && own_resolve(dvk, call->dc, call->message.destination, &call->full))
+    const struct way *way = way_find(dvk, call->from, call->message.destination);
+    struct route *route = way ? way->route : NULL;
+    int error = 0;
+    bool settles = !way && !list_is_empty(&dvk->moving) && settle_before(dvk, call->dc, call->from, call->message.destination);
+    if (!way && !dvk->relay && !settles && own_resolve(dvk, call->dc, call->message.destination, &call->full))
         return loopback_submit(dvk, call, data, data_len);
-    struct route *route;
-    int error = route_get(dvk, call->dc, call->from, call->message.destination, &route);
-    if (error < 0)
+    if (way)
+        call->revision = route->revision;
+    else
+        error = call_route_find(dvk, call, &route);
+    if (error < 0 || !route)
         return error;
     call->full = route->full;
     struct channel *channel = route->channel;
@@ -207,6 +295,12 @@ void call_send_queued(struct dvk *dvk, struct channel *channel) {
 void call_on_route(struct dvk *dvk, struct route *route) {
     list_each(call, &route->queue, struct call, link) {
         call->full = route->full;
+        if (dvk->relay && call->revision != route->revision) { /* dvkd knows at least what its source does */
+            list_remove(&call->link);
+            call_relay_moved(dvk, call, route->revision);
+        }
+        call->revision = route->revision;
+        call->again = false; /* from here on it is one that was never sent */
     }
     struct channel *channel = route->channel;
     list_splice(&channel->queue, &route->queue);
@@ -224,6 +318,7 @@ static int notify_send(struct dvk *dvk, struct route *route) {
     route->notify_bits = 0;
     route->notify = call;
     call->route = route;
+    call->note = true;
     error = call_submit(dvk, call, NULL, 0);
     if (error < 0)
         call_free(dvk, call);
@@ -244,7 +339,7 @@ void call_complete(struct dvk *dvk, struct call *call, int status) {
     if (call->waited && !call->abandoned)
         return;
     if (call->abandoned || !call->done) {
-        if (status < 0 && !call->abandoned && !call->route) /* a post: nobody else learns of it */
+        if (status < 0 && !call->abandoned && !call->note) /* a post: nobody else learns of it */
             post_failed(dvk, call->from, status);
         call_free(dvk, call);
         if (route && route->notify_bits)
@@ -252,6 +347,30 @@ void call_complete(struct dvk *dvk, struct call *call, int status) {
         return;
     }
     list_append(&dvk->completed, &call->link);
+}
+
+/* The way leads there no more; bits that a notification got meanwhile go back with it. */
+static void relay_moved_away(struct dvk *dvk, const struct call *call, struct dvk_message *reply) {
+    const struct channel *channel = call->channel;
+    struct route *route = route_find(dvk, call->dc, call->from, call->message.destination);
+    if (route && route->channel == channel)
+        route_drop(dvk, route, -DVK_ERELAYED);
+    if (call->message.notify)
+        reply->payload.words[DVK_MOVED_KEY] =
+            __atomic_exchange_n(&channel->view.slot[channel->side][call->slot].request.notify, 0, __ATOMIC_ACQ_REL);
+}
+
+/* The peer says that it hands our request on. False: the call has ended meanwhile. */
+static bool follow_judge(struct dvk *dvk, const struct call *call, dvk_endpoint source, int *status) {
+    struct channel *channel = call->channel;
+    uint64_t id = call->id;
+    channel_hold(channel);
+    privilege_catch_up(dvk);
+    bool lives = call_by_id(dvk, id) == call && call->state == CALL_SENT;
+    if (lives && !privilege_follow_allowed(dvk, channel, call->full, source))
+        *status = -DVK_ENOTALLOWED;
+    channel_release(channel);
+    return lives;
 }
 
 void call_take_reply(struct dvk *dvk, struct call *call) {
@@ -285,10 +404,20 @@ void call_take_reply(struct dvk *dvk, struct call *call) {
         status = reply.status < 0 ? reply.status : -DVK_EBADPEER;
         struct route *route = route_find(dvk, call->dc, call->from, call->message.destination);
         /* forget a way that led nowhere, so that the next call finds the destination's next incarnation */
-        if (status == -DVK_ENOTBOUND && route && route->channel == channel && !call->route)
+        bool nowhere = status == -DVK_ENOTBOUND || (status == -DVK_ENODEUNREACH && channel->proxy);
+        if (nowhere && route && route->channel == channel && !call->route)
             route_drop(dvk, route, status);
     }
-    if (status == -DVK_ERELAYED && !dvk->relay) {
+    bool moved = status == -DVK_ERELAYED && reply.payload.words[DVK_MOVED_MARK];
+    if (status == -DVK_ERELAYED && !moved && privileges_matter(dvk, channel) && !follow_judge(dvk, call, reply.destination, &status))
+        return;
+    if (moved) {
+        if (!dvk->relay) {
+            call_moved(dvk, call, &reply, dvk_channel_buffer(view, channel->side, 0, call->slot));
+            return;
+        }
+        relay_moved_away(dvk, call, &reply);
+    } else if (status == -DVK_ERELAYED && !dvk->relay) {
         call_follow(dvk, call, reply.payload.words[0], dvk_channel_buffer(view, channel->side, 0, call->slot));
         return;
     }
@@ -301,6 +430,8 @@ void call_take_reply(struct dvk *dvk, struct call *call) {
 }
 
 void call_scan(struct dvk *dvk, struct channel *channel) {
+    if (!channel_awaits_answers(channel))
+        return;
     channel_hold(channel);
     uint32_t words = (channel->view.slots[channel->side] + 63) / 64;
     for (uint32_t w = 0; w < words && !channel->closed; w++)
@@ -316,7 +447,7 @@ void call_scan(struct dvk *dvk, struct channel *channel) {
                 call_take_reply(dvk, call);
                 break;
             case DVK_LOOK_DEAD:
-                call_complete(dvk, call, channel->gone_status);
+                channel_is_gone(dvk, channel);
                 break;
             case DVK_LOOK_BROKEN:
                 channel_close(dvk, channel, -DVK_EBADPEER, true, true);
@@ -339,6 +470,10 @@ bool call_run_completed(struct dvk *dvk) {
         int fds[DVK_MESSAGE_FDS];
         memcpy(fds, call->fds, sizeof fds);
         call->fd_count = 0;
+        if (call->stats) {
+            stats_end(call->stats, call->status);
+            call->stats->bytes_in += call->reply_len;
+        }
         call->done(call->context, call->status, &call->message, call->reply_len ? call->reply_data : NULL,
                    call->reply_len, fd_count ? fds : NULL, fd_count);
         call_free(dvk, call);
@@ -407,7 +542,9 @@ int call_start(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk
     if (error == 0)
         error = call_create(dvk, dc, from, message, kind, &call);
     if (error == 0) {
-        if (!dvk->relay)
+        if (dvk->relay)
+            privilege_catch_up(dvk);
+        else
             call->message.notify = 0;
         call->done = done;
         call->context = context;
@@ -430,15 +567,28 @@ int call_start(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk
 
 int dvk_call(struct dvk *dvk, dvk_endpoint from, const struct dvk_message *message, const void *data, size_t data_len,
              const int *fds, unsigned fd_count, dvk_done *done, void *context, uint64_t *call) {
-    struct own_endpoint *own = own_find(dvk, from);
-    if (!own || !done) {
+    struct own_endpoint *own;
+    int refused = own_sender(dvk, from, &own);
+    if (refused < 0 || !done) {
         for (unsigned i = 0; i < fd_count; i++)
             close(fds[i]);
         loan_drop(dvk, data);
-        return own ? -EINVAL : -DVK_ENOTBOUND;
+        return refused < 0 ? refused : -EINVAL;
     }
-    return call_start(dvk, own->dc, from, message, DVK_SLOT_SENDREC, data, data_len, fds, fd_count, done, context,
-                      call);
+    struct dvk_stats *stats = own->stats;
+    uint64_t number = 0;
+    int error = call_start(dvk, own->dc, from, message, DVK_SLOT_SENDREC, data, data_len, fds, fd_count, done, context,
+                           &number);
+    stats->calls++;
+    stats->bytes_out += data_len;
+    if (error < 0) {
+        stats_error(stats, error);
+        return error;
+    }
+    call_by_id(dvk, number)->stats = stats; /* it ends in dvk_receive or dvk_close, not before */
+    if (call)
+        *call = number;
+    return 0;
 }
 
 int dvk_cancel(struct dvk *dvk, uint64_t id) {
@@ -474,7 +624,9 @@ static void note_retire(struct dvk *dvk, struct route *route) {
         struct call *note = route->notes[i] ? call_by_id(dvk, route->notes[i]) : NULL;
         if (note && note->state == CALL_SENT) {
             struct channel *channel = note->channel;
-            if (dvk_slot_look(&channel->view.slot[channel->side][note->slot], note->sequence) != DVK_LOOK_DONE)
+            const struct dvk_slot *slot = &channel->view.slot[channel->side][note->slot];
+            if (dvk_slot_look(slot, note->sequence) != DVK_LOOK_DONE ||
+                __atomic_load_n(&slot->reply.status, __ATOMIC_RELAXED) == -DVK_ERELAYED) /* it came back: the scan sees to it */
                 continue;
             call_free(dvk, note);
             note = NULL;
@@ -491,7 +643,7 @@ static void note_retire(struct dvk *dvk, struct route *route) {
 
 static int notify(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk_message *message) {
     struct route *route;
-    int error = route_get(dvk, dc, from, message->destination, &route);
+    int error = route_get(dvk, dc, from, message->destination, 0, &route);
     if (error < 0)
         return error;
     if (route->notify && (note_merge(route->notify, message->notify)))
@@ -502,17 +654,26 @@ static int notify(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct 
     return route->notify ? 0 : notify_send(dvk, route);
 }
 
-int dvk_notify(struct dvk *dvk, dvk_endpoint from, dvk_endpoint to, uint64_t bits) {
-    struct own_endpoint *own = own_find(dvk, from);
-    if (!own)
-        return -DVK_ENOTBOUND;
-    if (bits == 0 || to == DVK_NONE)
-        return -EINVAL;
+int note_send(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to, uint64_t bits) {
     struct dvk_message message = {.source = from, .destination = to, .notify = bits};
     dvk_endpoint full;
-    if (own_resolve(dvk, own->dc, to, &full))
-        return loopback_notify(dvk, own->dc, from, full, bits);
-    return notify(dvk, own->dc, from, &message);
+    if (own_resolve(dvk, dc, to, &full))
+        return loopback_notify(dvk, dc, from, full, bits);
+    return notify(dvk, dc, from, &message);
+}
+
+int dvk_notify(struct dvk *dvk, dvk_endpoint from, dvk_endpoint to, uint64_t bits) {
+    struct own_endpoint *own;
+    int error = own_sender(dvk, from, &own);
+    if (error < 0)
+        return error;
+    if (bits == 0 || to == DVK_NONE)
+        return -EINVAL;
+    struct dvk_stats *stats = own->stats;
+    error = note_send(dvk, own->dc, from, to, bits);
+    if (error == 0)
+        stats->notifies++;
+    return error;
 }
 
 /* ---- on behalf of a remote source: see relay.h ---- */

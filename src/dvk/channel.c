@@ -51,6 +51,7 @@ int channel_attach(struct dvk *dvk, uint64_t number, uint32_t dc, int side, bool
     list_init(&channel->routes);
     list_init(&channel->queue);
     list_init(&channel->asides);
+    list_init(&channel->left);
     channel->view.base = base;
     channel->view.size = size;
     if (dvk_channel_view_init(&channel->view, base, size) < 0) {
@@ -80,10 +81,11 @@ int channel_attach(struct dvk *dvk, uint64_t number, uint32_t dc, int side, bool
     channel->side = side;
     channel->proxy = proxy;
     channel->guest = guest;
+    channel->judged = dvk->own_judged && !guest;
     channel->gone_status = proxy ? -DVK_ENODEUNREACH : -DVK_EDEADDST;
     channel->socket = steal_fd(&socket);
     for (uint32_t i = 0; i < channel->view.slots[side]; i++)
-        map_set(channel->free_map, i);
+        channel_slot_give(channel, i);
     channel->bit = bit_take(dvk);
     list_append(&dvk->by_bit[channel->bit], &channel->bit_link);
     list_append(&dvk->channels, &channel->link);
@@ -101,6 +103,10 @@ void channel_free(struct channel *channel) {
         munmap(channel->peer_bell, DVK_DOORBELL_SIZE);
     if (channel->socket >= 0)
         close(channel->socket);
+    channel_left_free(channel);
+    for (uint32_t i = 0; channel->peer_privileges && i < channel->peer_count; i++)
+        free(channel->peer_privileges[i]);
+    free(channel->peer_privileges);
     free(channel->peers);
     free(channel->peer_table);
     free(channel->cancel_at);
@@ -117,14 +123,21 @@ void channel_release(struct channel *channel) {
 
 int channel_slot_take(struct channel *channel) {
     uint32_t words = (channel->view.slots[channel->side] + 63) / 64;
-    for (uint32_t w = 0; w < words; w++)
+    while (channel->free_from < words - 1 && channel->free_map[channel->free_from] == 0)
+        channel->free_from++;
+    for (uint32_t w = channel->free_from; w < words; w++) {
+        uint64_t free_bits = channel->free_map[w] & ~channel->cancel_map[w];
+        if (!free_bits)
+            continue;
+        channel->free_map[w] &= ~(free_bits & -free_bits);
+        return (int)(w * 64 + (uint32_t)__builtin_ctzll(free_bits));
+    }
+    for (uint32_t w = 0; w < words; w++) /* all that are free have a cancellation, which the peer may have taken meanwhile */
         for (uint64_t free_bits = channel->free_map[w]; free_bits; free_bits &= free_bits - 1) {
             uint32_t i = w * 64 + (uint32_t)__builtin_ctzll(free_bits);
-            if (map_has(channel->cancel_map, i)) {
-                if (!dvk_ring_has_passed(&channel->view.header->ring[channel->side], channel->cancel_at[i]))
-                    continue; /* a third entry in the ring would be one too many */
-                map_clear(channel->cancel_map, i);
-            }
+            if (!dvk_ring_has_passed(&channel->view.header->ring[channel->side], channel->cancel_at[i]))
+                continue; /* a third entry in the ring would be one too many */
+            map_clear(channel->cancel_map, i);
             map_clear(channel->free_map, i);
             return (int)i;
         }
@@ -135,7 +148,7 @@ void channel_slot_free(struct dvk *dvk, struct channel *channel, uint32_t slot) 
     channel->calls[slot] = NULL;
     map_clear(channel->back_map, slot);
     dvk_slot_free(&channel->view.slot[channel->side][slot]);
-    map_set(channel->free_map, slot);
+    channel_slot_give(channel, slot);
     if (!channel->closed && !list_is_empty(&channel->queue))
         call_send_queued(dvk, channel);
 }
@@ -196,8 +209,14 @@ static void call_end(struct dvk *dvk, struct call *call, int status) {
     bool trusted = status != -DVK_EBADPEER && status != -DVK_EINTERRUPTED;
     if (trusted && dvk_slot_look(slot, call->sequence) == DVK_LOOK_DONE)
         call_take_reply(dvk, call);
-    else
+    else if (!trusted || !call_lost(dvk, call))
         call_complete(dvk, call, status);
+}
+
+void channel_is_gone(struct dvk *dvk, struct channel *channel) {
+    broker_drain(dvk); /* dvkd told why before it marked it */
+    int status = channel->proxy && dvk->broker_gone ? -DVK_ENODAEMON : channel->gone_status; /* a proxy ends with its dvkd */
+    channel_close(dvk, channel, status, true, true);
 }
 
 void channel_close(struct dvk *dvk, struct channel *channel, int status, bool tell, bool event) {
@@ -211,7 +230,8 @@ void channel_close(struct dvk *dvk, struct channel *channel, int status, bool te
     list_remove(&channel->bit_link);
     list_remove(&channel->more);
     warm_forget(dvk, channel);
-    channel_kill(channel);
+    if (!channel->ended) /* else dvkd marks it when it has told the other side why, too */
+        channel_kill(channel);
     if (tell) {
         struct dvk_broker_packet closed = {.type = DVK_BROKER_CHANNEL_CLOSED, .channel = channel->number};
         (void)broker_send(dvk, &closed, NULL, NULL, 0);
@@ -222,6 +242,8 @@ void channel_close(struct dvk *dvk, struct channel *channel, int status, bool te
                 .type = DVK_BROKER_CHANNEL_GONE, .dc = channel->dc, .peer = channel->peers[i], .node = dvk->node};
             broker_event(dvk, &gone);
         }
+    if (status != -DVK_EBADPEER && status != -DVK_EINTERRUPTED)
+        posts_recover(dvk, channel);
     struct route *route;
     while ((route = list_first(&channel->routes, struct route, of_channel)))
         route_drop(dvk, route, status);
@@ -239,5 +261,6 @@ void channel_close(struct dvk *dvk, struct channel *channel, int status, bool te
     fdpass_drop(channel);
     close(channel->socket);
     channel->socket = -1;
+    settle_run(dvk);
     channel_release(channel);
 }

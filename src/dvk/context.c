@@ -24,15 +24,25 @@ struct own_endpoint *own_find(struct dvk *dvk, dvk_endpoint endpoint) {
     return NULL;
 }
 
-bool own_resolve(struct dvk *dvk, uint32_t dc, dvk_endpoint to, dvk_endpoint *full) {
+struct own_endpoint *own_at(struct dvk *dvk, uint32_t dc, dvk_endpoint to) {
     list_each(own, &dvk->own[bucket_of(dvk_endpoint_slot(to), 0)], struct own_endpoint, bucket) {
         if (own->dc == dc && (own->endpoint == to || (dvk_endpoint_generation(to) == 0 &&
-                                                      dvk_endpoint_slot(own->endpoint) == dvk_endpoint_slot(to)))) {
-            *full = own->endpoint;
-            return true;
-        }
+                                                      dvk_endpoint_slot(own->endpoint) == dvk_endpoint_slot(to))))
+            return own;
     }
-    return false;
+    return NULL;
+}
+
+bool own_resolve(struct dvk *dvk, uint32_t dc, dvk_endpoint to, dvk_endpoint *full) {
+    const struct own_endpoint *own = own_at(dvk, dc, to);
+    if (own)
+        *full = own->endpoint;
+    return own;
+}
+
+int own_sender(struct dvk *dvk, dvk_endpoint from, struct own_endpoint **own) {
+    *own = own_find(dvk, from);
+    return !*own ? -DVK_ENOTBOUND : (*own)->frozen ? -DVK_EMIGRATING : 0;
 }
 
 static void context_free(struct dvk *dvk) {
@@ -51,8 +61,12 @@ static void context_free(struct dvk *dvk) {
         list_remove(&request->link);
         free(request);
     }
+    calls_free(dvk);
+    migrate_close(dvk);
     inboxes_free(dvk);
     waits_close(dvk);
+    stats_close(dvk);
+    privilege_close(dvk);
     free(dvk->by_bit);
     free(dvk->packet_buffer);
     free(dvk->calls);
@@ -86,11 +100,12 @@ static int context_create(int fd, struct dvk **out) {
     struct link *lists[] = {&dvk->awaited,   &dvk->outgoing,      &dvk->events,  &dvk->channels,
                             &dvk->more,      &dvk->ready,         &dvk->notices, &dvk->ready_notes,
                             &dvk->completed, &dvk->free_requests, &dvk->requests, &dvk->filed,
-                            &dvk->filed_notes, &dvk->loans, &dvk->arenas, &dvk->wait_tables};
+                            &dvk->filed_notes, &dvk->loans, &dvk->arenas, &dvk->wait_tables, &dvk->moving, &dvk->moved, &dvk->parked, &dvk->spares};
     for (size_t i = 0; i < ARRAY_LENGTH(lists); i++)
         list_init(lists[i]);
     list_init(&dvk->service_things);
     list_init(&dvk->endpoint_watches);
+    privilege_open(dvk, -1);
     for (unsigned i = 0; i < BUCKETS; i++) {
         list_init(&dvk->own[i]);
         list_init(&dvk->guests[i]);
@@ -131,6 +146,8 @@ static int context_greet(struct dvk *dvk) {
         error = dvk->broker_error;
     if (error == 0)
         dvk->node = answer.head.node;
+    if (error == 0 && answer.fd_count == 1)
+        privilege_open(dvk, answer.fds[0]);
     packet_clear(&answer);
     return error;
 }
@@ -207,6 +224,7 @@ void dvk_close(struct dvk *dvk) {
         struct own_endpoint *own;
         while ((own = list_first(&dvk->own[i], struct own_endpoint, bucket))) {
             list_remove(&own->bucket);
+            free(own->privileges);
             free(own);
         }
         struct guest *guest;
@@ -260,9 +278,12 @@ int dvk_bind(struct dvk *dvk, uint32_t dc, uint32_t slot, dvk_endpoint *out) {
         return -ENOMEM;
     struct dvk_broker_packet ask = {.type = DVK_BROKER_BIND, .dc = dc, .endpoint = dvk_endpoint_make(0, slot)};
     struct packet answer;
+    stats_bind(dvk, own, &ask);
     int error = broker_ask_wait(dvk, &ask, NULL, 0, &answer, deadline_of(BIND_TIMEOUT_MS));
+    if (error == 0)
+        stats_bound(dvk, own, &answer);
     packet_clear(&answer);
-    if (error == 0 && own_find(dvk, answer.head.endpoint)) {
+    if (error == 0 && (own_find(dvk, answer.head.endpoint) || spare_find(dvk, answer.head.endpoint))) {
         /* calls name their source by its endpoint alone: two DCs' endpoints must not look the same */
         struct dvk_broker_packet undo = {.type = DVK_BROKER_UNBIND, .dc = dc, .endpoint = answer.head.endpoint};
         (void)broker_ask_wait(dvk, &undo, NULL, 0, &answer, deadline_of(BIND_TIMEOUT_MS));
@@ -270,6 +291,7 @@ int dvk_bind(struct dvk *dvk, uint32_t dc, uint32_t slot, dvk_endpoint *out) {
         error = -DVK_ENOTALLOWED;
     }
     if (error < 0) {
+        stats_unbind(dvk, own);
         free(own);
         return error;
     }
@@ -278,6 +300,8 @@ int dvk_bind(struct dvk *dvk, uint32_t dc, uint32_t slot, dvk_endpoint *out) {
     list_init(&own->routes);
     list_append(&dvk->own[bucket_of(dvk_endpoint_slot(own->endpoint), 0)], &own->bucket);
     dvk->own_count++;
+    dvk->own_changes++;
+    dvk->way.route = NULL;
     waits_open(dvk, dc);
     *out = own->endpoint;
     return 0;
@@ -289,14 +313,20 @@ int dvk_unbind(struct dvk *dvk, dvk_endpoint endpoint) {
         return -DVK_ENOTBOUND;
     struct dvk_broker_packet ask = {.type = DVK_BROKER_UNBIND, .dc = own->dc, .endpoint = endpoint};
     inboxes_unwatch(dvk, own->dc, endpoint);
+    migrate_unfreeze(dvk, own);
     list_remove(&own->bucket);
     dvk->own_count--;
+    dvk->own_changes++;
     own_routes_drop(dvk, own, -DVK_EINTERRUPTED);
+    stats_unbind(dvk, own);
+    free(own->privileges);
     free(own);
     requests_refuse_to(dvk, endpoint, -DVK_ENOTBOUND);
     (void)receive_scan(dvk); /* what lies in the channels and was not looked at yet: refused, as is all that comes later */
     struct packet answer;
     int error = broker_ask_wait(dvk, &ask, NULL, 0, &answer, deadline_of(BIND_TIMEOUT_MS));
     packet_clear(&answer);
+    if (error == -ENOMEM) /* to wait for the answer: dvkd has to know in any case */
+        error = broker_send(dvk, &ask, NULL, NULL, 0);
     return error;
 }

@@ -35,10 +35,15 @@ void own_forget_dc(struct dvk *dvk, uint32_t dc) {
         list_each(own, &dvk->own[i], struct own_endpoint, bucket) {
             if (own->dc != dc)
                 continue;
+            migrate_unfreeze(dvk, own);
             list_remove(&own->bucket);
             dvk->own_count--;
+            dvk->own_changes++;
             own_routes_drop(dvk, own, -DVK_ENODC);
+            stats_unbind(dvk, own);
+            free(own->privileges);
             free(own);
         }
+    moved_forget(dvk, dc, DVK_ANY);
     waits_forget(dvk, dc);
 }

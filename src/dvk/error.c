@@ -28,6 +28,9 @@ static const char *const texts[] = {
     [DVK_ELOST - DVK_ERROR_BASE] = "lost to others",
     [DVK_ENOTMEMBER - DVK_ERROR_BASE] = "not a member or holder",
     [DVK_EGAP - DVK_ERROR_BASE] = "changes were missed",
+    [DVK_ENOBACKUP - DVK_ERROR_BASE] = "endpoint has no backup there",
+    [DVK_ENOTMIGRATING - DVK_ERROR_BASE] = "endpoint is not migrating",
+    [DVK_ENOTCARRIED - DVK_ERROR_BASE] = "something received cannot be handed on",
 };
 
 const char *dvk_strerror(int error) {

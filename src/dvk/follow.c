@@ -20,6 +20,7 @@ int dvk_relay(struct dvk *dvk, struct dvk_request *req, dvk_endpoint to) {
         return -DVK_ENOTALLOWED;
     struct dvk_message where = {.status = -DVK_ERELAYED, .source = req->msg.destination};
     where.payload.words[0] = to;
+    request->stats->relayed++;
     request_answer(dvk, request, &where, NULL, 0, true);
     return 0;
 }

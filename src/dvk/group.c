@@ -46,7 +46,11 @@ int dvk_group_mcast(struct dvk *dvk, uint64_t group, const struct dvk_message *m
     struct dvk_service_head head = {.op = DVK_SERVICE_OP_GROUP_CAST,
                                     .number = group,
                                     .value_len = (uint32_t)(sizeof value.head + len)};
-    return service_do(dvk, thing->from, &head, NULL, &value, timeout_ms);
+    int error = service_do(dvk, thing->from, &head, NULL, &value, timeout_ms);
+    struct own_endpoint *own = error == 0 ? own_find(dvk, thing->from) : NULL;
+    if (own)
+        own->stats->casts++;
+    return error;
 }
 
 int dvk_group_view_of(const struct dvk_request *request, struct dvk_group_view *view) {

@@ -14,7 +14,10 @@
  *   loan.c       runs of slots for long messages, loans
  *   peers.c      who is at a channel's other end
  *   post.c       one-way messages                  spin.c      waiting for, and writing to, another CPU
- *   vcopy.c      grants, arenas, copies
+ *   quick.c      sendrec answered at once
+ *   vcopy.c      grants, arenas, copies              stats.c     what endpoints count
+ *   migrate.c    endpoints of ours that move         settle.c    destinations that move
+ *   privilege.c  what peers may do
  *
  * One thread uses a context, but for dvk_wake and the poller thread, which touch only `wake`, `fds_ready` and the
  * doorbell. Ownership: the context owns channels, routes, calls and requests. A channel stays mapped while a request
@@ -30,6 +33,8 @@
 #include "dvk/ring.h"
 
 #include <dvk/dvk.h>
+#include <dvk/privilege.h>
+#include <dvk/stats.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
@@ -45,12 +50,16 @@ struct request;
 
 enum fds_ready { FDS_NEWS = 1, FDS_GLANCED = 2 };
 
-/* Adaptive spinning of one waiter: see spin.c. */
-struct spin {
+/* How often one way of waiting awake is tried: see spin.c. */
+struct effort {
     unsigned skip; /* waits left before it is tried again */
     unsigned rest; /* so many are left after the next failure, half of it */
     unsigned successes, slow;
     int64_t pause_ns, paused_until; /* when the CPU is wanted by others; 0: it is not */
+};
+/* Of one waiter: for a peer on another CPU, on the same one. */
+struct spin {
+    struct effort poll, yield;
 };
 
 /* Descriptors of a message whose turn has not come yet. */
@@ -68,6 +77,12 @@ struct posted {
     dvk_endpoint from, to;
 };
 
+/* Privileges that dvkd told of, in order: see privilege.c. */
+struct known_privileges {
+    struct dvk_privileges what;
+    uint64_t refused, tell_at; /* messages; dvkd is told at the latter */
+};
+
 struct channel {
     struct link link;        /* dvk.channels */
     struct link number_link; /* dvk.numbers */
@@ -81,8 +96,10 @@ struct channel {
     uint32_t dc;
     int side;
     bool proxy; /* the peer is a proxy: it vouches for sources */
+    bool judged; /* there are privileges that its messages may not accord with */
     uint32_t place; /* the peer's, in the DC's table of waits; 0: none */
     bool guest;
+    bool ended;      /* dvkd said so */
     bool closed;     /* no longer used; lives on for its references */
     int gone_status; /* what calls on it end with when the peer is gone */
     unsigned references;
@@ -98,19 +115,45 @@ struct channel {
     struct spin spin;
     dvk_endpoint *peers; /* who is at the other end: see peers.c */
     uint32_t peer_count, peer_cap, peer_places;
+    struct known_privileges **peer_privileges; /* by index in peers; NULL: all have all */
     uint32_t *peer_table; /* by hash: index in peers + 1; NULL: there are few */
+    struct link left;     /* struct left_peer: who was there, and moved away */
     uint64_t free_map[SLOT_WORDS];   /* own slots not in use */
+    uint32_t free_from;              /* no word of it before this one has any */
     uint64_t back_map[SLOT_WORDS];   /* own slots whose completion the scan looks for */
     uint64_t cancel_map[SLOT_WORDS]; /* own slots with a cancellation that the peer had not taken */
     uint32_t *cancel_at;             /* its position, by own slot; NULL until there is one */
     uint32_t last_own, last_peer;    /* slots of the last request that we made, that we took */
+    struct {
+        dvk_endpoint source, destination, full;
+        struct dvk_stats *stats; /* its destination's */
+        uint32_t revision;    /* of the destination */
+        uint32_t own_changes; /* it holds while dvk.own_changes is this */
+    } last_pair; /* of the last message that was taken: its source is known, its destination ours. source DVK_NONE: none */
     struct call **calls;             /* by own slot */
     struct request **requests;       /* by the peer's slot: taken, unanswered */
     struct posted *posts;            /* our quick posts, a ring of as many as own slots; NULL: there was none */
     uint32_t post_first, post_count, post_work;
     size_t posted_bytes; /* data of other posts that are under way */
     uint32_t posts_ready; /* of the peer's quick posts, those that wait to be handed out */
+    uint32_t posts_untold; /* taken since their sender was last told that there is room */
     bool posts_stopped;   /* so many that the scan stopped before the next */
+    bool ring_emptied;    /* the last scan has taken all that was in its ring */
+};
+
+/* An endpoint that was at the other end: what it had sent by then still counts. */
+struct left_peer {
+    struct link link; /* channel.left */
+    dvk_endpoint peer;
+    uint32_t until; /* position in its ring */
+    struct known_privileges *privileges; /* NULL: all */
+};
+
+/* An endpoint that has moved elsewhere, as dvkd told. */
+struct moved {
+    struct link link; /* dvk.moved */
+    uint32_t dc, revision;
+    dvk_endpoint endpoint;
 };
 
 /* The way to a destination: made on first use by CONNECT, forgotten when its channel closes. */
@@ -127,6 +170,19 @@ struct route {
     struct call *notify;     /* the last notification under way, or NULL */
     uint64_t notify_bits;    /* not sent yet */
     uint64_t notes[NOTES_MAX]; /* ids of earlier ones that the peer has taken, perhaps not answered; 0: none */
+    uint32_t revision;         /* of the destination, as of its channel */
+    uint32_t wanted, asked;    /* the least revision that will do; what dvkd was asked for */
+    struct link of_moving;     /* dvk.moving, while it moves: see settle.c */
+    struct channel *old;       /* then: where it went before; held */
+    struct channel *next;      /* then: where it will go, once dvkd has told; of_channel is that one's */
+};
+
+/* The way that the last message of dvk_post or dvk_sendrec took, found again without a search. Forgotten when its route ends,
+ * and when an endpoint of ours is bound, to which its destination might lead from then on. */
+struct way {
+    dvk_endpoint from, to;
+    struct own_endpoint *own;
+    struct route *route; /* NULL: none */
 };
 
 enum call_state {
@@ -146,6 +202,7 @@ struct call {
     bool abandoned; /* nobody wants the result */
     bool cancelled;
     bool posted; /* counted in channel.posted_bytes */
+    bool note;   /* a notification */
     bool lent; /* its data is a loan: it has its channel and slots from the start, and nothing is copied */
     uint32_t dc;
     dvk_endpoint from;
@@ -164,9 +221,17 @@ struct call {
     struct route *route;     /* notifications only */
     struct request *looped;
     uint32_t slot, sequence;
+    uint32_t position; /* in the ring of our side: passed once the peer has taken it in */
+    uint32_t revision; /* of the destination, as it was sent; a relay's: as its source knows it */
+    bool again;        /* it came back; sequence is that of then */
+    bool resumed;      /* an earlier place of the destination had received it, and named it by `key` */
+    uint64_t key;
     unsigned hops; /* how often it was handed on */
     uint32_t span;       /* slots in its run */
     uint32_t reply_room; /* bytes that its reply may have, if more than its data */
+    struct dvk_stats *stats; /* where its end is counted; NULL: nowhere, or by who waits for it */
+    struct call *next_free;
+    bool spun; /* it has been waited for awake */
 };
 
 /* Waiting messages to one of our endpoints from one source (DVK_ANY: from all): see filter.c. */
@@ -210,8 +275,8 @@ struct request {
     struct dvk_request public; /* first */
     struct link link;          /* ready or filed list; dvk.notices while a cancellation is to be told */
     struct link all;           /* dvk.requests */
-    struct filing filed[2];    /* by destination; by destination and source */
-    enum request_state state;
+    bool fds_used;             /* public.fds may hold something else than -1 */
+    enum request_state state;  /* request_new clears from here to `filed` */
     uint32_t kind;
     struct channel *channel; /* NULL: loopback; holds a reference */
     bool detached;           /* the requester is gone: an answer goes nowhere */
@@ -221,8 +286,13 @@ struct request {
     struct call *looped; /* loopback: the call it came from, NULL when that was given up */
     bool is_loopback;
     bool finished;     /* a send that was answered when it was taken */
+    bool resumed;      /* handed on by an earlier place of its destination, under `key` */
+    uint64_t key;      /* that, or what it is to be handed on under */
+    uint32_t revision; /* of its destination, as its source knows it */
     void *data_buffer; /* loopback */
     void *reply_buffer;
+    struct dvk_stats *stats; /* of its destination; never NULL */
+    struct filing filed[2]; /* by destination; by destination and source. Both or none: filed[0].inbox */
 };
 
 struct own_endpoint {
@@ -230,9 +300,14 @@ struct own_endpoint {
     uint32_t dc;
     dvk_endpoint endpoint;
     struct link routes; /* struct route.of_own: from it */
+    struct known_privileges *privileges; /* NULL: all */
     int post_error; /* of an earlier post, to be told */
+    uint32_t revision; /* of its last move to us; 0: it never moved */
+    bool frozen;       /* about to move: what is for it waits in dvk.parked */
     uint64_t own_grant; /* of all our memory to itself, by process own_grant_pid; 0: none yet */
     int own_grant_pid;
+    struct dvk_stats *stats; /* never NULL */
+    uint32_t stats_place;    /* in the page; 0: none */
 };
 
 struct guest {
@@ -296,6 +371,10 @@ struct dvk {
     pthread_mutex_t turn; /* relay: held by the thread that uses the context; the other one sleeps or waits for it */
     struct link own[BUCKETS];
     unsigned own_count;
+    bool own_judged;       /* of some the privileges are, or were, not all */
+    const uint32_t *epoch; /* counts changes of privileges: see privilege.c */
+    uint32_t epoch_seen;
+    uint32_t own_changes; /* how often one was bound or unbound, came, went or was frozen, here or at a peer */
     struct link guests[BUCKETS];
     unsigned guest_count;
 
@@ -307,6 +386,13 @@ struct dvk {
     unsigned next_bit;
     struct link more;
     struct link routes[BUCKETS];
+    struct way way;
+    struct link moving; /* struct route.of_moving */
+    struct link moved;  /* struct moved */
+    struct link parked; /* requests for frozen endpoints of ours, in order */
+    struct link spares; /* struct spare: see migrate.c */
+    unsigned frozen_count;
+    unsigned moves; /* times that a route has begun to move */
     int route_error; /* why the last one could not be made */
     int doorbell_fd;
     struct dvk_doorbell *doorbell;
@@ -318,7 +404,9 @@ struct dvk {
     unsigned work;     /* calls of dvk_receive since the clock was read */
     struct spin spin;
     uint32_t last_cpu; /* CPU + 1 of the last request's sender */
-    struct channel *last_channel; /* of the last request, if that is one between hosted processes */
+    struct channel *last_channel; /* of the last message */
+    bool awake;     /* the last wait ended without sleep */
+    bool bits_left; /* the doorbell's bits of last_channel may be set, though nothing is to be done: see bell_may_stay */
 
     /* calls and requests */
     struct call **calls; /* by index: low 24 bits of the id - 1 */
@@ -333,6 +421,8 @@ struct dvk {
     struct link requests;           /* all that are not free */
     struct link free_requests;
     unsigned free_request_count;
+    struct call *free_calls; /* by call.next_free */
+    unsigned free_call_count;
 
     /* long messages */
     struct link loans;
@@ -347,6 +437,12 @@ struct dvk {
     bool mapped_gone; /* grants of some have ended */
     dvk_copier_told *on_grant; /* the copier's */
     void *on_grant_context;
+
+    /* what endpoints count: see stats.c */
+    struct dvk_stats *stats_page; /* NULL: there is none */
+    uint32_t *stats_free;         /* places that are free below stats_used */
+    uint32_t stats_free_count, stats_free_cap, stats_used;
+    struct dvk_stats uncounted; /* where those count who have no place */
 
     struct link endpoint_watches; /* detector.c */
     /* groups and services: see service_internal.h */
@@ -410,10 +506,33 @@ static inline bool map_has(const uint64_t *map, uint32_t i) {
 
 void close_fds(int *fds, unsigned count); /* closes and sets to -1 */
 
+/* stats.c */
+/* An endpoint is about to be bound: its place is added to the question. Bound: its page may be in the answer. */
+void stats_bind(struct dvk *dvk, struct own_endpoint *own, struct dvk_broker_packet *ask);
+void stats_bound(struct dvk *dvk, struct own_endpoint *own, const struct packet *answer);
+/* It has moved here. */
+void stats_arrived(struct dvk *dvk, struct own_endpoint *own);
+/* It goes, or was not bound after all; what is under way for it is counted no more. */
+void stats_unbind(struct dvk *dvk, const struct own_endpoint *own);
+void stats_close(struct dvk *dvk);
+void stats_error(struct dvk_stats *stats, int error);
+/* A sendrec, call or send has ended. */
+static inline void stats_end(struct dvk_stats *stats, int error) {
+    if (error == 0)
+        stats->completed++;
+    else
+        stats_error(stats, error);
+}
+
 /* context.c */
 struct own_endpoint *own_find(struct dvk *dvk, dvk_endpoint endpoint);
 /* Is `to` (generation 0: any) one of ours in that DC? *full gets it whole. */
 bool own_resolve(struct dvk *dvk, uint32_t dc, dvk_endpoint to, dvk_endpoint *full);
+/* The same: the endpoint, or NULL. */
+struct own_endpoint *own_at(struct dvk *dvk, uint32_t dc, dvk_endpoint to);
+
+/* May we send as it? 0 or the error. *own may be NULL then. */
+int own_sender(struct dvk *dvk, dvk_endpoint from, struct own_endpoint **own);
 
 /* directory.c: the DC is gone from this node: our endpoints in it are unbound. */
 void own_forget_dc(struct dvk *dvk, uint32_t dc);
@@ -425,7 +544,10 @@ int broker_send_bytes(struct dvk *dvk, struct dvk_broker_packet *packet, const v
 /* Send a request; answered() is called when its answer comes, or with status -DVK_ENODAEMON. */
 int broker_ask(struct dvk *dvk, struct dvk_broker_packet *packet,
                void (*answered)(struct dvk *, struct awaited *, struct packet *), void *a, void *b);
-/* The same, waiting for it. The answer's fds and text are the caller's (packet_clear). */
+/* The same with text. */
+int broker_ask_with(struct dvk *dvk, struct dvk_broker_packet *packet, const void *bytes, size_t len,
+                    void (*answered)(struct dvk *, struct awaited *, struct packet *), void *a, void *b);
+/* The same as broker_ask, waiting for it. The answer's fds and text are the caller's (packet_clear). */
 int broker_ask_wait(struct dvk *dvk, struct dvk_broker_packet *packet, const int *fds, unsigned fd_count,
                     struct packet *answer, int64_t deadline);
 /* The same with text. */
@@ -444,9 +566,18 @@ void broker_event(struct dvk *dvk, const struct dvk_broker_packet *head);
 void packet_clear(struct packet *packet);
 
 /* route.c */
-int route_get(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to, struct route **out);
+/* revision: the least that will do. */
+int route_get(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to, uint32_t revision, struct route **out);
+struct route *route_new(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to); /* NULL: no memory */
+void route_connect(struct dvk *dvk, struct route *route); /* ask for the way to revision route.asked; may drop the route */
 struct route *route_find(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to);
 void route_drop(struct dvk *dvk, struct route *route, int status); /* ends its queued calls */
+/* dvk.way, if it leads there and has a channel; else NULL. */
+static inline const struct way *way_find(const struct dvk *dvk, dvk_endpoint from, dvk_endpoint to) {
+    const struct way *way = &dvk->way;
+    return way->route && way->from == from && way->to == to && way->route->channel ? way : NULL;
+}
+void way_set(struct dvk *dvk, struct own_endpoint *own, struct route *route);
 void own_routes_drop(struct dvk *dvk, struct own_endpoint *own, int status);
 
 /* channel.c */
@@ -464,12 +595,28 @@ void channel_ring_plain(struct channel *channel); /* without telling our CPU */
 /* Stop using it: calls end with status, requests are detached, routes dropped; tell: tell dvkd; event: tell the user.
  */
 void channel_close(struct dvk *dvk, struct channel *channel, int status, bool tell, bool event);
+/* It was found to be marked dead: close it with what dvkd says of that, else with gone_status. */
+void channel_is_gone(struct dvk *dvk, struct channel *channel);
 static inline void channel_hold(struct channel *channel) {
     channel->references++;
 }
 void channel_release(struct channel *channel);
 void channel_free(struct channel *channel);
 void channel_kill(struct channel *channel); /* mark dead, wake waiters */
+
+static inline void channel_slot_give(struct channel *channel, uint32_t slot) { /* it may be taken again */
+    map_set(channel->free_map, slot);
+    if (slot / 64 < channel->free_from)
+        channel->free_from = slot / 64;
+}
+
+/* Is there a call whose end the scan looks for? */
+static inline bool channel_awaits_answers(const struct channel *channel) {
+    uint64_t calls = 0;
+    for (uint32_t w = 0; w < (channel->view.slots[channel->side] + 63) / 64; w++)
+        calls |= channel->back_map[w];
+    return calls != 0;
+}
 
 /* loan.c */
 uint32_t span_of(uint64_t bytes, uint32_t data_bytes);
@@ -490,6 +637,65 @@ void vcopy_end(struct dvk *dvk); /* unmap everything */
 /* peers.c */
 int channel_peer_add(struct channel *channel, dvk_endpoint peer); /* 0 too if it is known; or -ENOMEM */
 bool channel_peer_known(const struct channel *channel, dvk_endpoint peer);
+/* Where a peer's privileges are kept; NULL: it is not known, or nothing is kept, or (make) there is no memory to do so. */
+struct known_privileges **channel_peer_privileges(struct channel *channel, dvk_endpoint peer, bool make);
+
+/* privilege.c */
+void privilege_open(struct dvk *dvk, int fd); /* the page with the count of changes; -1: there is none */
+void privilege_close(struct dvk *dvk);
+/* What a CHANNEL, CONNECT's answer or PRIVILEGES tells of a peer. 0 or a negative error: the channel must not be used. */
+int privilege_peer_told(struct channel *channel, dvk_endpoint peer, const struct packet *packet);
+void privilege_told(struct dvk *dvk, const struct packet *packet);
+/* Read what dvkd has told, if privileges have changed. May close channels. */
+void privilege_catch_up(struct dvk *dvk);
+/* Have they changed since? */
+static inline bool privileges_are_old(const struct dvk *dvk) {
+    return __builtin_expect(__atomic_load_n(dvk->epoch, __ATOMIC_ACQUIRE) != dvk->epoch_seen, 0);
+}
+static inline bool privileges_matter(const struct dvk *dvk, const struct channel *channel) {
+    return channel->judged || privileges_are_old(dvk);
+}
+/* The peer sent us `message` of that kind; to: its destination in full. */
+bool privilege_message_allowed(struct dvk *dvk, const struct channel *channel, uint32_t kind,
+                               const struct dvk_message *message, dvk_endpoint to);
+/* A relay is about to hand a message of source to the peer. */
+bool privilege_relayed_allowed(struct dvk *dvk, const struct channel *channel, dvk_endpoint source, dvk_endpoint to);
+/* The peer has handed on a request of source. */
+bool privilege_follow_allowed(struct dvk *dvk, const struct channel *channel, dvk_endpoint peer, dvk_endpoint source);
+/* Within our process: for the same answer as elsewhere. */
+bool privilege_own_allowed(struct dvk *dvk, dvk_endpoint from, dvk_endpoint to, uint32_t kind,
+                           const struct dvk_message *message);
+
+/* Who was there has moved away. And: is a message of it, at the position where we are in the ring, from before that? */
+void channel_peer_leave(struct channel *channel, dvk_endpoint peer);
+bool channel_peer_was(struct channel *channel, dvk_endpoint peer);
+void channel_left_free(struct channel *channel);
+
+/* settle.c */
+struct moved *moved_find(const struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint);
+int moved_note(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, uint32_t revision);
+void moved_forget(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint); /* DVK_ANY: all of the DC */
+void settle_run(struct dvk *dvk); /* routes whose old place has let go of everything go on */
+void route_settled(struct dvk *dvk, struct route *route);
+/* Does a route there wait to settle, so that even what is ours now has to wait behind it? */
+bool settle_before(const struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to);
+void settle_here(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, uint32_t revision);
+void channel_moved(struct dvk *dvk, struct channel *channel, dvk_endpoint endpoint, uint32_t revision);
+/* It was sent back: make it again. where: the answer. data: the request's. */
+void call_moved(struct dvk *dvk, struct call *call, const struct dvk_message *where, const void *data);
+void call_relay_moved(struct dvk *dvk, struct call *call, uint32_t revision); /* a relay's, not sent: tell its source */
+/* Its destination's old place is gone without having taken it in: make it again. False: that is not so. */
+bool call_lost(struct dvk *dvk, struct call *call);
+bool post_moved(struct dvk *dvk, struct channel *channel, const struct posted *posted, uint32_t revision);
+
+/* migrate.c */
+void request_ready(struct dvk *dvk, struct request *request); /* to the list where it waits */
+bool migrate_packet(struct dvk *dvk, struct packet *packet);  /* true: it was kept, as an event */
+void migrate_unfreeze(struct dvk *dvk, struct own_endpoint *own);
+bool spare_find(const struct dvk *dvk, dvk_endpoint endpoint);
+void migrate_close(struct dvk *dvk);
+/* Send a message back to its source, for a destination that has that revision. */
+void slot_moved(struct dvk *dvk, struct channel *channel, uint32_t slot, uint32_t sequence, dvk_endpoint to, uint32_t revision);
 
 /* fdpass.c */
 int fdpass_send(struct channel *channel, uint32_t slot, int side, bool reply, uint32_t sequence, const int *fds,
@@ -503,6 +709,7 @@ void fdpass_drop(struct channel *channel);
 int call_create(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk_message *message, uint32_t kind,
                 struct call **out);
 void call_free(struct dvk *dvk, struct call *call);
+void calls_free(struct dvk *dvk); /* the memory of those that are free */
 /* Start it on its way. data is copied. Errors leave the call to its caller (fds included). */
 int call_submit(struct dvk *dvk, struct call *call, const void *data, size_t data_len);
 /* A reply is there (status 0: taken from its slot) or none will come. The channel's slot is held until call_free. */
@@ -525,6 +732,7 @@ int call_start(struct dvk *dvk, uint32_t dc, dvk_endpoint from, const struct dvk
 void receive_scan_channel(struct dvk *dvk, struct channel *channel);
 bool receive_scan(struct dvk *dvk); /* what the doorbell says; true if it said anything */
 void receive_mark_more(struct dvk *dvk, struct channel *channel);
+void receive_arrived(struct dvk *dvk, struct request *request); /* it waits to be handed out from now on */
 void receive_post_done(struct dvk *dvk, struct channel *channel); /* one of its waiting quick posts is none any more */
 void receive_sleep(struct dvk *dvk, int64_t deadline);            /* until the doorbell rings; or earlier */
 /* dvk_receive with a filter (NULL: none). */
@@ -544,7 +752,11 @@ int inbox_watch(struct dvk *dvk, struct inbox *inbox);
 /* Our endpoint goes: its inboxes' sources need not be watched. */
 void inboxes_unwatch(struct dvk *dvk, uint32_t dc, dvk_endpoint to);
 
+int note_send(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to, uint64_t bits); /* dvk_notify; call.c */
+void posts_recover(struct dvk *dvk, struct channel *channel); /* a closed channel's, that have moved; post.c */
+
 /* reply.c */
+void slot_answer(struct dvk *dvk, struct channel *channel, uint32_t slot, uint32_t sequence, const struct dvk_message *reply);
 struct request *request_new(struct dvk *dvk);
 void request_free(struct dvk *dvk, struct request *request);
 void request_detach(struct dvk *dvk, struct request *request); /* its requester is gone */
@@ -556,11 +768,19 @@ void request_error(struct dvk *dvk, struct channel *channel, uint32_t slot, uint
 void request_taken(struct dvk *dvk, struct request *request);
 
 /* spin.c */
-/* Spin until *word differs from value, if that is worth it; true if it does. peer_cpu: CPU + 1 of who will change it. */
-bool spin_until(struct dvk *dvk, struct spin *spin, const uint32_t *word, uint32_t value, uint32_t peer_cpu);
-/* The cache lines that a request in our next slot will be written to, and those that the peer's next one was. */
+/* News: one of two words (they may be the same) that somebody else is about to change, and the cache lines that he writes before. */
+struct news {
+    const uint32_t *word[2];
+    uint32_t value[2]; /* as they are without news */
+    const void *line[4];
+};
+/* Wait awake until there is news, if that is worth it; true if there is. peer_cpu: CPU + 1 of who makes it; 0: unknown. Takes
+ * at most some 50 us, or what the scheduler gives to others. */
+bool spin_until(struct dvk *dvk, struct spin *spin, const struct news *news, uint32_t peer_cpu);
+/* Ask for the cache lines that a request in our next slot will be written to. */
 void channel_prefetch_own(const struct channel *channel);
-void channel_prefetch_peer(const struct channel *channel);
+/* Those that the peer's next request will lie in, if it uses the slot of its last. */
+void channel_lines(const struct channel *channel, const void *line[4]);
 
 /* post.c */
 void post_failed(struct dvk *dvk, dvk_endpoint from, int status);
@@ -587,7 +807,27 @@ void waits_answered(struct dvk *dvk, const struct channel *channel, uint32_t tic
 /* follow.c: a call was handed on: make it again there, or complete it with an error. data: its request's. */
 void call_follow(struct dvk *dvk, struct call *call, dvk_endpoint to, const void *data);
 
+/* A sendrec or send, as its caller wants it. */
+struct sync {
+    struct dvk_message *message; /* request; then reply */
+    uint32_t kind;
+    const void *data;
+    size_t data_len;
+    void *reply_data;
+    size_t reply_cap, got; /* got: length of the reply's data */
+};
+
+/* quick.c: true: it is done. false: *call was made of it and is to be waited for, or NULL: nothing was done. */
+bool sync_quick(struct dvk *dvk, const struct way *way, struct sync *sync, struct call **call);
+
 /* sync.c */
+/* Wait awake for the answer in our slot, if that is worth it; how it stands then. */
+enum dvk_slot_look sync_spin(struct dvk *dvk, struct channel *channel, uint32_t slot, uint32_t sequence);
+/* dvk_sendrec and dvk_send for libdvk's own purposes, or counted by the caller. got: the length of the reply's data. */
+int sendrec_own(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, void *reply_data, size_t reply_cap,
+                size_t *got, int timeout_ms);
+int send_uncounted(struct dvk *dvk, struct own_endpoint *own, const struct way *way, struct dvk_message *message,
+                   const void *data, size_t data_len, int timeout_ms);
 /* Is the peer, a single thread, itself waiting for us? Then to wait for it would be for ever. */
 bool channel_peer_waits_for_us(const struct channel *channel);
 void cpu_update(struct dvk *dvk);

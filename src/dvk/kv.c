@@ -125,7 +125,8 @@ int dvk_kv_unwatch(struct dvk *dvk, uint64_t watch, int timeout_ms) {
     if (!thing)
         return -DVK_ENOTMEMBER;
     struct dvk_service_head head = {.op = DVK_SERVICE_OP_KV_UNWATCH, .number = watch};
-    dvk_endpoint from = thing->from;
-    service_thing_free(thing);
-    return service_do(dvk, from, &head, NULL, NULL, timeout_ms);
+    int error = service_do(dvk, thing->from, &head, NULL, NULL, timeout_ms);
+    if (error != -ENOMEM) /* nothing was asked: it goes on */
+        service_thing_free(thing);
+    return error;
 }

@@ -110,7 +110,7 @@ uint32_t channel_span_max(const struct channel *channel) {
 
 void channel_run_free(struct dvk *dvk, struct channel *channel, uint32_t slot, uint32_t span) {
     for (uint32_t i = slot + 1; i < slot + span; i++)
-        map_set(channel->free_map, i);
+        channel_slot_give(channel, i);
     if (span > 1 && !channel->closed)
         warm_add(dvk, channel, slot, span);
     channel_slot_free(dvk, channel, slot);
@@ -172,7 +172,7 @@ static int channel_to(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpo
     struct route *route;
     int64_t deadline = deadline_of(timeout_ms);
     dvk->route_error = 0;
-    int error = route_get(dvk, dc, from, to, &route);
+    int error = route_get(dvk, dc, from, to, 0, &route);
     if (error < 0)
         return error;
     while (!route->channel) {
@@ -180,8 +180,12 @@ static int channel_to(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpo
             return -DVK_ENODAEMON;
         if (is_past(deadline))
             return -DVK_ETIMEDOUT;
-        broker_wait(dvk, deadline);
+        int64_t soon = now_ns() + NS_PER_MS;
+        broker_wait(dvk, route->old && soon < deadline ? soon : deadline);
         broker_drain(dvk);
+        route = route_find(dvk, dc, from, to);
+        if (route && route->old) /* it settles when the scan finds what comes back */
+            (void)receive_scan(dvk);
         route = route_find(dvk, dc, from, to);
         if (!route)
             return dvk->route_error < 0 ? dvk->route_error : -DVK_EDEADDST;
@@ -191,6 +195,7 @@ static int channel_to(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpo
 }
 
 int dvk_loan_get(struct dvk *dvk, dvk_endpoint from, dvk_endpoint to, size_t length, int timeout_ms, void **data) {
+    poller_glance(dvk); /* which may take the endpoint away */
     struct own_endpoint *own = own_find(dvk, from);
     dvk_endpoint full;
     *data = NULL;
@@ -200,7 +205,7 @@ int dvk_loan_get(struct dvk *dvk, dvk_endpoint from, dvk_endpoint to, size_t len
         return -EINVAL;
     if (length > DVK_LOAN_MAX)
         return -EMSGSIZE;
-    poller_glance(dvk);
+    struct dvk_stats *stats = own->stats; /* outlives the endpoint */
     struct channel *channel;
     int error = channel_to(dvk, own->dc, from, to, timeout_ms, &channel);
     if (error < 0)
@@ -222,6 +227,7 @@ int dvk_loan_get(struct dvk *dvk, dvk_endpoint from, dvk_endpoint to, size_t len
     loan->span = span;
     loan->data = dvk_channel_buffer(&channel->view, channel->side, 0, loan->slot);
     list_prepend(&dvk->loans, &loan->link);
+    stats->loans++;
     *data = loan->data;
     return 0;
 }

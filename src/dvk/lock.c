@@ -43,9 +43,10 @@ int dvk_unlock(struct dvk *dvk, const struct dvk_lock *lock, int timeout_ms) {
     if (!thing)
         return -DVK_ELOST;
     struct dvk_service_head head = {.op = DVK_SERVICE_OP_UNLOCK, .number = lock->handle};
-    dvk_endpoint from = thing->from;
-    service_thing_free(thing);
-    return service_do(dvk, from, &head, NULL, NULL, timeout_ms);
+    int error = service_do(dvk, thing->from, &head, NULL, NULL, timeout_ms);
+    if (error != -ENOMEM) /* nothing was asked: it is still ours */
+        service_thing_free(thing);
+    return error;
 }
 
 int dvk_leader_get(struct dvk *dvk, dvk_endpoint from, const char *name, struct dvk_leader *leader, unsigned options,

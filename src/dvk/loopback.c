@@ -9,6 +9,8 @@
 int loopback_submit(struct dvk *dvk, struct call *call, const void *data, size_t data_len) {
     if (data_len > dvk->accepts)
         return -EMSGSIZE;
+    if (dvk->own_judged && !privilege_own_allowed(dvk, call->from, call->full, call->kind, &call->message))
+        return -DVK_ENOTALLOWED;
     struct request *request = request_new(dvk);
     if (!request)
         return -ENOMEM;
@@ -34,16 +36,22 @@ int loopback_submit(struct dvk *dvk, struct call *call, const void *data, size_t
     pub->reply_data = request->reply_buffer;
     pub->reply_cap = request->reply_buffer ? DVK_DATA_MAX : 0;
     pub->wants_reply = call->kind == DVK_SLOT_SENDREC;
+    request->resumed = call->resumed;
+    request->key = call->key;
     pub->local = true;
     pub->dc = call->dc;
     pub->source_node = dvk->node;
     memcpy(pub->fds, call->fds, call->fd_count * sizeof(int));
     pub->fd_count = call->fd_count;
+    request->fds_used = true;
     call->fd_count = 0;
     request->looped = call;
     call->looped = request;
     call->state = CALL_LOOPED;
-    list_append(&dvk->ready, &request->link);
+    const struct own_endpoint *own = own_find(dvk, call->full);
+    if (own)
+        request->stats = own->stats;
+    receive_arrived(dvk, request);
     return 0;
 }
 
@@ -54,6 +62,10 @@ void loopback_finish(struct dvk *dvk, struct request *request, const struct dvk_
     if (!call)
         return;
     call->looped = NULL;
+    if (reply->flags & DVK_MSG_ERROR && reply->status == -DVK_ERELAYED && reply->payload.words[DVK_MOVED_MARK]) {
+        call_moved(dvk, call, reply, request->data_buffer);
+        return;
+    }
     if (reply->flags & DVK_MSG_ERROR && reply->status == -DVK_ERELAYED) {
         call_follow(dvk, call, reply->payload.words[0], request->data_buffer);
         return;
@@ -96,6 +108,9 @@ void loopback_finish(struct dvk *dvk, struct request *request, const struct dvk_
 }
 
 int loopback_notify(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoint to, uint64_t bits) {
+    const struct dvk_message message = {.source = from, .destination = to, .notify = bits};
+    if (dvk->own_judged && !privilege_own_allowed(dvk, from, to, DVK_SLOT_SEND, &message))
+        return 0; /* dropped, as one to another process */
     struct inbox *inbox = inbox_find(dvk, to, from);
     if (inbox && !list_is_empty(&inbox->notes)) {
         list_element(inbox->notes.next, struct request, filed[1].line)->public.msg.notify |= bits;
@@ -118,6 +133,9 @@ int loopback_notify(struct dvk *dvk, uint32_t dc, dvk_endpoint from, dvk_endpoin
     request->public.dc = dc;
     request->public.local = true;
     request->public.source_node = dvk->node;
-    list_append(&dvk->ready_notes, &request->link);
+    const struct own_endpoint *own = own_find(dvk, to);
+    if (own)
+        request->stats = own->stats;
+    receive_arrived(dvk, request);
     return 0;
 }

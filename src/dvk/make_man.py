@@ -129,4 +129,5 @@ def main():
         file.write(f"{out}: {' '.join([directory, *(os.path.join(directory, name) for name in headers)])}\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

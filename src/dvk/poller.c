@@ -180,9 +180,12 @@ bool wait_word(struct dvk *dvk, uint32_t *word, uint32_t value, int64_t exact, i
     }
     int64_t until = exact < about ? exact : about, left = -1;
     if (until != INT64_MAX) {
-        left = until - now_ns();
-        if (left <= 0)
+        int64_t now = now_ns();
+        left = until - now;
+        if (left <= 0) {
+            __atomic_store_n(&dvk->tick_ns, now, __ATOMIC_RELAXED); /* about_now says so too, and not only after the next tick */
             return true;
+        }
     }
     return dvk_futex_wait(word, value, left) == -ETIMEDOUT;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The wait, the scan of the doorbell, and what is handed out. */
 #include "dvk/internal.h"
+#include "dvk/relay.h"
 
 #include <stdlib.h>
 
@@ -12,6 +13,85 @@
 void receive_mark_more(struct dvk *dvk, struct channel *channel) {
     if (!list_has(&channel->more) && !channel->closed)
         list_append(&dvk->more, &channel->more);
+}
+
+void receive_arrived(struct dvk *dvk, struct request *request) {
+    request->stats->arrived++;
+    request_ready(dvk, request);
+}
+
+/* Has the last message from there shown that this one's source may send there and that its destination is ours? Guests may write
+ * destinations in two ways, proxies speak for many. */
+static bool is_last_pair(const struct dvk *dvk, const struct channel *channel, const struct dvk_message *msg) {
+    return msg->source == channel->last_pair.source && msg->destination == channel->last_pair.destination &&
+           channel->last_pair.own_changes == dvk->own_changes && msg->source != DVK_NONE &&
+           channel->last_pair.revision == (uint32_t)(msg->reserved >> 32);
+}
+
+static void last_pair_set(const struct dvk *dvk, struct channel *channel, dvk_endpoint source, dvk_endpoint destination,
+                          const struct own_endpoint *own) {
+    channel->last_pair.source = channel->guest ? DVK_NONE : source;
+    channel->last_pair.destination = destination;
+    channel->last_pair.full = own->endpoint;
+    channel->last_pair.stats = own->stats;
+    channel->last_pair.revision = own->revision;
+    channel->last_pair.own_changes = dvk->own_changes;
+}
+
+/* Can that message be from a peer that keeps to the protocol? It has neither data nor descriptors and is no notification. */
+static bool simple_is_valid(const struct dvk *dvk, const struct channel *channel, const struct dvk_message *msg, uint32_t kind) {
+    return kind < DVK_SLOT_POST ? !channel->proxy || msg->source != DVK_NONE
+                                : kind == DVK_SLOT_POST && !dvk->relay && !channel->guest && !channel->proxy;
+}
+
+/* The same of any other. A post has nothing of that. */
+static bool entry_is_valid(const struct channel *channel, uint32_t i, const struct dvk_message *msg, uint32_t kind, uint32_t span,
+                           unsigned fds) {
+    const struct dvk_channel_view *view = &channel->view;
+    return kind < DVK_SLOT_POST && span <= (channel->guest ? 1 : view->slots[1 - channel->side] - i) &&
+           msg->data_len <= (uint64_t)span * view->data_bytes && fds <= DVK_MESSAGE_FDS &&
+           !(channel->proxy && (fds || msg->source == DVK_NONE)) &&
+           (!msg->notify || kind == DVK_SLOT_SEND || (kind == DVK_SLOT_SENDREC && msg->flags & DVK_MSG_RESUMED));
+}
+
+/*
+ * Is a message that came for who is not ours, has another revision, or is frozen, ours all the same? 1: it is; 0: leave it for now;
+ * 2: it was answered, and the request freed.
+ */
+static int entry_astray(struct dvk *dvk, struct channel *channel, struct request *request, uint32_t i, uint32_t sequence,
+                        uint32_t revision) {
+    dvk_endpoint to = request->public.msg.destination;
+    broker_drain(dvk); /* dvkd tells of what has moved to us before a message can be sent to it here */
+    const struct own_endpoint *own = own_at(dvk, channel->dc, to);
+    const struct moved *moved = own ? NULL : moved_find(dvk, channel->dc, to);
+    bool is_post = request->kind == DVK_SLOT_POST;
+    if (own && (own->revision == revision || channel->guest) && !(own->frozen && (is_post || request->public.fd_count)))
+        return 1;
+    bool stays = channel->closed || (own && own->revision == revision && is_post); /* it holds no slot once it is taken */
+    if (!stays && own && own->revision != revision)
+        slot_moved(dvk, channel, i, sequence, own->endpoint, (int32_t)(own->revision - revision) > 0 ? own->revision : revision);
+    else if (!stays && moved)
+        slot_moved(dvk, channel, i, sequence, moved->endpoint, moved->revision);
+    else if (!stays)
+        request_error(dvk, channel, i, sequence, own ? -DVK_EMIGRATING : -DVK_ENOTBOUND);
+    request_free(dvk, request);
+    return stays ? 0 : 2;
+}
+
+/*
+ * Do privileges allow it? 1: they do; 2: they do not; 0: they have just changed, look again. to: its destination in full. The sender of
+ * a notification adds bits to it until they are taken: those that it adds after a change must not be refused by what was before.
+ */
+static int entry_judge(struct dvk *dvk, struct channel *channel, struct dvk_slot *slot, uint32_t kind, const struct dvk_message *msg,
+                       dvk_endpoint to) {
+    if (privilege_message_allowed(dvk, channel, kind, msg, to))
+        return 1;
+    uint64_t bits = kind == DVK_SLOT_SEND ? __atomic_exchange_n(&slot->request.notify, 0, __ATOMIC_ACQ_REL) : 0;
+    if (!bits || !privileges_are_old(dvk))
+        return 2;
+    (void)__atomic_fetch_or(&slot->request.notify, bits, __ATOMIC_ACQ_REL);
+    receive_mark_more(dvk, channel);
+    return 0;
 }
 
 /* The message in the peer's slot i: copied once, checked. 1: *out; 0: leave it for now; -1: the peer broke the
@@ -35,19 +115,25 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
     struct dvk_message *msg = &pub->msg;
     uint32_t kind = flags & DVK_SLOT_KIND_MASK, span = DVK_SLOT_SPAN(flags);
     unsigned fds = msg->flags & DVK_MSG_FDS ? msg->fds : 0;
-    bool post = kind == DVK_SLOT_POST;
-    if (kind > DVK_SLOT_POST || (post && (dvk->relay || channel->guest || msg->data_len || fds)) ||
-        span > (channel->guest ? 1 : view->slots[peer] - i) ||
-        msg->data_len > (uint64_t)span * view->data_bytes || fds > DVK_MESSAGE_FDS ||
-        (channel->proxy && (fds || msg->source == DVK_NONE)) || (msg->notify && kind != DVK_SLOT_SEND)) {
+    bool post = kind == DVK_SLOT_POST, simple = !(msg->data_len | msg->notify | fds | (span - 1));
+    bool resumed = kind == DVK_SLOT_SENDREC && msg->flags & DVK_MSG_RESUMED;
+    if (!(simple ? simple_is_valid(dvk, channel, msg, kind) : entry_is_valid(channel, i, msg, kind, span, fds))) {
         request_free(dvk, request);
         return -1;
     }
     if (msg->source == DVK_NONE && !channel->proxy && channel->peer_count == 1)
         msg->source = channel->peers[0]; /* the channel says who it is */
-    if (!channel->proxy && !channel_peer_known(channel, msg->source)) {
+    if (privileges_are_old(dvk)) {
+        privilege_catch_up(dvk);
+        if (channel->closed) {
+            request_free(dvk, request);
+            return 2;
+        }
+    }
+    bool same_pair = is_last_pair(dvk, channel, msg);
+    if (!same_pair && !channel->proxy && !channel_peer_known(channel, msg->source)) {
         broker_drain(dvk); /* dvkd tells of a new endpoint before its first message can be sent */
-        if (channel->closed || !channel_peer_known(channel, msg->source)) {
+        if (channel->closed || (!channel_peer_known(channel, msg->source) && !channel_peer_was(channel, msg->source))) {
             request_free(dvk, request);
             int64_t now = now_ns();
             if (!channel->stalled_until)
@@ -57,6 +143,7 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
     }
     channel->stalled_until = 0;
     if (fds) {
+        request->fds_used = true;
         int got = fdpass_receive(channel, i, peer, false, sequence, fds, pub->fds);
         if (got < 0) {
             request_free(dvk, request);
@@ -68,22 +155,42 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
     if (channel->guest && dvk_slot_is_system(to) &&
         dvk_system_slot_node(to) == 0) /* a guest's way to say: of this node */
         msg->destination = dvk_service_endpoint(dvk->node, dvk_system_slot_service(to));
-    dvk_endpoint full = msg->destination;
-    if (!dvk->relay && !own_resolve(dvk, channel->dc, msg->destination, &full)) {
-        request_error(dvk, channel, i, sequence, -DVK_ENOTBOUND);
+    const struct own_endpoint *own = same_pair || dvk->relay ? NULL : own_at(dvk, channel->dc, msg->destination);
+    uint32_t revision = (uint32_t)(msg->reserved >> 32);
+    request->kind = kind;
+    if (!same_pair && !dvk->relay && (!own || own->revision != revision || own->frozen)) {
+        int taken = entry_astray(dvk, channel, request, i, sequence, revision);
+        if (taken != 1)
+            return taken;
+        own = own_at(dvk, channel->dc, msg->destination);
+    }
+    dvk_endpoint full = same_pair ? channel->last_pair.full : own ? own->endpoint : msg->destination;
+    int allowed = channel->judged ? entry_judge(dvk, channel, slot, kind, msg, full) : 1;
+    if (allowed != 1) {
+        if (allowed == 2)
+            request_error(dvk, channel, i, sequence, -DVK_ENOTALLOWED);
         request_free(dvk, request);
-        return 2;
+        return allowed;
     }
     if (msg->data_len > dvk->accepts) {
         request_error(dvk, channel, i, sequence, -EMSGSIZE);
         request_free(dvk, request);
         return 2;
     }
+    request->stats = same_pair ? channel->last_pair.stats : own ? own->stats : &dvk->uncounted;
+    if (own && !own->frozen && !channel->proxy && channel_peer_known(channel, msg->source))
+        last_pair_set(dvk, channel, msg->source, msg->destination, own);
     msg->destination = full;
     msg->flags = fds ? DVK_MSG_FDS : 0;
     msg->fds = (uint16_t)fds;
     msg->status = 0;
-    pub->source_node = channel->proxy && msg->reserved <= DVK_MAX_NODE ? (uint32_t)msg->reserved : dvk->node;
+    uint32_t node = (uint32_t)msg->reserved;
+    pub->source_node = channel->proxy && node <= DVK_MAX_NODE ? node : dvk->node;
+    request->revision = revision;
+    request->resumed = resumed;
+    request->key = resumed ? msg->notify : 0;
+    if (resumed)
+        msg->notify = 0;
     msg->reserved = 0;
     pub->dc = channel->dc;
     pub->local = !channel->proxy;
@@ -91,12 +198,12 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
     pub->reply_data = dvk_channel_buffer(view, peer, 1, i);
     pub->reply_cap = span * view->data_bytes;
     pub->wants_reply = kind == DVK_SLOT_SENDREC || dvk->relay;
-    request->kind = kind;
     request->channel = channel;
     request->slot = i;
     request->sequence = sequence;
     channel_hold(channel);
     *out = request;
+    dvk->last_channel = channel;
     if (post) { /* it is ours now, whatever becomes of the slot */
         request->finished = true;
         channel->posts_ready++;
@@ -107,7 +214,6 @@ static int entry_take(struct dvk *dvk, struct channel *channel, uint32_t i, stru
         __builtin_prefetch((const uint8_t *)&slot->reply + DVK_LINE, 1);
     }
     channel->last_peer = i;
-    dvk->last_channel = channel;
     request->sync = !(flags & DVK_SLOT_RING_BACK);
     if (request->sync)
         channel->sync_requests++;
@@ -134,11 +240,15 @@ static void header_notify_take(struct dvk *dvk, struct channel *channel) {
     if (request->public.msg.notify == 0)
         request_free(dvk, request);
     else
-        list_append(&dvk->ready_notes, &request->link);
+        receive_arrived(dvk, request);
 }
 
-/* We took posts: their sender may wait for that. */
-static void room_tell(struct channel *channel) {
+/* We took posts: their sender may wait for that. It is told of many at a time, or when we have taken all: each time it may have
+ * to be woken. */
+static void room_tell(struct channel *channel, bool more) {
+    if (more && channel->posts_untold < channel->view.slots[1 - channel->side] / 2)
+        return;
+    channel->posts_untold = 0;
     uint32_t *wants = &channel->view.header->wants_room[1 - channel->side];
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* P6 */
     if (__atomic_load_n(wants, __ATOMIC_RELAXED) && __atomic_exchange_n(wants, 0u, __ATOMIC_SEQ_CST))
@@ -153,6 +263,24 @@ void receive_post_done(struct dvk *dvk, struct channel *channel) {
     }
 }
 
+static uint32_t ring_head(const struct channel *channel) {
+    return __atomic_load_n(&channel->view.header->ring[1 - channel->side].head, __ATOMIC_ACQUIRE); /* P1 */
+}
+
+/* Ask early for what the next message but one will be read from. */
+static inline void entry_prefetch(const struct channel *channel, uint32_t head) {
+    int peer = 1 - channel->side;
+    const struct dvk_channel_view *view = &channel->view;
+    uint32_t at = channel->taken + 2;
+    if ((int32_t)(head - at) <= 0)
+        return;
+    uint16_t entry = __atomic_load_n(&view->header->ring[peer].entry[at & (2 * view->slots[peer] - 1)], __ATOMIC_RELAXED);
+    const struct dvk_slot *slot = &view->slot[peer][entry & (view->slots[peer] - 1)]; /* whatever it says */
+    __builtin_prefetch(slot);
+    __builtin_prefetch(&slot->request);
+    __builtin_prefetch((const uint8_t *)&slot->request + DVK_LINE);
+}
+
 void receive_scan_channel(struct dvk *dvk, struct channel *channel) {
     if (channel->closed)
         return;
@@ -162,15 +290,18 @@ void receive_scan_channel(struct dvk *dvk, struct channel *channel) {
     if (channel->post_count && !list_is_empty(&channel->queue))
         posts_make_room(dvk, channel);
     if (dead)
-        channel_close(dvk, channel, channel->gone_status, true, true);
+        channel_is_gone(dvk, channel);
     if (!channel->closed)
         header_notify_take(dvk, channel);
     int peer = 1 - channel->side;
     struct dvk_ring *ring = &channel->view.header->ring[peer];
-    bool posts = false;
+    uint32_t head = channel->taken;
     for (int n = 0; !channel->closed; n++) {
         uint16_t entry;
-        int found = dvk_ring_peek(ring, channel->view.slots[peer], channel->taken, &entry);
+        if (head == channel->taken) /* the peer writes it with each message: looked at as seldom as can be */
+            head = ring_head(channel);
+        int found = dvk_ring_peek_to(ring, channel->view.slots[peer], head, channel->taken, &entry);
+        channel->ring_emptied = found == 0;
         if (found == 0)
             break;
         if (n == TAKE_AT_ONCE) {
@@ -181,6 +312,7 @@ void receive_scan_channel(struct dvk *dvk, struct channel *channel) {
             channel->posts_stopped = true;
             break;
         }
+        entry_prefetch(channel, head);
         struct request *request = NULL;
         int took = 2;
         if (found > 0 && entry & DVK_RING_CANCEL) {
@@ -196,14 +328,15 @@ void receive_scan_channel(struct dvk *dvk, struct channel *channel) {
         }
         if (took == 0)
             break; /* the periodic scan tries again */
-        posts |= !request || request->kind == DVK_SLOT_POST;
-        if (!channel->closed)
-            dvk_ring_advance(ring, &channel->taken);
+        channel->posts_untold += !request || request->kind == DVK_SLOT_POST;
+        channel->taken++;
         if (took == 1)
-            list_append(request->public.msg.notify ? &dvk->ready_notes : &dvk->ready, &request->link);
+            receive_arrived(dvk, request);
     }
-    if (posts && !channel->closed)
-        room_tell(channel);
+    if (!channel->closed && channel->taken != __atomic_load_n(&ring->tail, __ATOMIC_RELAXED))
+        dvk_ring_tell(ring, channel->taken);
+    if (channel->posts_untold && !channel->closed)
+        room_tell(channel, list_has(&channel->more));
     channel_release(channel);
 }
 
@@ -222,13 +355,36 @@ static bool scan_more(struct dvk *dvk) {
     return any;
 }
 
-bool receive_scan(struct dvk *dvk) {
+/* Has the channel something that only its doorbell's bit tells of: what is no message in its ring? */
+static bool channel_awaits(const struct channel *channel) {
+    return channel_awaits_answers(channel) || channel->post_count || channel->posted_bytes || !list_is_empty(&channel->queue);
+}
+
+/* The ring of the channel that spoke last can be watched in place of the doorbell. */
+static bool ring_is_watchable(const struct channel *channel) {
+    return channel && channel->ring_emptied && !channel->closed;
+}
+
+/*
+ * Of two that talk to each other over and over, each message would have its sender set the doorbell's bits and its receiver
+ * clear them: the dearest lines of all, since both write them. So the bits stay set while they are those of last_channel
+ * alone, whose ring is watched anyway: its sender finds them set and goes on. Before sleep they are cleared (P3).
+ */
+static bool bell_may_stay(const struct dvk *dvk) {
+    const struct dvk_doorbell *bell = dvk->doorbell;
+    const struct channel *last = dvk->last_channel;
+    if (!dvk->awake || !ring_is_watchable(last) || last->guest || last->bit_link.next != last->bit_link.prev)
+        return false;
+    uint32_t word = last->bit / 64, s = word / 64;
+    return __atomic_load_n(&bell->summary[s], __ATOMIC_RELAXED) == 1ull << (word % 64) &&
+           __atomic_load_n(&bell->summary[1 - s], __ATOMIC_RELAXED) == 0 &&
+           __atomic_load_n(&bell->pending[word], __ATOMIC_RELAXED) == 1ull << (last->bit % 64) && !channel_awaits(last);
+}
+
+/* Clear the doorbell's bits; their channels are to be scanned. */
+static void bell_take(struct dvk *dvk) {
     struct dvk_doorbell *bell = dvk->doorbell;
-    uint32_t word = __atomic_load_n(&bell->word, __ATOMIC_SEQ_CST);
-    if (word != dvk->seen) {
-        dvk->seen = word;
-        dvk->active = true;
-    }
+    dvk->bits_left = false;
     for (unsigned s = 0; s < 2; s++) {
         if (__atomic_load_n(&bell->summary[s], __ATOMIC_SEQ_CST) == 0)
             continue;
@@ -244,7 +400,24 @@ bool receive_scan(struct dvk *dvk) {
             }
         }
     }
-    return scan_more(dvk);
+}
+
+bool receive_scan(struct dvk *dvk) {
+    uint32_t word = __atomic_load_n(&dvk->doorbell->word, __ATOMIC_SEQ_CST);
+    if (word != dvk->seen) {
+        dvk->seen = word;
+        dvk->active = true;
+    }
+    if (bell_may_stay(dvk)) {
+        dvk->bits_left = true;
+        if (ring_head(dvk->last_channel) != dvk->last_channel->taken)
+            receive_mark_more(dvk, dvk->last_channel);
+    } else
+        bell_take(dvk);
+    bool any = scan_more(dvk);
+    if (!list_is_empty(&dvk->moving))
+        settle_run(dvk);
+    return any;
 }
 
 /* All channels, whatever the doorbell says: peers may have cleared each other's hints. */
@@ -300,11 +473,11 @@ static bool run_pending(struct dvk *dvk) {
 
 /* The oldest message; notifications first. */
 static struct request *ready_first(const struct dvk *dvk) {
-    const struct link *const lists[] = {&dvk->filed_notes, &dvk->ready_notes, &dvk->filed, &dvk->ready};
-    for (int i = 0; i < 4; i++)
-        if (!list_is_empty(lists[i]))
-            return list_element(lists[i]->next, struct request, link);
-    return NULL;
+    const struct link *list = !list_is_empty(&dvk->filed_notes)   ? &dvk->filed_notes
+                              : !list_is_empty(&dvk->ready_notes) ? &dvk->ready_notes
+                              : !list_is_empty(&dvk->filed)       ? &dvk->filed
+                                                                  : &dvk->ready;
+    return list_first(list, struct request, link);
 }
 
 /* The bits of a notification, at the moment when it is received: its sender may have added some. See note_merge. */
@@ -314,6 +487,19 @@ static void note_take(struct request *request) {
     uint64_t bits = __atomic_exchange_n(word, 0, __ATOMIC_ACQ_REL);
     if (bits)
         request->public.msg.notify = bits;
+}
+
+static void received_count(const struct dvk_request *request, struct dvk_stats *stats) {
+    if (request->wants_reply)
+        stats->requests_in++;
+    else if (request->group)
+        stats->casts_in++;
+    else if (request->msg.notify)
+        stats->notifies_in++;
+    else
+        stats->sends_in++;
+    if (request->msg.data_len)
+        stats->bytes_in += request->msg.data_len;
 }
 
 /* Hand out what the filter (NULL: none) lets through. 0 with *out, which may be NULL, or -ENOMEM. */
@@ -330,7 +516,8 @@ static int ready_pop(struct dvk *dvk, const struct filter *filter, struct reques
     if (!request)
         return 0;
     list_remove(&request->link);
-    request_unfile(request);
+    if (request->filed[0].inbox)
+        request_unfile(request);
     request->state = REQUEST_TAKEN;
     if (request->kind == DVK_SLOT_POST && request->channel)
         receive_post_done(dvk, request->channel);
@@ -342,17 +529,39 @@ static int ready_pop(struct dvk *dvk, const struct filter *filter, struct reques
     }
     if (request->public.msg.notify && request->channel && !request->detached)
         note_take(request);
+    received_count(&request->public, request->stats);
     /* the data of a send stays its sender's until dvk_release */
     if (request->kind == DVK_SLOT_SEND && !request->public.wants_reply && request->public.msg.data_len == 0)
         request_taken(dvk, request);
     return 0;
 }
 
+/* Wait awake, if that is worth it, until the doorbell or the ring of the channel that spoke last has news; true if it has. */
+static bool news_await(struct dvk *dvk, uint32_t seen) {
+    struct channel *last = dvk->last_channel;
+    const struct dvk_doorbell *bell = dvk->doorbell;
+    struct news news = {{&bell->word, &bell->word}, {seen, seen}, {bell, bell, bell, bell}};
+    if (ring_is_watchable(last)) {
+        news.word[0] = &last->view.header->ring[1 - last->side].head;
+        news.value[0] = last->taken;
+        channel_lines(last, news.line);
+    }
+    dvk->awake = spin_until(dvk, &dvk->spin, &news, dvk->last_cpu);
+    if (!dvk->awake)
+        return false;
+    if (ring_is_watchable(last) && ring_head(last) != last->taken) {
+        dvk->active = true;
+        receive_scan_channel(dvk, last);
+    }
+    return true;
+}
+
 static void sleep_until(struct dvk *dvk, int64_t exact, int64_t about) {
     uint32_t seen = dvk->seen;
-    if (spin_until(dvk, &dvk->spin, &dvk->doorbell->word, seen, dvk->last_cpu)) {
-        if (dvk->last_channel)
-            channel_prefetch_peer(dvk->last_channel);
+    if ((!dvk->bits_left || bell_may_stay(dvk)) && news_await(dvk, seen))
+        return;
+    if (dvk->bits_left) { /* nobody has rung for what came since: look again */
+        bell_take(dvk);
         return;
     }
     if (!dvk_doorbell_prepare_sleep(dvk->doorbell, seen))
@@ -425,7 +634,24 @@ int receive_next(struct dvk *dvk, const struct filter *filter, struct dvk_reques
     }
 }
 
+/* A post that is ready, while nothing else is: most of a stream of them come so. */
+static struct request *post_pop(struct dvk *dvk) {
+    struct request *request = list_first(&dvk->ready, struct request, link);
+    if (!request || request->kind != DVK_SLOT_POST || dvk->inboxes || !list_is_empty(&dvk->ready_notes) || !is_quiet(dvk))
+        return NULL;
+    list_remove(&request->link);
+    request->state = REQUEST_TAKEN;
+    receive_post_done(dvk, request->channel);
+    request->stats->sends_in++;
+    return request;
+}
+
 int dvk_receive(struct dvk *dvk, struct dvk_request **out, int timeout_ms) {
+    struct request *request = post_pop(dvk);
+    if (request) {
+        *out = &request->public;
+        return 0;
+    }
     return receive_next(dvk, NULL, out, timeout_ms);
 }
 

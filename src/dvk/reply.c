@@ -13,17 +13,23 @@ struct request *request_new(struct dvk *dvk) {
     if (request) {
         list_remove(&request->link);
         dvk->free_request_count--;
-    } else
-        request = malloc(sizeof *request);
+    } else if ((request = malloc(sizeof *request)))
+        request->fds_used = true;
     if (!request)
         return NULL;
-    /* all but the message, which every caller writes as a whole */
+    /* all but the message, which every caller writes as a whole, and what is not valid yet */
     uint8_t *bytes = (uint8_t *)request;
     memset(bytes + sizeof request->public.msg, 0, offsetof(struct request, public.fds) - sizeof request->public.msg);
-    memset(bytes + offsetof(struct request, public.fd_count), 0, sizeof *request - offsetof(struct request, public.fd_count));
+    memset(bytes + offsetof(struct request, public.fd_count), 0,
+           sizeof request->public - offsetof(struct request, public.fd_count));
+    memset(bytes + offsetof(struct request, state), 0, offsetof(struct request, filed) - offsetof(struct request, state));
+    request->filed[0].inbox = request->filed[1].inbox = NULL;
+    if (request->fds_used)
+        memset(request->public.fds, 0xff, sizeof request->public.fds); /* -1 */
+    request->fds_used = false;
     list_init(&request->link);
     list_append(&dvk->requests, &request->all);
-    memset(request->public.fds, 0xff, sizeof request->public.fds); /* -1 */
+    request->stats = &dvk->uncounted;
     return request;
 }
 
@@ -41,7 +47,8 @@ static void request_unslot(struct request *request) {
 
 void request_free(struct dvk *dvk, struct request *request) {
     list_remove(&request->link);
-    request_unfile(request);
+    if (request->filed[0].inbox)
+        request_unfile(request);
     if (request->kind == DVK_SLOT_POST && request->state == REQUEST_READY && request->channel)
         receive_post_done(dvk, request->channel);
     list_remove(&request->all);
@@ -50,10 +57,14 @@ void request_free(struct dvk *dvk, struct request *request) {
         channel_release(request->channel);
     if (request->looped)
         request->looped->looped = NULL;
-    if (request->state == REQUEST_READY) /* nobody got them */
+    if (request->state == REQUEST_READY) { /* nobody got it */
         close_fds(request->public.fds, request->public.fd_count);
-    free(request->data_buffer);
-    free(request->reply_buffer);
+        request->stats->withdrawn++;
+    }
+    if (request->data_buffer || request->reply_buffer) {
+        free(request->data_buffer);
+        free(request->reply_buffer);
+    }
     if (dvk->free_request_count >= FREE_REQUESTS_MAX) {
         free(request);
         return;
@@ -62,7 +73,7 @@ void request_free(struct dvk *dvk, struct request *request) {
     list_prepend(&dvk->free_requests, &request->link);
 }
 
-static void slot_answer(struct dvk *dvk, struct channel *channel, uint32_t i, uint32_t sequence,
+void slot_answer(struct dvk *dvk, struct channel *channel, uint32_t i, uint32_t sequence,
                         const struct dvk_message *reply) {
     struct dvk_slot *slot = &channel->view.slot[1 - channel->side][i];
     /* `lines` before the state: the requester reads both after that (P2) */
@@ -135,8 +146,8 @@ void request_cancel(struct dvk *dvk, struct request *request) {
 }
 
 void requests_refuse_to(struct dvk *dvk, dvk_endpoint endpoint, int status) {
-    struct link *lists[] = {&dvk->filed_notes, &dvk->ready_notes, &dvk->filed, &dvk->ready};
-    for (int i = 0; i < 4; i++)
+    struct link *lists[] = {&dvk->filed_notes, &dvk->ready_notes, &dvk->filed, &dvk->ready, &dvk->parked};
+    for (int i = 0; i < 5; i++)
         list_each(request, lists[i], struct request, link) {
             if (request->public.msg.destination == endpoint)
                 request_refuse(dvk, request, status);
@@ -155,8 +166,10 @@ void request_detach(struct dvk *dvk, struct request *request) {
 void request_answer(struct dvk *dvk, struct request *request, const struct dvk_message *reply, const int *fds,
                     unsigned fd_count, bool error) {
     if (request->is_loopback) {
+        struct dvk_message looped = *reply;
+        looped.flags = error ? DVK_MSG_ERROR : 0;
         if (!request->finished)
-            loopback_finish(dvk, request, reply, fds, fd_count);
+            loopback_finish(dvk, request, &looped, fds, fd_count);
         request_free(dvk, request);
         return;
     }
@@ -195,18 +208,28 @@ void request_answer(struct dvk *dvk, struct request *request, const struct dvk_m
     request_free(dvk, request);
 }
 
+static void reply_count(const struct dvk_request *req, uint32_t data_len) {
+    struct dvk_stats *stats = ((const struct request *)req)->stats;
+    stats->replies++;
+    if (data_len && data_len <= req->reply_cap)
+        stats->bytes_out += data_len;
+}
+
 void dvk_reply(struct dvk *dvk, struct dvk_request *req, const struct dvk_message *reply, const int *fds,
                unsigned fd_count) {
+    reply_count(req, reply->data_len);
     request_answer(dvk, (struct request *)req, reply, fds, fd_count, dvk->relay && reply->flags & DVK_MSG_ERROR);
 }
 
 void dvk_reply_status(struct dvk *dvk, struct dvk_request *req, int status) {
     struct dvk_message reply = {.status = status, .source = req->msg.destination};
+    reply_count(req, 0);
     request_answer(dvk, (struct request *)req, &reply, NULL, 0, false);
 }
 
 void dvk_reply_error(struct dvk *dvk, struct dvk_request *req, int error) {
     struct dvk_message reply = {.status = error, .source = req->msg.destination};
+    reply_count(req, 0);
     request_answer(dvk, (struct request *)req, &reply, NULL, 0, true);
 }
 

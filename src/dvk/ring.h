@@ -10,10 +10,13 @@
  *   P3  dvk_doorbell_post: pending, summary, word (seq_cst), then loads sleeping
  *       against the receiver: stores sleeping (seq_cst), then loads word and summary.
  *       One of the two sees the other, so no wake is lost.
+ *       A poster that finds its bits set and `sleeping` 0 does nothing more: the receiver has yet to clear them, before it
+ *       looks at the rings for the last time and sleeps. It may leave the bits of a channel set while it watches that
+ *       channel's ring instead.
  *   P4  requester: stores waiters or RING_BACK (seq_cst), then loads state
  *       against dvk_slot_finish: swaps state, then loads waiters and flags. The same argument.
- *   P5  requester: stores state WAITING, then loads header.dead; against dvk_channel_kill: stores dead, then swaps
- *       the WAITING states to DEAD. The same argument.
+ *   P5  requester: stores state WAITING, fence (dvk_doorbell_post has one; a requester that rings no doorbell makes its own),
+ *       then loads header.dead; against dvk_channel_kill: stores dead, then swaps the WAITING states to DEAD. The same argument.
  *   P6  poster: stores header.wants_room (seq_cst), then loads ring.tail; against the receiver: stores ring.tail, fence,
  *       then loads wants_room. The same argument.
  */
@@ -37,6 +40,7 @@ struct dvk_channel_view {
     uint32_t slots[2];
     uint32_t data_bytes;
     struct dvk_slot *slot[2];
+    uint8_t *data[2][2]; /* first buffer by side, and whether it is the reply's */
 };
 
 /*
@@ -66,12 +70,14 @@ static inline int dvk_channel_view_init(struct dvk_channel_view *view, void *bas
         return -1;
     for (int side = 0; side < 2; side++)
         view->slot[side] = (struct dvk_slot *)(view->base + dvk_channel_slots_offset(view->slots, side));
+    for (int i = 0; i < 4; i++)
+        view->data[i / 2][i % 2] = view->base + dvk_channel_data_offset(view->slots, view->data_bytes, i / 2, i % 2, 0);
     return 0;
 }
 
 /* Request (reply 0) or reply (1) buffer of slot i of a side; view->data_bytes bytes. i < view->slots[side]. */
 static inline void *dvk_channel_buffer(const struct dvk_channel_view *view, int side, int reply, uint32_t i) {
-    return view->base + dvk_channel_data_offset(view->slots, view->data_bytes, side, reply, i);
+    return view->data[side][reply] + (uint64_t)i * view->data_bytes;
 }
 
 static inline bool dvk_channel_is_dead(const struct dvk_channel_view *view) {
@@ -110,12 +116,11 @@ static inline void dvk_ring_append(struct dvk_ring *ring, uint32_t slots, uint16
 }
 
 /*
- * dvk_ring_peek: the next entry of the peer's ring. taken: our private count of entries taken. slots: of the peer's
- * side. Returns 1 and *entry (its index part is below slots), 0 when there is none, -1 when the peer broke the
- * protocol.
+ * dvk_ring_peek_to: the next entry of the peer's ring, of which head (read with acquire, P1) were appended. taken: our private count
+ * of entries taken. slots: of the peer's side. Returns 1 and *entry (its index part is below slots), 0 when there is none, -1 when
+ * the peer broke the protocol.
  */
-static inline int dvk_ring_peek(const struct dvk_ring *ring, uint32_t slots, uint32_t taken, uint16_t *entry) {
-    uint32_t head = __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE); /* P1 */
+static inline int dvk_ring_peek_to(const struct dvk_ring *ring, uint32_t slots, uint32_t head, uint32_t taken, uint16_t *entry) {
     if (head == taken)
         return 0;
     if (head - taken > 2 * slots)
@@ -127,10 +132,20 @@ static inline int dvk_ring_peek(const struct dvk_ring *ring, uint32_t slots, uin
     return 1;
 }
 
+/* The same with head as it is now. */
+static inline int dvk_ring_peek(const struct dvk_ring *ring, uint32_t slots, uint32_t taken, uint16_t *entry) {
+    return dvk_ring_peek_to(ring, slots, __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE), taken, entry); /* P1 */
+}
+
+/* Tell the peer how many entries are taken. */
+static inline void dvk_ring_tell(struct dvk_ring *ring, uint32_t taken) {
+    __atomic_store_n(&ring->tail, taken, __ATOMIC_RELEASE);
+}
+
 /* The entry that dvk_ring_peek showed is taken. */
 static inline void dvk_ring_advance(struct dvk_ring *ring, uint32_t *taken) {
     *taken += 1;
-    __atomic_store_n(&ring->tail, *taken, __ATOMIC_RELEASE);
+    dvk_ring_tell(ring, *taken);
 }
 
 static inline bool dvk_ring_is_empty(const struct dvk_ring *ring, uint32_t taken) {
@@ -164,20 +179,12 @@ static inline void dvk_slot_fill(const struct dvk_channel_view *view, int side, 
  * dvk_slot_publish: make the request in slot i of side `side` (ours) known to the peer. slot->request and the request
  * buffer are written already. flags: enum dvk_slot_flags. sequence: another one than the slot's last; the requester
  * keeps it privately (a counter for the whole channel will do). The caller then posts the doorbell, and must look at
- * dvk_channel_is_dead before it sleeps (P5).
+ * dvk_channel_is_dead after that, before it sleeps (P5).
  */
 static inline void dvk_slot_publish(const struct dvk_channel_view *view, int side, uint32_t i, uint32_t flags,
                                     uint32_t sequence) {
     dvk_slot_fill(view, side, i, flags, sequence);
-    __atomic_store_n(&view->slot[side][i].state, DVK_STATE(DVK_SLOT_WAITING, sequence), __ATOMIC_SEQ_CST); /* P5 */
-    dvk_ring_append(&view->header->ring[side], view->slots[side], (uint16_t)i);
-}
-
-/* The same for a post: nobody waits for its state, so that only its order before the ring counts (P1). */
-static inline void dvk_slot_post(const struct dvk_channel_view *view, int side, uint32_t i, uint32_t flags,
-                                 uint32_t sequence) {
-    dvk_slot_fill(view, side, i, flags, sequence);
-    __atomic_store_n(&view->slot[side][i].state, DVK_STATE(DVK_SLOT_WAITING, sequence), __ATOMIC_RELAXED);
+    __atomic_store_n(&view->slot[side][i].state, DVK_STATE(DVK_SLOT_WAITING, sequence), __ATOMIC_RELAXED); /* P1, P5 */
     dvk_ring_append(&view->header->ring[side], view->slots[side], (uint16_t)i);
 }
 
@@ -273,9 +280,14 @@ static inline void dvk_message_read(struct dvk_message *to, const struct dvk_mes
     if (lines == 0 || lines > DVK_MESSAGE_LINES)
         lines = DVK_MESSAGE_LINES;
     dvk_message_write(to, from, lines);
-    for (uint32_t i = lines; i < DVK_MESSAGE_LINES; i++)
-        __builtin_memset((uint8_t *)to + i * DVK_LINE, 0, DVK_LINE);
+    if (lines < 2)
+        __builtin_memset((uint8_t *)to + 1 * DVK_LINE, 0, DVK_LINE);
+    if (lines < 3)
+        __builtin_memset((uint8_t *)to + 2 * DVK_LINE, 0, DVK_LINE);
+    if (lines < 4)
+        __builtin_memset((uint8_t *)to + 3 * DVK_LINE, 0, DVK_LINE);
 }
+_Static_assert(DVK_MESSAGE_LINES == 4, "dvk_message_read");
 
 /* The flags that tell the lines of a request. */
 static inline uint32_t dvk_lines_flags(uint32_t lines) {

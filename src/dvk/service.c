@@ -199,7 +199,7 @@ static void group_event(struct dvk *dvk, const struct packet *packet, const stru
         return;
     }
     struct dvk_request *pub = &request->public;
-    pub->msg.destination = packet->head.endpoint;
+    pub->msg = (struct dvk_message){.destination = packet->head.endpoint}; /* request_new leaves what was in it */
     if (is_view) {
         pub->msg.payload.words[0] = head->revision;
         pub->msg.payload.words[1] = (head->flags & DVK_SERVICE_F_QUORATE ? DVK_GROUP_QUORATE : 0u) |
@@ -224,7 +224,10 @@ static void group_event(struct dvk *dvk, const struct packet *packet, const stru
     request->is_loopback = true;
     request->finished = true; /* nobody waits for it */
     request->kind = DVK_SLOT_SEND;
-    list_append(&dvk->ready, &request->link);
+    const struct own_endpoint *own = own_find(dvk, pub->msg.destination);
+    if (own)
+        request->stats = own->stats;
+    receive_arrived(dvk, request);
 }
 
 bool service_event(struct dvk *dvk, struct packet *packet) {

@@ -5,6 +5,8 @@
  */
 #include "dvk/internal.h"
 
+#include <sched.h>
+
 /*
  * Spinning pays only while the other side runs on another CPU and answers at once: a wake-up across CPUs costs some 20 to
  * 60 us, a hand-over on one CPU 2 us. Nobody tells whether it runs, and a CPU that others want is better given to them:
@@ -22,70 +24,129 @@
 #define REST_MAX 16384u
 #define SUCCESSES 64u /* that halve the rest */
 #define TAKEN_NS 100000 /* between two looks: the CPU was taken away */
-#define PAUSE_MIN_NS (100 * NS_PER_MS)
 #define PAUSE_MAX_NS (3200 * NS_PER_MS)
-#define PAUSE_SUCCESSES 8192u /* that halve the pause */
+#define POLLS 32              /* between two looks at the clock */
+#define YIELDS_MAX 2            /* in a wait */
+#define TAKEN_TICKS 500000u /* of the CPU's counter, some 200 us: others have used the CPU that we yielded, a slice or most of it */
 
 /* It brought nothing, or no more than sleeping would have. */
-static void spin_slow(struct spin *spin) {
-    spin->successes = 0;
-    if (++spin->slow < SLOW_MAX)
+static void effort_slow(struct effort *effort) {
+    effort->successes = 0;
+    if (++effort->slow < SLOW_MAX)
         return;
-    spin->slow = 0;
-    spin->rest = spin->rest < REST_MIN ? REST_MIN : spin->rest < REST_MAX ? spin->rest * 2 : REST_MAX;
-    spin->skip = spin->rest;
+    effort->slow = 0;
+    effort->rest = effort->rest < REST_MIN ? REST_MIN : effort->rest < REST_MAX ? effort->rest * 2 : REST_MAX;
+    effort->skip = effort->rest;
 }
 
-static void spin_taken(struct spin *spin, int64_t now) {
-    spin->pause_ns *= 2;
-    if (spin->pause_ns < PAUSE_MIN_NS)
-        spin->pause_ns = PAUSE_MIN_NS;
-    if (spin->pause_ns > PAUSE_MAX_NS)
-        spin->pause_ns = PAUSE_MAX_NS;
-    spin->paused_until = now + spin->pause_ns;
+/* How long it is left alone when others have had the CPU: the pause grows by a factor each time, and is halved by a run
+ * of fast waits. */
+struct pause {
+    int64_t min_ns, factor;
+    unsigned successes;
+};
+static const struct pause poll_pause = {100 * NS_PER_MS, 2, 8192};
+/* Shorter, since the CPU is also away for a moment when nobody else here wants it: a virtual machine's is its host's. */
+static const struct pause yield_pause = {NS_PER_MS, 4, 2048};
+
+static void effort_taken(struct effort *effort, const struct pause *pause, int64_t now) {
+    effort->pause_ns *= pause->factor;
+    if (effort->pause_ns < pause->min_ns)
+        effort->pause_ns = pause->min_ns;
+    if (effort->pause_ns > PAUSE_MAX_NS)
+        effort->pause_ns = PAUSE_MAX_NS;
+    effort->paused_until = now + effort->pause_ns;
 }
 
-static void spin_fast(struct spin *spin) {
-    spin->slow = 0;
-    if (++spin->successes % SUCCESSES == 0)
-        spin->rest /= 2;
-    if (spin->successes % PAUSE_SUCCESSES == 0)
-        spin->pause_ns /= 2;
+static void effort_fast(struct effort *effort, const struct pause *pause) {
+    effort->slow = 0;
+    if (++effort->successes % SUCCESSES == 0)
+        effort->rest /= 2;
+    if (effort->successes % pause->successes == 0)
+        effort->pause_ns /= 2;
 }
 
-bool spin_until(struct dvk *dvk, struct spin *spin, const uint32_t *word, uint32_t value, uint32_t peer_cpu) {
-    if (dvk->cpu_count < 2 || peer_cpu == 0 || peer_cpu == dvk->cpu)
-        return __atomic_load_n(word, __ATOMIC_ACQUIRE) != value;
-    if (spin->skip) {
-        spin->skip--;
-        return __atomic_load_n(word, __ATOMIC_ACQUIRE) != value;
+/* Is this wait one in which it is tried? */
+static bool effort_due(struct effort *effort) {
+    if (effort->skip) {
+        effort->skip--;
+        return false;
     }
-    if (spin->paused_until) {
-        if (about_now(dvk) < spin->paused_until)
-            return __atomic_load_n(word, __ATOMIC_ACQUIRE) != value;
-        spin->paused_until = 0;
+    if (effort->paused_until) {
+        if (now_ns() < effort->paused_until)
+            return false;
+        effort->paused_until = 0;
     }
+    return true;
+}
+
+static inline bool has_come(const struct news *news) {
+    return __atomic_load_n(news->word[0], __ATOMIC_ACQUIRE) != news->value[0] ||
+           __atomic_load_n(news->word[1], __ATOMIC_ACQUIRE) != news->value[1];
+}
+
+/* The lines are asked for with each look: they then travel while the word, which is written last, is being waited for. */
+static inline void lines_ask(const struct news *news) {
+    for (int i = 0; i < 4; i++)
+        __builtin_prefetch(news->line[i]);
+}
+
+static bool poll_until(struct effort *effort, const struct news *news) {
     int64_t start = now_ns(), last = start;
     for (;;) {
         bool changed = false;
-        for (int i = 0; i < 32 && !changed; i++) {
-            changed = __atomic_load_n(word, __ATOMIC_ACQUIRE) != value;
+        for (int i = 0; i < POLLS && !changed; i++) {
+            changed = has_come(news);
+            lines_ask(news);
             if (!changed)
                 __builtin_ia32_pause();
         }
         int64_t now = now_ns();
         if (now - last > TAKEN_NS) {
-            spin_taken(spin, now);
+            effort_taken(effort, &poll_pause, now);
             return changed;
         }
         if (changed && now - start <= FAST_NS)
-            spin_fast(spin);
+            effort_fast(effort, &poll_pause);
         else if (changed || now - start >= SPIN_MAX_NS)
-            spin_slow(spin);
+            effort_slow(effort);
         if (changed || now - start >= SPIN_MAX_NS)
             return changed;
         last = now;
     }
+}
+
+/*
+ * The peer shares our CPU. Instead of going to sleep and being woken, both give the CPU to each other as long as that
+ * brings an answer: one system call for each of them and hand-over, not two. Who yields gives up the rest of his share: a third process
+ * that wants the CPU then gets all of that, some milliseconds. So one such loss ends it for a while.
+ */
+static bool yield_until(struct effort *effort, const struct news *news) {
+    for (int i = 0; i < YIELDS_MAX; i++) {
+        uint64_t start = __builtin_ia32_rdtsc();
+        (void)sched_yield();
+        bool changed = has_come(news);
+        if (__builtin_ia32_rdtsc() - start > TAKEN_TICKS) {
+            effort_taken(effort, &yield_pause, now_ns());
+            return changed;
+        }
+        if (changed) {
+            effort_fast(effort, &yield_pause);
+            return true;
+        }
+    }
+    effort_slow(effort);
+    return false;
+}
+
+bool spin_until(struct dvk *dvk, struct spin *spin, const struct news *news, uint32_t peer_cpu) {
+    bool same = peer_cpu == dvk->cpu;
+    if (has_come(news))
+        return true;
+    /* a relay has a second thread, which waits for its turn meanwhile */
+    if (peer_cpu == 0 || (same ? dvk->relay : dvk->cpu_count < 2) || !effort_due(same ? &spin->yield : &spin->poll))
+        return false;
+    return same ? yield_until(&spin->yield, news) : poll_until(&spin->poll, news);
 }
 
 void channel_prefetch_own(const struct channel *channel) {
@@ -100,14 +161,12 @@ void channel_prefetch_own(const struct channel *channel) {
     __builtin_prefetch(&ring->entry[channel->next_sequence & (2 * view->slots[side] - 1)], 1);
 }
 
-void channel_prefetch_peer(const struct channel *channel) {
+void channel_lines(const struct channel *channel, const void *line[4]) {
     const struct dvk_channel_view *view = &channel->view;
     int peer = 1 - channel->side;
-    const struct dvk_ring *ring = &view->header->ring[peer];
     const struct dvk_slot *slot = &view->slot[peer][channel->last_peer];
-    __builtin_prefetch(&ring->head);
-    __builtin_prefetch(&ring->entry[channel->taken & (2 * view->slots[peer] - 1)]);
-    __builtin_prefetch(slot);
-    __builtin_prefetch(&slot->request);
-    __builtin_prefetch((const uint8_t *)&slot->request + DVK_LINE);
+    line[0] = &view->header->ring[peer].entry[channel->taken & (2 * view->slots[peer] - 1)];
+    line[1] = slot;
+    line[2] = &slot->request;
+    line[3] = (const uint8_t *)&slot->request + DVK_LINE;
 }

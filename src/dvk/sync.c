@@ -5,6 +5,8 @@
 #include <dvk/loan.h>
 #include <sched.h>
 
+#define SYNC_SCAN_EVERY 16u
+
 void cpu_update(struct dvk *dvk) {
     int cpu = sched_getcpu();
     dvk->cpu = cpu < 0 ? 0 : (uint32_t)cpu + 1;
@@ -12,12 +14,23 @@ void cpu_update(struct dvk *dvk) {
         __atomic_store_n(&dvk->doorbell->cpu, dvk->cpu, __ATOMIC_RELAXED);
 }
 
+/* Does the peer sleep until we answer what is in that slot of its? One that has given up looks for its end by the doorbell. */
+static bool slot_is_waited_for(const struct dvk_slot *slot, uint32_t flags) {
+    return DVK_STATE_KIND(__atomic_load_n(&slot->state, __ATOMIC_SEQ_CST)) == DVK_SLOT_WAITING && !(flags & DVK_SLOT_RING_BACK);
+}
+
 bool channel_peer_waits_for_us(const struct channel *channel) {
     if (channel->guest || channel->proxy)
         return false;
-    if (channel->sync_requests)
-        return true;
     int peer = 1 - channel->side;
+    for (uint32_t i = 0, left = channel->sync_requests; left && i < channel->view.slots[peer]; i++) {
+        const struct dvk_slot *slot = &channel->view.slot[peer][i];
+        if (!channel->requests[i] || !channel->requests[i]->sync)
+            continue;
+        if (slot_is_waited_for(slot, __atomic_load_n(&slot->flags, __ATOMIC_SEQ_CST)))
+            return true;
+        left--;
+    }
     uint32_t slots = channel->view.slots[peer];
     uint16_t entry;
     for (uint32_t at = channel->taken; dvk_ring_peek(&channel->view.header->ring[peer], slots, at, &entry) == 1; at++) {
@@ -25,8 +38,7 @@ bool channel_peer_waits_for_us(const struct channel *channel) {
             continue;
         const struct dvk_slot *slot = &channel->view.slot[peer][entry];
         uint32_t flags = __atomic_load_n(&slot->flags, __ATOMIC_SEQ_CST);
-        if (DVK_STATE_KIND(__atomic_load_n(&slot->state, __ATOMIC_SEQ_CST)) == DVK_SLOT_WAITING &&
-            !(flags & DVK_SLOT_RING_BACK) && (flags & DVK_SLOT_KIND_MASK) != DVK_SLOT_POST)
+        if (slot_is_waited_for(slot, flags) && (flags & DVK_SLOT_KIND_MASK) != DVK_SLOT_POST)
             return true;
     }
     return false;
@@ -48,6 +60,17 @@ static void call_abandon(struct dvk *dvk, struct call *call) {
     receive_mark_more(dvk, channel);                                       /* it may have come just now */
 }
 
+enum dvk_slot_look sync_spin(struct dvk *dvk, struct channel *channel, uint32_t slot, uint32_t sequence) {
+    const struct dvk_slot *shared = &channel->view.slot[channel->side][slot];
+    uint32_t waiting = DVK_STATE(DVK_SLOT_WAITING, sequence);
+    const uint8_t *reply = (const uint8_t *)&shared->reply;
+    const struct news answer = {
+        {&shared->state, &shared->state}, {waiting, waiting}, {reply, reply, reply + DVK_LINE, reply + DVK_LINE}};
+    uint32_t peer_cpu = channel->peer_bell ? __atomic_load_n(&channel->peer_bell->cpu, __ATOMIC_RELAXED) : 0;
+    (void)spin_until(dvk, &channel->spin, &answer, peer_cpu);
+    return dvk_slot_look(shared, sequence);
+}
+
 /* The call has a slot: wait on its state. Returns when the call is COMPLETED or handed on, or with the error that ends the
  * wait. *begun: the wait stands in the table of waits. */
 static int wait_state(struct dvk *dvk, struct call *call, int64_t deadline, bool *begun) {
@@ -55,17 +78,20 @@ static int wait_state(struct dvk *dvk, struct call *call, int64_t deadline, bool
     uint32_t ticket = 0; /* of this wait, once it sleeps */
     struct dvk_slot *slot = &channel->view.slot[channel->side][call->slot];
     uint32_t waiting = DVK_STATE(DVK_SLOT_WAITING, call->sequence);
-    uint32_t peer_cpu = channel->peer_bell ? __atomic_load_n(&channel->peer_bell->cpu, __ATOMIC_RELAXED) : dvk->cpu;
-    bool first = true;
+    /* Before any wait: of two that wait for each other it is the later that is refused. A peer that has answered first, and then
+     * waits for us, is none of them. */
+    if (channel_peer_waits_for_us(channel) && dvk_slot_look(slot, call->sequence) == DVK_LOOK_WAITING)
+        return -DVK_EDEADLOCK;
+    if (!call->spun)
+        (void)sync_spin(dvk, channel, call->slot, call->sequence);
+    call->spun = false; /* it may be handed on */
     for (;;) {
-        if (first)
-            (void)spin_until(dvk, &channel->spin, &slot->state, waiting, peer_cpu);
         switch (dvk_slot_look(slot, call->sequence)) {
         case DVK_LOOK_DONE:
             call_take_reply(dvk, call);
             return 0;
         case DVK_LOOK_DEAD:
-            channel_close(dvk, channel, channel->gone_status, true, true);
+            channel_is_gone(dvk, channel);
             return 0;
         case DVK_LOOK_BROKEN:
             channel_close(dvk, channel, -DVK_EBADPEER, true, true);
@@ -74,12 +100,9 @@ static int wait_state(struct dvk *dvk, struct call *call, int64_t deadline, bool
             break;
         }
         if (dvk_channel_is_dead(&channel->view)) {
-            channel_close(dvk, channel, channel->gone_status, true, true);
+            channel_is_gone(dvk, channel);
             return 0;
         }
-        if (first && channel_peer_waits_for_us(channel))
-            return -DVK_EDEADLOCK;
-        first = false;
         if (is_past(deadline))
             return -DVK_ETIMEDOUT;
         if (!ticket)
@@ -93,7 +116,7 @@ static int wait_state(struct dvk *dvk, struct call *call, int64_t deadline, bool
         /* in slices: if dvkd itself is gone nobody will tell of the peer's death */
         wait_word(dvk, &slot->state, waiting, deadline, about_now(dvk) + 500 * NS_PER_MS);
         poller_glance(dvk);
-        if (call->state == CALL_COMPLETED)
+        if (call->state != CALL_SENT || call->channel != channel) /* completed, or to be made again elsewhere */
             return 0;
         if (dvk->broker_gone && dvk_slot_look(slot, call->sequence) == DVK_LOOK_WAITING)
             return -DVK_ENODAEMON;
@@ -128,12 +151,16 @@ static int wait_call(struct dvk *dvk, struct call *call, int64_t deadline) {
             return -DVK_ETIMEDOUT;
         /* no route yet: dvkd will tell; no slot: look again soon, since that is told by the doorbell */
         struct route *route = route_find(dvk, call->dc, call->from, call->message.destination);
-        int64_t until = route && route->channel && deadline > now + NS_PER_MS ? now + NS_PER_MS : deadline;
+        bool looks = route && (route->channel || route->old);
+        int64_t until = looks && deadline > now + NS_PER_MS ? now + NS_PER_MS : deadline;
         broker_wait(dvk, until);
         broker_drain(dvk);
         route = route_find(dvk, call->dc, call->from, call->message.destination);
-        if (call->state == CALL_QUEUED && route && route->channel) {
-            struct channel *channel = route->channel;
+        if (!list_is_empty(&dvk->more) && !list_is_empty(&dvk->moving))
+            (void)receive_scan(dvk);
+        route = route_find(dvk, call->dc, call->from, call->message.destination);
+        if (call->state == CALL_QUEUED && route && (route->channel || route->old)) {
+            struct channel *channel = route->channel ? route->channel : route->old;
             channel_hold(channel);
             (void)receive_scan(dvk);
             call_completed_unslot(dvk, channel);
@@ -142,69 +169,127 @@ static int wait_call(struct dvk *dvk, struct call *call, int64_t deadline) {
     }
 }
 
-static int sync_call(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, uint32_t kind, const void *data,
-                     size_t data_len, void *reply_data, size_t reply_cap, size_t *reply_len, int timeout_ms) {
-    struct own_endpoint *own = own_find(dvk, from);
-    if (reply_len)
-        *reply_len = 0;
-    if (!own)
-        return -DVK_ENOTBOUND;
-    if (data_len > DVK_LOAN_MAX)
-        return -EMSGSIZE;
-    if (message->destination == DVK_NONE || (data_len && !data))
-        return -EINVAL;
-    dvk_endpoint full;
-    if (own_resolve(dvk, own->dc, message->destination, &full))
-        return -DVK_EDEADLOCK;
-    const struct route *route = route_find(dvk, own->dc, from, message->destination);
-    if (route && route->channel)
-        channel_prefetch_own(route->channel);
-    int64_t deadline = deadline_of(timeout_ms);
-    cpu_update(dvk);
-    poller_glance(dvk);
+/* A struct call of it, on its way. */
+static int sync_submit(struct dvk *dvk, const struct own_endpoint *own, const struct sync *sync, struct call **out) {
     struct call *call;
-    int error = call_create(dvk, own->dc, from, message, kind, &call);
+    cpu_update(dvk);
+    int error = call_create(dvk, own->dc, own->endpoint, sync->message, sync->kind, &call);
     if (error < 0)
         return error;
     call->waited = true;
     call->message.notify = 0;
-    error = call_submit(dvk, call, data, data_len);
-    if (error < 0) {
+    error = call_submit(dvk, call, sync->data, sync->data_len);
+    if (error < 0)
         call_free(dvk, call);
-        return error;
-    }
-    error = wait_call(dvk, call, deadline);
+    else
+        *out = call;
+    return error;
+}
+
+static int sync_wait(struct dvk *dvk, struct call *call, struct sync *sync, int timeout_ms) {
+    int error = wait_call(dvk, call, deadline_of(timeout_ms));
     if (error < 0) {
         call_abandon(dvk, call);
         return error;
     }
     error = call->status;
     if (error == 0) {
-        *message = call->message;
-        size_t len = call->reply_len < reply_cap ? call->reply_len : reply_cap;
-        if (len && reply_data)
-            memcpy(reply_data, call->reply_data, len);
-        if (reply_len)
-            *reply_len = call->reply_len;
-        message->flags = 0; /* descriptors of a reply can be had by dvk_call only */
-        message->fds = 0;
+        *sync->message = call->message;
+        size_t len = call->reply_len < sync->reply_cap ? call->reply_len : sync->reply_cap;
+        if (len && sync->reply_data)
+            memcpy(sync->reply_data, call->reply_data, len);
+        sync->got = call->reply_len;
+        sync->message->flags = 0; /* descriptors of a reply can be had by dvk_call only */
+        sync->message->fds = 0;
     }
     call_free(dvk, call);
     return error;
 }
 
+/* Notifications that came back from where a destination was are made again by the scan; and we may never receive. */
+static void astray_scan(struct dvk *dvk) {
+    if (dvk->moves && ++dvk->work % SYNC_SCAN_EVERY == 0)
+        (void)receive_scan(dvk);
+}
+
+/* own, and way if it is known: found after the last look at dvkd's packets, which may take them away. */
+static int sync_call(struct dvk *dvk, struct own_endpoint *own, const struct way *way, struct sync *sync, int timeout_ms) {
+    dvk_endpoint full, to = sync->message->destination;
+    struct call *call = NULL;
+    if (!own)
+        return -DVK_ENOTBOUND;
+    if (own->frozen)
+        return -DVK_EMIGRATING;
+    if (sync->data_len > DVK_LOAN_MAX)
+        return -EMSGSIZE;
+    if (to == DVK_NONE || (sync->data_len && !sync->data))
+        return -EINVAL;
+    if (way && sync_quick(dvk, way, sync, &call)) {
+        astray_scan(dvk);
+        return 0;
+    }
+    if (!way) {
+        if (own_resolve(dvk, own->dc, to, &full))
+            return -DVK_EDEADLOCK;
+        struct route *route = route_find(dvk, own->dc, own->endpoint, to);
+        if (route)
+            way_set(dvk, own, route);
+    }
+    int error = call ? 0 : sync_submit(dvk, own, sync, &call);
+    if (error == 0)
+        error = sync_wait(dvk, call, sync, timeout_ms);
+    astray_scan(dvk);
+    return error;
+}
+
+int sendrec_own(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, void *reply_data, size_t reply_cap,
+                size_t *got, int timeout_ms) {
+    poller_glance(dvk);
+    struct sync sync = {.message = message, .kind = DVK_SLOT_SENDREC, .reply_data = reply_data, .reply_cap = reply_cap};
+    int error = sync_call(dvk, own_find(dvk, from), NULL, &sync, timeout_ms);
+    *got = sync.got;
+    return error;
+}
+
+int send_uncounted(struct dvk *dvk, struct own_endpoint *own, const struct way *way, struct dvk_message *message,
+                   const void *data, size_t data_len, int timeout_ms) {
+    struct dvk_message copy = *message;
+    struct sync sync = {.message = &copy, .kind = DVK_SLOT_SEND, .data = data, .data_len = data_len};
+    int error = sync_call(dvk, own, way, &sync, timeout_ms);
+    loan_drop(dvk, data); /* after an error it may still be one */
+    return error;
+}
+
 int dvk_sendrec(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, const void *data, size_t data_len,
                 void *reply_data, size_t reply_cap, size_t *reply_len, int timeout_ms) {
-    int error = sync_call(dvk, from, message, DVK_SLOT_SENDREC, data, data_len, reply_data, reply_cap, reply_len,
-                          timeout_ms);
+    poller_glance(dvk);
+    const struct way *way = way_find(dvk, from, message->destination);
+    struct own_endpoint *own = way ? way->own : own_find(dvk, from);
+    struct dvk_stats *stats = own ? own->stats : &dvk->uncounted; /* outlives the endpoint */
+    struct sync sync = {message, DVK_SLOT_SENDREC, data, data_len, reply_data, reply_cap, 0};
+    stats->sendrecs++;
+    if (data_len)
+        stats->bytes_out += data_len;
+    int error = sync_call(dvk, own, way, &sync, timeout_ms);
+    stats_end(stats, error);
+    if (sync.got)
+        stats->bytes_in += sync.got;
+    if (reply_len)
+        *reply_len = sync.got;
     loan_drop(dvk, data); /* after an error it may still be one */
     return error;
 }
 
 int dvk_send(struct dvk *dvk, dvk_endpoint from, struct dvk_message *message, const void *data, size_t data_len,
              int timeout_ms) {
-    struct dvk_message copy = *message;
-    int error = sync_call(dvk, from, &copy, DVK_SLOT_SEND, data, data_len, NULL, 0, NULL, timeout_ms);
-    loan_drop(dvk, data);
+    poller_glance(dvk);
+    const struct way *way = way_find(dvk, from, message->destination);
+    struct own_endpoint *own = way ? way->own : own_find(dvk, from);
+    struct dvk_stats *stats = own ? own->stats : &dvk->uncounted;
+    stats->sends++;
+    if (data_len)
+        stats->bytes_out += data_len;
+    int error = send_uncounted(dvk, own, way, message, data, data_len, timeout_ms);
+    stats_end(stats, error);
     return error;
 }

@@ -158,6 +158,8 @@ int dvk_arena_destroy(struct dvk *dvk, void *address) {
     if (!arena || arena->base != address)
         return -EINVAL;
     int error = number_end(dvk, arena->number);
+    if (error == -ENOMEM) /* nothing was asked: it is still there */
+        return error;
     arena_free(arena); /* whatever dvkd says: with it went all that it knew */
     return error == -DVK_ENODAEMON ? 0 : error;
 }
@@ -356,7 +358,8 @@ static int copy_there(struct dvk *dvk, dvk_endpoint requester, const struct dvk_
     struct dvk_message message = {.destination = dvk_service_endpoint(node, DVK_SERVICE_COPY), .type = DVK_COPY};
     memcpy(&message.payload, &copy, sizeof copy);
     int wait_ms = timeout_ms < 0 || timeout_ms > INT32_MAX - GRACE_MS ? -1 : timeout_ms + GRACE_MS;
-    int error = dvk_sendrec(dvk, requester, &message, NULL, 0, NULL, 0, NULL, wait_ms);
+    size_t got;
+    int error = sendrec_own(dvk, requester, &message, NULL, 0, &got, wait_ms);
     if (error == -DVK_EDEADDST)
         error = -DVK_EINTERRUPTED; /* it is the copier that died; who else did it tells in its reply */
     if (error < 0)

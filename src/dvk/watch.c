@@ -43,7 +43,8 @@ static int wait_elsewhere(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpo
         int64_t left = (deadline - now_ns() + NS_PER_MS - 1) / NS_PER_MS;
         timeout_ms = left < 0 ? 0 : left > INT32_MAX ? INT32_MAX : (int)left;
     }
-    int error = dvk_sendrec(dvk, from, &message, NULL, 0, NULL, 0, NULL, timeout_ms);
+    size_t got;
+    int error = sendrec_own(dvk, from, &message, NULL, 0, &got, timeout_ms);
     if (error == 0)
         error = message.status;
     if (error == 0)
@@ -51,31 +52,45 @@ static int wait_elsewhere(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpo
     return error;
 }
 
-/* *full gets the endpoint with its generation; *where (may be NULL) its node. */
-static int wait_change(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, uint32_t flags, dvk_endpoint *full,
-                       uint32_t *where, int timeout_ms) {
+/* What dvk_info_endpoint tells beside the address. */
+struct whereabouts {
+    uint32_t node, backups;
+};
+
+static int wait_once(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, uint32_t flags, dvk_endpoint *full,
+                     struct whereabouts *where, int64_t deadline) {
     struct own_endpoint *own = own_find(dvk, from);
     if (!own)
         return -DVK_ENOTBOUND;
     if (endpoint == DVK_NONE || endpoint == DVK_ANY)
         return -EINVAL;
-    int64_t deadline = deadline_of(timeout_ms ? timeout_ms : ANSWER_TIMEOUT_MS);
-    if (timeout_ms == 0)
-        flags |= DVK_BROKER_F_NOWAIT;
     uint32_t dc = own->dc;
     struct dvk_broker_packet ask = question(dc, endpoint, flags);
     struct packet answer;
     int error = broker_ask_wait(dvk, &ask, NULL, 0, &answer, deadline);
     uint32_t node = answer.head.flags & DVK_BROKER_F_ELSEWHERE ? answer.head.node : 0;
     *full = answer.head.endpoint;
-    if (where)
-        *where = node ? node : dvk->node;
+    *where = (struct whereabouts){.node = node ? node : dvk->node, .backups = answer.head.place};
     packet_clear(&answer);
     if (error == -DVK_ENODAEMON && !dvk->broker_gone) {
         unwatch(dvk, dc, endpoint, ask.id);
         return -DVK_ETIMEDOUT;
     }
     return error == 0 && node ? wait_elsewhere(dvk, from, endpoint, node, flags, full, deadline) : error;
+}
+
+/* *full gets the endpoint with its generation; *where (may be NULL) its node. One that moves is looked for again. */
+static int wait_change(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, uint32_t flags, dvk_endpoint *full,
+                       struct whereabouts *where, int timeout_ms) {
+    int64_t deadline = deadline_of(timeout_ms ? timeout_ms : ANSWER_TIMEOUT_MS);
+    struct whereabouts unused;
+    int error;
+    if (timeout_ms == 0)
+        flags |= DVK_BROKER_F_NOWAIT;
+    do
+        error = wait_once(dvk, from, endpoint, flags, full, where ? where : &unused, deadline);
+    while (error == -DVK_EMIGRATING && !is_past(deadline));
+    return error == -DVK_EMIGRATING ? -DVK_ETIMEDOUT : error;
 }
 
 int dvk_wait_bind(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint, dvk_endpoint *out, int timeout_ms) {
@@ -99,7 +114,10 @@ int dvk_info_endpoint(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint,
     if (!own)
         return -DVK_ENOTBOUND;
     struct dvk_endpoint_info info = {.dc = own->dc};
-    int error = wait_change(dvk, from, endpoint, DVK_BROKER_F_BOUND, &info.endpoint, &info.node, 0);
+    struct whereabouts where = {.node = 0};
+    int error = wait_change(dvk, from, endpoint, DVK_BROKER_F_BOUND, &info.endpoint, &where, 0);
+    info.node = where.node;
+    info.backups = where.backups;
     if (error == 0)
         *out = info;
     return error == -EINPROGRESS ? -DVK_ENOTBOUND : error;
@@ -110,7 +128,7 @@ int dvk_info_endpoint(struct dvk *dvk, dvk_endpoint from, dvk_endpoint endpoint,
 static void source_gone(struct inbox *inbox, int status) {
     inbox->watched = inbox->watch_stops = false;
     inbox->watch_id = inbox->watch_call = 0;
-    if (inbox->waiting)
+    if (inbox->waiting && status != -DVK_EMIGRATING) /* else it has moved: it is asked for again before the next sleep */
         inbox->gone = status == 0 ? -DVK_EDEADSRC : status;
     inbox_put(inbox);
 }

@@ -51,7 +51,7 @@ static const struct {
     {"dc.resize", api_dc_resize}, {"dc.ps", api_dc_ps},       {"dc.kill", api_dc_kill},
     {"dc.rm", api_dc_rm},       {"dc.logs", api_dc_logs},     {"debug.channels", api_debug_channels},
     {"debug.endpoints", api_debug_endpoints}, {"debug.memory", api_debug_memory},
-    {"debug.record", api_debug_record}, {"debug.slots", api_debug_slots},
+    {"debug.record", api_debug_record}, {"debug.slots", api_debug_slots},       {"debug.places", api_debug_places},
     {"metrics", api_metrics}, {"debug.snapshot", api_debug_snapshot},
 };
 

@@ -50,6 +50,7 @@ api_operation api_version, api_node_ls, api_dc_ls, api_dc_inspect, api_dc_create
     api_dc_kill, api_dc_rm, api_dc_logs, api_debug_channels, api_debug_endpoints, api_debug_memory, api_debug_record, api_metrics,
     api_debug_snapshot;
 api_operation api_debug_slots; /* api_slots.c */
+api_operation api_debug_places; /* api_places.c */
 
 /* The operation of that name; NULL: none. */
 api_operation *api_find(const char *name);

@@ -37,17 +37,14 @@ static void process_usage(pid_t pid, json_int_t *cpu_ms, json_int_t *bytes) {
     *bytes = (json_int_t)pages * sysconf(_SC_PAGESIZE);
 }
 
-static json_t *clients_json(struct dvkd *dvkd, json_int_t *endpoints, json_int_t *per_dc) {
-    static const char *const roles[] = {"program", "cell", "proxy"};
+static json_t *clients_json(struct dvkd *dvkd, json_int_t *endpoints) {
+    static const char *const roles[] = {"program", "cell", "proxy", "copier"};
     json_t *list = json_array();
     const struct client *client;
     list_for_each(client, &dvkd->broker.clients, link) {
         json_int_t cpu_ms, bytes, count = 0;
         const struct endpoint *endpoint;
-        list_for_each(endpoint, &client->context->endpoints, context_link) {
-            count++;
-            per_dc[endpoint->dc]++;
-        }
+        list_for_each(endpoint, &client->context->endpoints, context_link) count++;
         process_usage(client->pid, &cpu_ms, &bytes);
         *endpoints += count;
         json_array_append_new(list, json_pack("{s:i, s:s, s:I, s:I, s:I, s:I, s:I}", "pid", (int)client->pid, "role",
@@ -58,18 +55,23 @@ static json_t *clients_json(struct dvkd *dvkd, json_int_t *endpoints, json_int_t
     return list;
 }
 
-static json_t *containers_json(struct dvkd *dvkd, const json_int_t *per_dc) {
+static json_t *containers_json(struct dvkd *dvkd) {
     const struct config *config = dvkd_config(dvkd);
+    static struct stats_sum sums[DVK_MAX_DC + 1];
     json_t *list = json_array();
+    broker_stats_each(&dvkd->broker, sums);
     for (uint32_t id = 0; id <= DVK_MAX_DC; id++) {
         const struct config_dc *dc = config->dcs[id];
         const struct objects_space *space = &config->objects.space[id];
-        if (id == 0 || dc)
-            json_array_append_new(list, json_pack("{s:I, s:s, s:s, s:I, s:I, s:I, s:I}", "id", (json_int_t)id, "name",
-                                                  dc ? dc->name : "", "state", dc ? dc_state_name(dc->state) : "cluster",
-                                                  "endpoints", per_dc[id], "keys", (json_int_t)space->keys,
-                                                  "key_bytes", (json_int_t)space->bytes, "objects",
-                                                  (json_int_t)space->others));
+        if (id != 0 && !dc)
+            continue;
+        json_t *item = json_pack("{s:I, s:s, s:s, s:I, s:I, s:I}", "id", (json_int_t)id, "name", dc ? dc->name : "", "state",
+                                 dc ? dc_state_name(dc->state) : "cluster", "keys", (json_int_t)space->keys,
+                                 "key_bytes", (json_int_t)space->bytes, "objects", (json_int_t)space->others);
+        json_t *counted = stats_sum_json(&sums[id]);
+        json_object_update(item, counted);
+        json_decref(counted);
+        json_array_append_new(list, item);
     }
     return list;
 }
@@ -92,22 +94,23 @@ static json_t *services_json(const struct services_counts *c) {
 
 void api_metrics(struct connection *connection, const json_t *request) {
     struct dvkd *dvkd = connection_dvkd(connection);
-    static json_int_t per_dc[DVK_MAX_DC + 1];
     json_int_t endpoints = 0, up = 0;
-    memset(per_dc, 0, sizeof per_dc);
-    json_t *clients = clients_json(dvkd, &endpoints, per_dc);
+    json_t *clients = clients_json(dvkd, &endpoints);
     for (uint32_t node = 1; node <= DVK_MAX_NODE; node++)
         up += dvkd_config(dvkd)->nodes[node] && replica_node_is_up(dvkd->replica, node);
     struct services_counts counts = services_counts(dvkd->services);
     struct mallinfo2 memory = mallinfo2();
-    json_t *node = json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "quorate", replica_is_quorate(dvkd->replica),
+    struct stats_sum sum = broker_stats_sum(&dvkd->broker, STATS_ALL_DCS);
+    json_t *node = json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "quorate", replica_is_quorate(dvkd->replica),
                              "view", (json_int_t)dvkd_config(dvkd)->view, "epoch", (json_int_t)dvkd_config(dvkd)->epoch,
                              "nodes_up", up, "cells", (json_int_t)dvkd->cells.count, "endpoints", endpoints, "channels",
                              (json_int_t)dvkd->broker.registry.channels.count, "memory",
-                             (json_int_t)(memory.uordblks + memory.hblkhd));
-    connection_succeed(connection, json_pack("{s:s, s:o, s:o, s:o, s:o}", "name", dvkd->options.node, "node", node,
-                                             "services", services_json(&counts), "containers",
-                                             containers_json(dvkd, per_dc), "clients", clients));
+                             (json_int_t)(memory.uordblks + memory.hblkhd), "packets_in",
+                             (json_int_t)dvkd->broker.stats.packets_in, "packets_out",
+                             (json_int_t)dvkd->broker.stats.packets_out);
+    connection_succeed(connection, json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "name", dvkd->options.node, "node", node,
+                                             "messages", stats_sum_json(&sum), "services", services_json(&counts), "containers",
+                                             containers_json(dvkd), "clients", clients));
 }
 
 /* ---- debug.snapshot ---- */

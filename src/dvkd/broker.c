@@ -14,14 +14,20 @@
 #include <time.h>
 #include <unistd.h>
 
+static void registry_changed(void *context, const struct endpoint *endpoint, bool bound) {
+    broker_watch_changed(context, endpoint, bound);
+    broker_stats_changed(context, endpoint, bound);
+}
+
 void broker_init(struct broker *broker, struct loop *loop, uint32_t node, uint32_t first_generation,
                  const struct broker_host *host) {
     *broker = (struct broker){.loop = loop, .node = node, .host = *host, .listen_fd = -1};
     registry_init(&broker->registry, first_generation);
     broker->since_ms = broker_clock_ms();
-    broker->registry.changed = broker_watch_changed;
+    broker->registry.changed = registry_changed;
     broker->registry.changed_context = broker;
     grants_init(broker, first_generation);
+    privileges_init(broker);
     list_init(&broker->clients);
     list_init(&broker->waiting);
     list_init(&broker->bind_waits);
@@ -41,9 +47,11 @@ void broker_destroy(struct broker *broker) {
         free(node);
     }
     grants_destroy(broker);
+    privileges_destroy(broker);
     registry_destroy(&broker->registry);
     table_free(&broker->watched);
     broker_waits_free(broker);
+    broker_stats_free(broker);
 }
 
 /* ---- nodes ---- */
@@ -100,7 +108,8 @@ static void handle_hello(struct client *client, const struct dvk_broker_packet *
         answer.status = -DVK_EVERSION;
     else if (client->greeted || fd_count != 1 || check_doorbell(fds[0]) < 0)
         answer.status = -EINVAL;
-    client_send(client, &answer, NULL, NULL, 0);
+    const int *epoch = &broker->privileges.epoch_fd;
+    client_send(client, &answer, NULL, epoch, answer.status == 0 && *epoch >= 0);
     if (answer.status)
         return;
     client->greeted = true;
@@ -158,13 +167,21 @@ static bool own_set(const void *context, uint32_t set) {
 
 uint32_t broker_free_slot(struct broker *broker, uint32_t dc) {
     const struct own_sets own = {broker, dc};
-    return registry_free_slot(&broker->registry, dc, own_set, &own);
+    uint32_t slot = registry_free_slot(&broker->registry, dc, own_set, &own), first = slot;
+    while (slot && broker_slot_is_taken(broker, dc, slot)) {
+        slot = registry_free_slot(&broker->registry, dc, own_set, &own);
+        if (slot == first)
+            return 0;
+    }
+    return slot;
 }
 
 static int bind_slot(struct client *client, uint32_t dc, uint32_t slot, struct endpoint **out) {
     struct broker *broker = client->broker;
     struct context *context = client->context;
     if (context->role == CONTEXT_PROXY || context->role == CONTEXT_COPIER || (context->role == CONTEXT_CELL && dc != context->dc))
+        return -DVK_ENOTALLOWED;
+    if (!privileges_may_bind(context))
         return -DVK_ENOTALLOWED;
     const uint32_t *nodes;
     uint32_t count, index = 0;
@@ -185,6 +202,8 @@ static int bind_slot(struct client *client, uint32_t dc, uint32_t slot, struct e
         return result;
     if (dvk_slot_is_user(slot) && !broker_set_is_ours(broker, dc, slot / DVK_SLOT_SET))
         return -DVK_ENOTALLOWED;
+    if (broker_slot_is_taken(broker, dc, slot))
+        return -DVK_ESLOTBUSY;
     registry_note_time(&broker->registry, (uint64_t)time(NULL));
     return registry_bind(&broker->registry, context, dc, slot, false, out);
 }
@@ -193,16 +212,24 @@ int broker_bind_now(struct client *client, const struct dvk_broker_packet *packe
     struct endpoint *endpoint = NULL;
     int result = bind_slot(client, packet->dc, dvk_endpoint_slot(packet->endpoint), &endpoint);
     *answer = client_answer(packet, result);
-    if (endpoint)
+    if (endpoint) {
         answer->endpoint = endpoint_address(endpoint);
+        endpoint->stats_place = packet->place;
+    }
     return result;
+}
+
+void broker_bind_tell(struct client *client, const struct dvk_broker_packet *packet, const struct dvk_broker_packet *answer) {
+    int page = answer->status == 0 ? broker_stats_page(client, packet) : -1;
+    client_send(client, answer, NULL, &page, page >= 0 ? 1 : 0);
+    privileges_bound(client, answer->dc, answer->endpoint);
 }
 
 static void handle_bind(struct client *client, const struct dvk_broker_packet *packet) {
     struct dvk_broker_packet answer;
     if (broker_bind_now(client, packet, &answer) == -DVK_ENOSLOT && packet->dc != 0 && broker_bind_wait(client, packet))
         return;
-    client_send(client, &answer, NULL, NULL, 0);
+    broker_bind_tell(client, packet, &answer);
 }
 
 static void handle_unbind(struct client *client, const struct dvk_broker_packet *packet) {
@@ -240,6 +267,7 @@ static void handle_record(struct client *client, int *fds, unsigned fd_count) {
 
 void broker_packet(struct client *client, const struct dvk_broker_packet *packet, const char *text, int *fds,
                    unsigned fd_count) {
+    client->broker->stats.packets_in++;
     if (packet->type == DVK_BROKER_HELLO) {
         handle_hello(client, packet, fds, fd_count);
         return;
@@ -283,6 +311,20 @@ void broker_packet(struct client *client, const struct dvk_broker_packet *packet
     case DVK_BROKER_GUEST_UNBIND:
         broker_guest_unbind(client, packet);
         break;
+    case DVK_BROKER_SPARE:
+    case DVK_BROKER_SPARE_END:
+    case DVK_BROKER_MIGRATE:
+        broker_place_packet(client, packet);
+        break;
+    case DVK_BROKER_GET_PRIVILEGES:
+        broker_get_privileges(client, packet);
+        break;
+    case DVK_BROKER_SET_PRIVILEGES:
+        broker_set_privileges(client, packet, text);
+        break;
+    case DVK_BROKER_REFUSED:
+        broker_refused(client, packet);
+        break;
     case DVK_BROKER_WAITS:
         broker_waits(client, packet);
         break;
@@ -307,6 +349,12 @@ void broker_packet(struct client *client, const struct dvk_broker_packet *packet
     case DVK_BROKER_DC_NODES:
         broker_dc_nodes(client, packet);
         break;
+    case DVK_BROKER_STATS_PLACE:
+        broker_stats_place(client, packet);
+        break;
+    case DVK_BROKER_STATS:
+        broker_stats(client, packet);
+        break;
     case DVK_BROKER_NODES:
         broker_nodes(client, packet);
         break;
@@ -330,19 +378,22 @@ static const char *role_name(const struct context *context) {
     return names[context->role];
 }
 
+json_t *broker_endpoint_json(const struct broker *broker, const struct client *client, const struct endpoint *endpoint) {
+    json_t *item = json_pack("{s:I, s:I, s:I, s:s, s:I, s:b, s:i, s:I}", "dc", (json_int_t)endpoint->dc, "slot",
+                             (json_int_t)endpoint->slot, "generation", (json_int_t)endpoint->generation, "role",
+                             role_name(client->context), "context", (json_int_t)client->context->id, "guest", endpoint->guest,
+                             "pid", (int)client->pid, "watched", (json_int_t)broker_watch_count(broker, endpoint));
+    privileges_list(endpoint, item);
+    return item;
+}
+
 json_t *broker_list_endpoints(const struct broker *broker) {
     json_t *list = json_array();
     struct client *client;
     list_for_each(client, &broker->clients, link) {
         struct endpoint *endpoint;
-        list_for_each(endpoint, &client->context->endpoints, context_link) {
-            json_t *item = json_pack("{s:I, s:I, s:I, s:s, s:I, s:b, s:i, s:I}", "dc", (json_int_t)endpoint->dc, "slot",
-                                     (json_int_t)endpoint->slot, "generation", (json_int_t)endpoint->generation,
-                                     "role", role_name(client->context), "context", (json_int_t)client->context->id,
-                                     "guest", endpoint->guest, "pid", (int)client->pid, "watched",
-                                     (json_int_t)broker_watch_count(broker, endpoint));
-            json_array_append_new(list, item);
-        }
+        list_for_each(endpoint, &client->context->endpoints, context_link)
+            json_array_append_new(list, broker_endpoint_json(broker, client, endpoint));
     }
     return list;
 }

@@ -13,12 +13,23 @@
 #include "common/loop.h"
 #include "dvk/broker.h"
 #include "dvkd/grants.h"
+#include "dvkd/privilege.h"
 #include "dvkd/registry.h"
 #include "dvkd/slot_table.h"
+#include "dvkd/stats.h"
 
 #include <sys/types.h>
 
 struct client;
+
+/* Where an endpoint is that has backups or has moved: see place_table.h. */
+struct broker_place {
+    uint32_t node;     /* of its primary */
+    uint64_t context;  /* its context there */
+    uint32_t revision; /* of its last move, low 32 bits; 0: it never moved */
+    uint32_t spares;
+    bool replaceable; /* a replica of it is on a node that is up */
+};
 
 #define CLIENT_QUEUE_MAX 8192u
 #define CLIENT_QUEUE_BYTES_MAX (16u << 20)
@@ -41,6 +52,12 @@ struct broker_host {
     bool (*slots_take)(void *context, uint32_t dc, uint32_t want, uint32_t below);
     void (*slots_offered)(void *context, uint32_t dc, const uint16_t *sets, uint32_t count);
     void (*slots_watched)(void *context, uint32_t dc);
+    /* Places (places.h), all of which may be NULL: the entry of an endpoint (generation 0: of who has its slot); is what we know as
+     * new as that revision; a client's request; an endpoint was unbound. */
+    bool (*place_find)(void *context, uint32_t dc, dvk_endpoint endpoint, struct broker_place *out);
+    bool (*place_reached)(void *context, uint32_t revision);
+    void (*place_packet)(void *context, struct client *client, const struct dvk_broker_packet *packet);
+    void (*place_unbound)(void *context, uint32_t dc, dvk_endpoint endpoint);
     /* An unasked JSON text of a cell's servers. */
     void (*cell_event)(void *context, uint32_t dc, const json_t *event);
     /* Something for groups and services (dvk/service_protocol.h). NULL: there are none. */
@@ -56,6 +73,10 @@ struct broker_host {
     void (*client_record)(void *context, struct client *client, int fd);
     /* The DC with that name or id. 0 or -DVK_ENODC. */
     int (*dc_find)(void *context, const char *name, uint32_t *dc);
+    /* What a live DC is, but for its endpoints; nodes has room for DVK_MAX_NODE. 0 or -DVK_ENODC. NULL: there are none. */
+    int (*dc_info)(void *context, uint32_t dc, struct dvk_dc_info *info, struct dvk_dc_node *nodes);
+    /* Revision of the configuration. May be NULL. */
+    uint64_t (*changes)(void *context);
     /* The proxy says something unasked. May be NULL. */
     void (*proxy_event)(void *context, const json_t *event);
 };
@@ -70,6 +91,7 @@ struct broker {
     struct client *proxy;  /* the proxy that has said HELLO; NULL: none */
     struct client *copier; /* the same of the copier */
     struct grants grants;
+    struct privileges privileges;
     bool expects_proxy;    /* one is being started: who needs it waits */
     struct list waiting;   /* struct connect: CONNECTs that wait for a cell or the proxy */
     struct list bind_waits; /* struct bind_wait: BINDs that wait for a slot */
@@ -80,6 +102,7 @@ struct broker {
     struct list up_nodes;  /* struct up_node: what a new client is told */
     struct table watched;  /* struct watched_slot: see watch.c */
     struct table wait_tables; /* dc + 1 -> struct wait_table: see waits.c */
+    struct broker_stats stats;
 };
 
 /* first_generation: see registry.h. */
@@ -110,6 +133,12 @@ void broker_slots_ended(struct broker *broker, uint32_t dc, int status);
 /* Try again the CONNECTs that wait for a DC's cell (dc 0: for the proxy). status: not 0: they fail with it instead.
  * Not to be called from within a function of the host. */
 void broker_retry(struct broker *broker, uint32_t dc, int status);
+
+/* The same for those that wait for an endpoint to move; after any change of the configuration. */
+void broker_place_changed(struct broker *broker);
+/* broker_places.c: an endpoint has moved away from a client, or to one (-DVK_ESLOTBUSY, -ENOMEM). */
+void broker_place_left(struct broker *broker, struct client *client, uint32_t dc, dvk_endpoint endpoint, uint64_t revision);
+int broker_place_taken(struct broker *broker, struct client *client, uint32_t dc, dvk_endpoint endpoint, uint64_t revision);
 
 /* The same for those that wait for the copier. */
 void broker_copier_change(struct broker *broker, int status);

@@ -48,6 +48,7 @@ void broker_dc_cut(struct broker *broker, uint32_t dc) {
 void broker_dc_gone(struct broker *broker, uint32_t dc) {
     broker_dc_cut(broker, dc);
     broker_waits_drop(broker, dc);
+    broker_stats_dc_gone(broker, dc);
     registry_forget_dc(&broker->registry, dc);
 }
 

@@ -27,8 +27,11 @@ struct client {
     struct service_client *service; /* services_glue.c's */
     struct list watches;      /* struct watch: see watch.c */
     unsigned watch_count;
+    int stats_fd; /* its page of statistics; -1: it has none */
     pid_t sender; /* of the packet that is being handled, as the kernel says; 0: not known */
     struct client_grants grants;
+    struct list unflushed; /* see privilege.c */
+    bool privileges_queued; /* it was told of a change, and that waits in output */
 };
 
 struct up_node {
@@ -45,6 +48,7 @@ struct connect {
     struct dvk_broker_packet packet;
     bool for_proxy;   /* waits for the proxy, not for a cell */
     bool for_copier;
+    bool for_place; /* for an endpoint that moves */
     struct loop_timer *timer;
 };
 
@@ -96,10 +100,25 @@ void broker_slots_client_gone(struct client *client);
 /* broker.c: may we bind in that set? A free user slot of such a set, 0: there is none. */
 bool broker_set_is_ours(const struct broker *broker, uint32_t dc, uint32_t set);
 uint32_t broker_free_slot(struct broker *broker, uint32_t dc);
-/* broker.c: the status of a BIND tried now; *answer is filled in. */
+/* broker.c: the status of a BIND tried now; *answer is filled in, for broker_bind_tell. */
 int broker_bind_now(struct client *client, const struct dvk_broker_packet *packet, struct dvk_broker_packet *answer);
+void broker_bind_tell(struct client *client, const struct dvk_broker_packet *packet, const struct dvk_broker_packet *answer);
+
+/* broker_places.c */
+bool broker_place(const struct broker *broker, uint32_t dc, dvk_endpoint endpoint, struct broker_place *out);
+bool broker_place_reached(const struct broker *broker, uint32_t revision);
+/* An endpoint that is being unbound here: is it, or will it be, bound elsewhere? */
+bool broker_place_lives_on(const struct broker *broker, const struct endpoint *endpoint);
+/* Does an endpoint that is not where its slot says have the slot? */
+bool broker_slot_is_taken(const struct broker *broker, uint32_t dc, uint32_t slot);
+void broker_place_packet(struct client *client, const struct dvk_broker_packet *packet);
+
+/* broker.c: for people who debug */
+json_t *broker_endpoint_json(const struct broker *broker, const struct client *client, const struct endpoint *endpoint);
 
 /* waits.c */
+/* The place that the context at `place` waits for in a DC; 0: for none, or it says nonsense. */
+uint32_t broker_waits_of(const struct broker *broker, uint32_t dc, uint32_t place);
 void broker_waits(struct client *client, const struct dvk_broker_packet *packet);
 void broker_waits_drop(struct broker *broker, uint32_t dc);
 void broker_waits_free(struct broker *broker);

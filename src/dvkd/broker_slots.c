@@ -40,8 +40,10 @@ static void wait_over(void *context) {
 
 bool broker_bind_wait(struct client *client, const struct dvk_broker_packet *packet) {
     struct broker *broker = client->broker;
+    /* each time an eighth of what is in use: the cluster has to agree every time, and who binds many would wait for it with every set */
+    uint32_t want = registry_bound(&broker->registry, packet->dc) / DVK_SLOT_SET / 8 + 1;
     if (broker->bind_wait_count >= BIND_WAITS_MAX || !broker->host.slots_take ||
-        !broker->host.slots_take(broker->host.context, packet->dc, 1, DVK_USER_SLOTS / DVK_SLOT_SET))
+        !broker->host.slots_take(broker->host.context, packet->dc, want, DVK_USER_SLOTS / DVK_SLOT_SET))
         return false;
     struct bind_wait *wait = calloc(1, sizeof *wait);
     if (!wait)
@@ -66,7 +68,7 @@ static void bind_waits_serve(struct broker *broker, uint32_t dc, int status) {
         if (result == -DVK_ENOSLOT && status == -EAGAIN && /* the view changed: ask again, until its time is over */
             broker->host.slots_take(broker->host.context, dc, 1, DVK_USER_SLOTS / DVK_SLOT_SET))
             continue;
-        client_send(wait->client, &answer, NULL, NULL, 0);
+        broker_bind_tell(wait->client, &wait->packet, &answer);
         wait_free(wait);
     }
 }

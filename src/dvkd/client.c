@@ -118,6 +118,7 @@ void client_send(struct client *client, const struct dvk_broker_packet *packet, 
                  unsigned fd_count) {
     if (client->closing)
         return;
+    client->broker->stats.packets_out++;
     struct dvk_broker_packet header = *packet;
     header.magic = DVK_BROKER_MAGIC;
     header.version = DVK_BROKER_VERSION;
@@ -151,6 +152,7 @@ static void flush_output(struct client *client) {
         output_free(client, output);
     }
     loop_fd_set(client->watch, EPOLLIN);
+    privileges_flushed(client);
 }
 
 /* Take one packet and hand it on. False when there is none. */
@@ -220,11 +222,12 @@ int broker_adopt(struct broker *broker, int fd, enum context_role role, uint32_t
     struct client *client = calloc(1, sizeof *client);
     if (!client)
         return -ENOMEM;
-    *client = (struct client){.broker = broker, .fd = socket_fd};
+    *client = (struct client){.broker = broker, .fd = socket_fd, .stats_fd = -1};
     list_init(&client->output);
     list_init(&client->controls);
     list_init(&client->watches);
     grants_client_init(client);
+    list_init(&client->unflushed);
     int flags = fcntl(fd, F_GETFL), size = 1 << 20;
     struct ucred peer;
     socklen_t peer_len = sizeof peer;
@@ -275,6 +278,7 @@ void client_close(struct client *client) {
         grants_copier_gone(broker);
     }
     grants_client_gone(client);
+    privileges_client_gone(client);
     struct connect *connect;
     list_for_each(connect, &broker->waiting, link) if (connect->client == client) connect_drop(connect);
     broker_slots_client_gone(client);
@@ -299,6 +303,8 @@ void client_close(struct client *client) {
     list_for_each(output, &client->output, link) output_free(client, output);
     registry_context_remove(&broker->registry, context);
     close(client->fd);
+    if (client->stats_fd >= 0)
+        close(client->stats_fd);
     free(client);
 }
 

@@ -3,6 +3,7 @@
 
 #include "common/cleanup.h"
 #include "dvkd/config_nodes.h"
+#include "dvkd/config_places.h"
 #include "common/log.h"
 #include "dvkd/config_slots.h"
 
@@ -50,6 +51,7 @@ static void dc_free(struct config_dc *dc) {
         return;
     json_decref(dc->spec);
     slot_table_free(&dc->slots);
+    place_table_free(&dc->places);
     free(dc->nodes);
     free(dc);
 }
@@ -126,10 +128,13 @@ json_t *config_dc_to_json(const struct config_dc *dc) {
     for (uint32_t i = 0; i < dc->node_count; i++)
         json_array_append_new(nodes, json_integer(dc->nodes[i]));
     cleanup_free char *slots = slot_table_to_text(&dc->slots);
-    return json_pack("{s:I, s:I, s:s, s:s, s:i, s:s, s:I, s:o, s:I, s:O, s:s}", "id", (json_int_t)dc->id, "serial",
+    json_t *json = json_pack("{s:I, s:I, s:s, s:s, s:i, s:s, s:I, s:o, s:I, s:O, s:s}", "id", (json_int_t)dc->id, "serial",
                      (json_int_t)dc->serial, "name", dc->name, "state", dc_state_name(dc->state), "exit_status",
                      dc->exit_status, "reason", dc->reason, "primary", (json_int_t)dc->primary, "nodes", nodes,
                      "created", (json_int_t)dc->created, "spec", dc->spec, "slots", slots ? slots : "");
+    if (json && dc->places.count)
+        json_object_set_new(json, "places", place_table_to_json(&dc->places));
+    return json;
 }
 
 /* Sorted, no doubles, 1..DVK_MAX_NODE, and the primary among them. */
@@ -162,6 +167,11 @@ static int read_slots(const json_t *json, struct config_dc *dc) {
                 : slot_table_init(&dc->slots, dc->nodes, dc->node_count, 0, 0);
 }
 
+static int read_places(const json_t *json, struct config_dc *dc) {
+    const json_t *places = json_object_get(json, "places");
+    return places ? place_table_from_json(&dc->places, places) : 0;
+}
+
 int config_add_dc_json(struct config *config, const json_t *json) {
     json_int_t serial, created, exit_status;
     uint32_t id = (uint32_t)field_integer_or(json, "id", 1, DVK_MAX_DC, 0);
@@ -182,7 +192,7 @@ int config_add_dc_json(struct config *config, const json_t *json) {
         !copy_text(dc->reason, sizeof dc->reason, field_string(json, "reason")) ||
         state_by_name(field_string(json, "state"), &dc->state) < 0 || config_dc_by_name(config, dc->name) ||
         read_nodes(json_object_get(json, "nodes"), dc->primary, &dc->nodes, &dc->node_count) < 0 ||
-        read_slots(json, dc) < 0) {
+        read_slots(json, dc) < 0 || read_places(json, dc) < 0) {
         dc_free(dc);
         return -EINVAL;
     }
@@ -385,6 +395,7 @@ int config_apply(struct config *config, const json_t *change, struct config_effe
                  {"dc-remove", apply_dc_remove},
                  {"slots-take", config_slots_take},
                  {"slots-give", config_slots_give},
+                 {"place", config_place},
                  {"object", apply_object}};
     const char *op = field_string(change, "op");
     *effect = (struct config_effect){0};

@@ -11,6 +11,7 @@
  *   {"op": "dc-state", "dc", "serial", "state", "reason"?, "exit_status"?}
  *   {"op": "dc-remove", "dc", "serial", "force"?}
  *   {"op": "slots-take", ...}, {"op": "slots-give", ...}: see config_slots.h
+ *   {"op": "place", ...}: see config_places.h
  *   {"op": "object", ...}: see objects.h; its revision is the epoch that it makes
  * It is applied as a whole or refused as a whole; each one that is applied adds 1 to the epoch.
  *
@@ -26,6 +27,7 @@
 #include "common/failure.h"
 #include "common/json.h"
 #include "dvkd/objects.h"
+#include "dvkd/place_table.h"
 #include "dvkd/slot_table.h"
 
 #include <dvk/endpoint.h>
@@ -59,6 +61,7 @@ struct config_dc {
     int64_t created;  /* unix time, seconds */
     struct slot_table slots; /* which node owns which user slots */
     uint64_t slots_version;  /* not written: config_slots_version of its last change, or of the view since */
+    struct place_table places; /* where endpoints are that have backups or have moved */
     json_t *spec;     /* bare: true and nothing else, or: image, place, mounts, memory, cpus, pids, argv, env, cwd, rm, tty, strict, trace */
 };
 
@@ -77,6 +80,7 @@ struct config_effect {
     bool removed; /* the DC is no more */
     uint32_t slots_from, slots_to; /* nodes between which slots of the DC moved; from 0: they had no owner */
     uint32_t generation;           /* with slots_from: what that node has used up to */
+    bool places;  /* of the DC: one that has backups or has moved */
     bool objects; /* those in objects.dirty, and there may be events */
     uint64_t epoch; /* that the change made */
 };

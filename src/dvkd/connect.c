@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "common/record.h"
 #include "dvk/channel_create.h"
+#include "dvk/relay.h"
 #include "dvkd/broker_private.h"
 
 #include <dvk/error.h>
@@ -29,8 +30,9 @@ struct route {
     struct context *peer;
     struct endpoint *endpoint; /* NULL: behind the proxy */
     uint32_t node;             /* where a destination behind the proxy lives */
+    uint32_t revision;         /* of the destination: see place_table.h */
 };
-enum { WAIT_FOR_CELL = 1, WAIT_FOR_PROXY = 2, WAIT_FOR_COPIER = 3 }; /* resolve()'s positive results */
+enum { WAIT_FOR_CELL = 1, WAIT_FOR_PROXY = 2, WAIT_FOR_COPIER = 3, WAIT_FOR_PLACE = 4 }; /* resolve()'s positive results */
 
 void connect_drop(struct connect *connect) {
     loop_timer_cancel(connect->timer);
@@ -81,7 +83,10 @@ int broker_home(struct broker *broker, uint32_t dc, dvk_endpoint endpoint, uint3
     }
     if (registry_find_endpoint(&broker->registry, dc, endpoint))
         return 0;
-    if (dvk_slot_is_system(slot)) {
+    struct broker_place place;
+    if (broker_place(broker, dc, endpoint, &place)) {
+        *node = place.node;
+    } else if (dvk_slot_is_system(slot)) {
         uint32_t home = dvk_system_slot_node(slot);
         if (home == 0 || home > DVK_MAX_NODE || (dc != 0 && !contains(nodes, node_count, home)))
             return -DVK_ENOTBOUND;
@@ -94,21 +99,42 @@ int broker_home(struct broker *broker, uint32_t dc, dvk_endpoint endpoint, uint3
     return 0;
 }
 
-/* 0: *route is filled in. WAIT_FOR_*: not yet. Negative: never. */
-static int resolve(struct client *client, uint32_t dc, dvk_endpoint to, struct route *route) {
+/* One that has backups or has moved, and is not bound here. asked: the revision that the client knows. */
+static int resolve_place(struct client *client, const struct broker_place *place, uint32_t asked, struct route *route) {
+    struct broker *broker = client->broker;
+    if (place->node == broker->node)
+        return WAIT_FOR_PLACE; /* it is about to be, or its end is under way */
+    if (client->context->role == CONTEXT_PROXY) { /* the source is to look for it anew, unless it should know better */
+        route->revision = place->revision;
+        return (int32_t)(place->revision - asked) > 0 ? -DVK_ERELAYED : -DVK_ENOTBOUND;
+    }
+    if (place->replaceable && !broker->host.node_is_up(broker->host.context, place->node))
+        return WAIT_FOR_PLACE;
+    int result = resolve_remote(broker, client, place->node, route);
+    route->revision = place->revision;
+    return result;
+}
+
+/* 0: *route is filled in. WAIT_FOR_*: not yet. Negative: never. asked: the least revision that will do. */
+static int resolve(struct client *client, uint32_t dc, dvk_endpoint to, uint32_t asked, struct route *route) {
     struct broker *broker = client->broker;
     uint32_t slot = dvk_endpoint_slot(to), home;
     int result = broker_home(broker, dc, to, &home);
     if (result < 0)
         return result;
+    if (!broker_place_reached(broker, asked))
+        return WAIT_FOR_PLACE;
+    struct broker_place place;
     struct endpoint *endpoint = registry_find_endpoint(&broker->registry, dc, to);
     if (endpoint) {
         /* a guest has one channel, with its cell's servers; nobody else speaks to it */
         if (endpoint->guest || endpoint->context == client->context)
             return -DVK_ENOTALLOWED;
-        *route = (struct route){.peer = endpoint->context, .endpoint = endpoint, .node = broker->node};
+        *route = (struct route){.peer = endpoint->context, .endpoint = endpoint, .node = broker->node, .revision = endpoint->revision};
         return 0;
     }
+    if (broker_place(broker, dc, to, &place))
+        return resolve_place(client, &place, asked, route);
     if (home != broker->node)
         return resolve_remote(broker, client, home, route);
 
@@ -142,11 +168,21 @@ static int channel_make(struct broker *broker, uint32_t dc, struct context *a, s
         return result;
     }
     *out = registry_channel_add(&broker->registry, dc, a, b, guest, memfd);
-    if (*out)
+    if (*out) {
+        broker_stats_connect(broker, dc);
         return 0;
+    }
     close(sockets[0]);
     close(sockets[1]);
     return -ENOMEM;
+}
+
+/* Whose privileges a CONNECT is judged by; NULL: its source is another node's, or the copier. */
+static struct endpoint *source_of(const struct client *client, const struct dvk_broker_packet *packet) {
+    enum context_role role = client->context->role;
+    return role == CONTEXT_PROXY || role == CONTEXT_COPIER
+               ? NULL
+               : registry_find_endpoint(&client->broker->registry, packet->dc, packet->endpoint);
 }
 
 /* Tell both ends of a channel. sockets: NULL when they have it already. The peer is told first, so that it knows the
@@ -161,32 +197,44 @@ static void tell_ends(struct client *client, const struct dvk_broker_packet *pac
                                       .peer = packet->endpoint,
                                       .endpoint = route->endpoint ? endpoint_address(route->endpoint) : packet->peer,
                                       .node = route->endpoint ? 0 : route->node,
+                                      .id = route->revision,
                                       .place = client->context->role == CONTEXT_PROXY ? 0 : client->context->place,
                                       .flags = client->context->role == CONTEXT_PROXY ? DVK_BROKER_F_PROXY : 0};
     record(RECORD_CONNECT, packet->dc, packet->endpoint, event.endpoint, channel->id, route->node);
     struct dvk_broker_packet answer = client_answer(packet, 0);
     answer.channel = channel->id;
     answer.side = side;
+    answer.node = route->revision;
     answer.endpoint = packet->endpoint;
     answer.peer = event.endpoint;
     answer.flags = route->peer->role == CONTEXT_PROXY ? DVK_BROKER_F_PROXY : 0;
     answer.place = route->peer->role == CONTEXT_PROXY ? 0 : route->peer->place;
+    const char *of_source = privileges_tell(source_of(client, packet), &event);
+    const char *of_peer = privileges_tell(route->endpoint, &answer);
     if (!sockets) {
-        client_send(peer, &event, NULL, NULL, 0);
-        client_send(client, &answer, NULL, NULL, 0);
+        client_send(peer, &event, of_source, NULL, 0);
+        client_send(client, &answer, of_peer, NULL, 0);
         return;
     }
     const int peer_fds[3] = {channel->memfd, sockets[1 - side], client->context->doorbell_fd};
     const int client_fds[3] = {channel->memfd, sockets[side], route->peer->doorbell_fd};
-    client_send(peer, &event, NULL, peer_fds, 3);
-    client_send(client, &answer, NULL, client_fds, 3);
+    client_send(peer, &event, of_source, peer_fds, 3);
+    client_send(client, &answer, of_peer, client_fds, 3);
 }
 
 /* Answer a CONNECT, or find that it has to wait (a positive result). */
 static int try_connect(struct client *client, const struct dvk_broker_packet *packet) {
     struct broker *broker = client->broker;
-    struct route route;
-    int result = resolve(client, packet->dc, packet->peer, &route);
+    struct route route = {.revision = 0};
+    int result = resolve(client, packet->dc, packet->peer, packet->place, &route);
+    if (result == 0 && route.endpoint)
+        result = privileges_connected(source_of(client, packet), route.endpoint);
+    if (result == -DVK_ERELAYED) { /* the proxy's */
+        struct dvk_broker_packet answer = client_answer(packet, result);
+        answer.node = route.revision;
+        client_send(client, &answer, NULL, NULL, 0);
+        return 0;
+    }
     if (result != 0)
         return result;
     uint32_t side = 0;
@@ -216,7 +264,9 @@ static void answer_failure(struct client *client, const struct dvk_broker_packet
 static void connect_timer_fn(void *context) {
     struct connect *connect = context;
     connect->timer = NULL;
-    answer_failure(connect->client, &connect->packet, connect->for_proxy ? -DVK_ENODEUNREACH : -DVK_ETIMEDOUT);
+    answer_failure(connect->client, &connect->packet, connect->for_proxy   ? -DVK_ENODEUNREACH
+                                                         : connect->for_place ? -DVK_EMIGRATING
+                                                                              : -DVK_ETIMEDOUT);
     connect_drop(connect);
 }
 
@@ -229,6 +279,7 @@ static int connect_wait(struct client *client, const struct dvk_broker_packet *p
     *connect = (struct connect){.client = client,
                                 .packet = *packet,
                                 .for_proxy = what == WAIT_FOR_PROXY,
+                                .for_place = what == WAIT_FOR_PLACE,
                                 .for_copier = what == WAIT_FOR_COPIER};
     if (loop_timer_add(client->broker->loop, what == WAIT_FOR_CELL ? CELL_WAIT_MS : PROXY_WAIT_MS, connect_timer_fn,
                        connect, &connect->timer) < 0) {
@@ -261,6 +312,8 @@ void broker_connect(struct client *client, const struct dvk_broker_packet *packe
             result = -DVK_ENOTALLOWED;
     }
     if (result == 0)
+        result = privileges_connect(source_of(client, packet), packet->peer);
+    if (result == 0)
         result = try_connect(client, packet);
     if (result > 0)
         result = connect_wait(client, packet, result);
@@ -280,9 +333,19 @@ static void connect_retry(struct connect *connect, int status) {
 void broker_retry(struct broker *broker, uint32_t dc, int status) {
     struct connect *connect;
     list_for_each(connect, &broker->waiting, link) {
-        bool meant = dc == 0 ? connect->for_proxy : connect->packet.dc == dc && (!connect->for_proxy || status);
-        if (meant && (!connect->for_copier || status == -DVK_ENODC))
+        /* what does not wait for the DC's cell here is concerned by the DC's end alone */
+        bool for_cell = !connect->for_proxy && !connect->for_copier && !connect->for_place;
+        bool meant = dc == 0 ? connect->for_proxy : connect->packet.dc == dc && (for_cell || status == -DVK_ENODC);
+        if (meant)
             connect_retry(connect, status);
+    }
+}
+
+void broker_place_changed(struct broker *broker) {
+    struct connect *connect;
+    list_for_each(connect, &broker->waiting, link) {
+        if (connect->for_place)
+            connect_retry(connect, 0);
     }
 }
 
@@ -360,7 +423,6 @@ void broker_guest_unbind(struct client *client, const struct dvk_broker_packet *
 
 void broker_channel_kill(struct broker *broker, struct channel *channel, const struct context *except, int status) {
     record(RECORD_CHANNEL_DEAD, channel->dc, channel->id, (uint64_t)status);
-    dvk_channel_mark_dead(channel->memfd);
     for (int side = 0; side < 2; side++) {
         struct context *context = channel->party[side];
         if (!context || context == except)
@@ -376,5 +438,6 @@ void broker_channel_kill(struct broker *broker, struct channel *channel, const s
                                            .status = status};
         client_send(context->user, &packet, NULL, NULL, 0);
     }
+    dvk_channel_mark_dead(channel->memfd); /* behind the word why: who sees the mark looks for that */
     registry_channel_remove(&broker->registry, channel);
 }

@@ -6,6 +6,7 @@
  *   api_*.c      one function an operation                           console.c  standard descriptors and the log
  *   broker.c...  libdvk's socket                                     cells.c, proxy.c   child processes
  *   slots.c... which node owns which user slots
+ *   places.c   endpoints that have backups, and those that move
  *   services.c.. groups, keys, locks for libdvk's clients          objects.c  the state of them
  *   replica.c    the configuration and the view                      corosync.c the group behind it
  *   reconcile.c  what has to happen here when either has changed
@@ -39,6 +40,7 @@ struct dvkd {
     struct replica *replica;
     struct services *services;
     struct slots *slots;
+    struct places *places;
     struct corosync *corosync; /* NULL: a group of one */
     struct api *api;
     struct cluster *members; /* cluster.h; NULL: in no cluster */
@@ -89,6 +91,10 @@ void dvkd_endpoint_gone(void *context, struct client *client, uint32_t dc, dvk_e
 void dvkd_cast(void *context, uint32_t node, const json_t *payload);
 void dvkd_confirmed(void *context, uint64_t epoch);
 void dvkd_installed(void *context, bool replaced);
+
+/* stats_glue.c */
+int dvkd_dc_info(void *context, uint32_t dc, struct dvk_dc_info *info, struct dvk_dc_node *nodes);
+uint64_t dvkd_changes(void *context);
 
 /* stop.c: begin an orderly end of dvkd; a second time: at once. */
 void dvkd_stop(struct dvkd *dvkd);

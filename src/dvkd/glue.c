@@ -7,6 +7,7 @@
 #include "common/record.h"
 #include "dvkd/cluster.h"
 #include "dvkd/corosync.h"
+#include "dvkd/places.h"
 #include "dvkd/run.h"
 #include "dvkd/services.h"
 #include "dvkd/slots.h"
@@ -89,6 +90,7 @@ static int broker_copier_start(void *context) {
 static void broker_client_gone(void *context, struct client *client) {
     struct dvkd *dvkd = context;
     dvkd_client_service_gone(client);
+    places_client_gone(dvkd->places, client);
     const struct context *gone = client_context(client);
     const struct cell *cell = gone->role == CONTEXT_CELL ? cells_find(&dvkd->cells, gone->dc) : NULL;
     records_client_gone(&dvkd->records, client, !dvkd->stopping && !(cell && cell->asked));
@@ -118,11 +120,17 @@ const struct broker_host dvkd_broker_host = {
     .slots_take = slots_take,
     .slots_offered = slots_offered,
     .slots_watched = slots_watched,
+    .place_find = places_find,
+    .place_reached = places_reached,
+    .place_packet = places_packet,
+    .place_unbound = places_unbound,
     .service = dvkd_client_service,
     .endpoint_gone = dvkd_endpoint_gone,
     .copier_start = broker_copier_start,
     .dc_find = broker_find_dc,
     .client_record = broker_client_record,
+    .dc_info = dvkd_dc_info,
+    .changes = dvkd_changes,
 };
 
 /* ---- cells ---- */
@@ -234,6 +242,7 @@ static void replica_changed(void *context, const struct config_effect *effect) {
     if (effect && effect->dc && effect->removed)
         dvkd->remove_files[effect->dc] = true;
     slots_changed(dvkd->slots, effect);
+    places_changed(dvkd->places, effect);
     services_changed(dvkd->services, effect);
     if (effect && !effect->dc && !effect->node)
         return; /* objects alone: nothing to start or end */
@@ -274,6 +283,7 @@ static void replica_quorum_changed(void *context, bool quorate) {
     record(RECORD_QUORUM, 0, quorate);
     log_info(quorate ? "this node has quorum" : "this node has no quorum");
     slots_quorum(dvkd->slots, quorate);
+    places_quorum(dvkd->places, quorate);
     services_quorum(dvkd->services, quorate);
     if (!quorate) {
         cut_cells(dvkd);
@@ -297,7 +307,7 @@ static void replica_broken(void *context) {
 
 static void replica_cast_came(void *context, uint32_t node, const json_t *payload) {
     struct dvkd *dvkd = context;
-    if (!slots_cast(dvkd->slots, node, payload))
+    if (!slots_cast(dvkd->slots, node, payload) && !places_cast(dvkd->places, node, payload))
         dvkd_cast(context, node, payload);
 }
 

@@ -262,6 +262,10 @@ static int grant_make(struct client *client, const struct dvk_broker_packet *pac
     struct endpoint *owner = registry_find_endpoint(&broker->registry, packet->dc, packet->endpoint);
     if (!owner || owner->context != client->context || owner->guest || endpoint_address(owner) != packet->endpoint)
         return -DVK_ENOTBOUND;
+    /* to itself: for a copy that it makes */
+    if (!privileges_may(client, packet->dc, packet->endpoint,
+                        packet->peer == packet->endpoint ? DVK_MAY_GRANT | DVK_MAY_COPY : DVK_MAY_GRANT))
+        return -DVK_ENOTALLOWED;
     if (packet->text_len != sizeof what || dvk_endpoint_generation(packet->peer) == 0 || packet->peer == DVK_ANY)
         return -EINVAL;
     memcpy(&what, text, sizeof what);
@@ -358,6 +362,8 @@ static int arena_show(struct client *client, const struct dvk_broker_packet *pac
     struct grant *grant = table_get(&broker->grants.grants, packet->channel);
     if (!self || self->context != client->context || self->guest)
         return -DVK_ENOTBOUND;
+    if (!privileges_may(client, packet->dc, packet->endpoint, DVK_MAY_COPY))
+        return -DVK_ENOTALLOWED;
     if (!grant || !(grant->what.access & DVK_GRANT_SHARE) || grant->dc != packet->dc ||
         grant->grantee != endpoint_address(self))
         return -DVK_ENOTGRANTED;

@@ -10,6 +10,7 @@
 #include "dvkd/cluster.h"
 #include "dvkd/corosync.h"
 #include "dvkd/run.h"
+#include "dvkd/places.h"
 #include "dvkd/slots.h"
 
 #include <errno.h>
@@ -142,12 +143,14 @@ static int start(struct dvkd *dvkd) {
     list_init(&dvkd->loopback);
     list_init(&dvkd->sessions);
     list_init(&dvkd->removal_waits);
-    broker_init(&dvkd->broker, dvkd->loop, dvkd->options.id, (uint32_t)time(NULL), &broker_host);
+    broker_init(&dvkd->broker, dvkd->loop, dvkd->options.id, (uint32_t)time(NULL) + 1, &broker_host);
     copier_init(&dvkd->copier, dvkd->loop, &dvkd->broker, &dvkd->options);
     cells_init(&dvkd->cells, dvkd->loop, &dvkd->broker, &dvkd->options, &cells_host);
     result = replica_create(dvkd->loop, dvkd->store, config, &self, &port, &dvkd->replica);
     if (result == 0)
         result = slots_start(dvkd);
+    if (result == 0)
+        result = places_start(dvkd);
     if (result == 0)
         result = dvkd_services_start(dvkd);
     if (result == 0)

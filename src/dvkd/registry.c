@@ -2,10 +2,12 @@
 #include "dvkd/registry.h"
 
 #include "common/record.h"
+#include "dvkd/privilege.h"
 
 #include <dvk/error.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 /* A slot that was bound at least once. */
@@ -75,6 +77,7 @@ struct context *registry_context_add(struct registry *registry, enum context_rol
     *context = (struct context){.id = ++registry->last_context, .role = role, .dc = dc, .doorbell_fd = -1, .user = user};
     list_init(&context->endpoints);
     list_init(&context->channels);
+    list_init(&context->kept);
     context->place = place_take(registry);
     list_append(&registry->contexts, &context->link);
     return context;
@@ -91,6 +94,7 @@ void registry_context_remove(struct registry *registry, struct context *context)
         registry_unbind(registry, list_entry(context->endpoints.next, struct endpoint, context_link));
     while (!list_empty(&context->channels))
         registry_channel_remove(registry, list_entry(context->channels.next, struct channel_end, link)->channel);
+    privileges_context_gone(context);
     if (context->doorbell_fd >= 0)
         close(context->doorbell_fd);
     if (context->place)
@@ -119,13 +123,17 @@ static struct dc_slots *dc_slots_make(struct registry *registry, uint32_t dc) {
 }
 
 static struct slot_record *slot_make(struct registry *registry, struct dc_slots *dc, uint32_t slot) {
+    uint32_t floor = dc->floor > registry->floor ? dc->floor : registry->floor;
     struct slot_record *record = table_get(&dc->slots, slot);
-    if (record)
+    if (record) {
+        if (!record->endpoint && record->generation < floor) /* another node may have had it meanwhile */
+            record->generation = floor;
         return record;
+    }
     record = calloc(1, sizeof *record);
     if (!record)
         return NULL;
-    record->generation = registry->first_generation - 1 > dc->floor ? registry->first_generation - 1 : dc->floor;
+    record->generation = registry->first_generation - 1 > floor ? registry->first_generation - 1 : floor;
     if (table_set(&dc->slots, slot, record) < 0) {
         free(record);
         return NULL;
@@ -133,10 +141,16 @@ static struct slot_record *slot_make(struct registry *registry, struct dc_slots 
     return record;
 }
 
-int registry_bind(struct registry *registry, struct context *context, uint32_t dc, uint32_t slot, bool guest,
-                  struct endpoint **out) {
-    struct dc_slots *slots = dc_slots_make(registry, dc);
-    struct slot_record *record = slots ? slot_make(registry, slots, slot) : NULL;
+static int64_t clock_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now.tv_sec * 1000ll + now.tv_nsec / 1000000;
+}
+
+/* What registry_bind binds; its fields from `wanted`. generation 0: the slot's next. */
+static int bind_as(struct registry *registry, const struct endpoint *wanted, struct endpoint **out) {
+    struct dc_slots *slots = dc_slots_make(registry, wanted->dc);
+    struct slot_record *record = slots ? slot_make(registry, slots, wanted->slot) : NULL;
     if (!record)
         return -ENOMEM;
     if (record->endpoint)
@@ -144,21 +158,44 @@ int registry_bind(struct registry *registry, struct context *context, uint32_t d
     struct endpoint *endpoint = calloc(1, sizeof *endpoint);
     if (!endpoint)
         return -ENOMEM;
-    if (++record->generation == 0) /* 0 means "any" in an address */
-        record->generation = 1;
+    *endpoint = *wanted;
+    int result = privileges_bind(wanted->context, endpoint);
+    if (result < 0) {
+        free(endpoint);
+        return result;
+    }
+    if (wanted->generation == 0 && (endpoint->generation = record->generation + 1) == 0) /* 0 means "any" in an address */
+        endpoint->generation = 1;
+    if (endpoint->generation > record->generation || wanted->generation == 0)
+        record->generation = endpoint->generation;
     if (record->generation > slots->newest)
         slots->newest = record->generation;
-    *endpoint = (struct endpoint){
-        .context = context, .dc = dc, .slot = slot, .generation = record->generation, .guest = guest};
+    endpoint->since_ms = clock_ms();
     record->endpoint = endpoint;
     slots->bound++;
     slots->forgotten = false;
-    list_append(&context->endpoints, &endpoint->context_link);
-    record(RECORD_BIND, dc, endpoint_address(endpoint), context->id, guest);
+    list_append(&wanted->context->endpoints, &endpoint->context_link);
+    record(RECORD_BIND, wanted->dc, endpoint_address(endpoint), wanted->context->id, wanted->guest);
     *out = endpoint;
     if (registry->changed)
         registry->changed(registry->changed_context, endpoint, true);
     return 0;
+}
+
+int registry_bind(struct registry *registry, struct context *context, uint32_t dc, uint32_t slot, bool guest,
+                  struct endpoint **out) {
+    const struct endpoint wanted = {.context = context, .dc = dc, .slot = slot, .guest = guest};
+    return bind_as(registry, &wanted, out);
+}
+
+int registry_adopt(struct registry *registry, struct context *context, uint32_t dc, dvk_endpoint address, uint32_t revision) {
+    const struct endpoint wanted = {.context = context,
+                                    .dc = dc,
+                                    .slot = dvk_endpoint_slot(address),
+                                    .generation = dvk_endpoint_generation(address),
+                                    .revision = revision};
+    struct endpoint *endpoint;
+    return bind_as(registry, &wanted, &endpoint);
 }
 
 void registry_unbind(struct registry *registry, struct endpoint *endpoint) {
@@ -172,9 +209,15 @@ void registry_unbind(struct registry *registry, struct endpoint *endpoint) {
     list_remove(&endpoint->context_link);
     if (registry->changed)
         registry->changed(registry->changed_context, endpoint, false);
+    privileges_unbind(endpoint->context, endpoint);
     free(endpoint);
     if (dc->forgotten && dc->bound == 0)
         dc_slots_free(registry, dc);
+}
+
+uint32_t registry_bound(const struct registry *registry, uint32_t dc) {
+    const struct dc_slots *slots = dc_slots_get(registry, dc);
+    return slots ? (uint32_t)slots->bound : 0;
 }
 
 struct endpoint *registry_find(const struct registry *registry, uint32_t dc, uint32_t slot) {
@@ -218,7 +261,7 @@ bool registry_set_is_bound(const struct registry *registry, uint32_t dc, uint32_
 
 uint32_t registry_newest(const struct registry *registry, uint32_t dc) {
     const struct dc_slots *slots = dc_slots_get(registry, dc);
-    return slots ? slots->newest : 0;
+    return !slots ? 0 : slots->newest > slots->floor ? slots->newest : slots->floor;
 }
 
 void registry_raise(struct registry *registry, uint32_t dc, uint32_t generation) {
@@ -230,6 +273,12 @@ void registry_raise(struct registry *registry, uint32_t dc, uint32_t generation)
 void registry_note_time(struct registry *registry, uint64_t seconds) {
     if (seconds <= UINT32_MAX && registry->first_generation < seconds)
         registry->first_generation = (uint32_t)seconds;
+}
+
+void registry_new_view(struct registry *registry, uint64_t seconds, uint64_t view) {
+    uint64_t floor = seconds + view * REGISTRY_VIEW_STEP;
+    if (floor < UINT32_MAX && registry->floor < floor)
+        registry->floor = (uint32_t)floor;
 }
 
 void registry_forget_dc(struct registry *registry, uint32_t dc) {

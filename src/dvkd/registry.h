@@ -4,9 +4,12 @@
  * which channels join them. Pure bookkeeping: no socket, no event loop; it owns the channel and doorbell descriptors
  * it is given. Single threaded, nothing blocks.
  *
- * Generations: a slot's generation grows by one with each binding. The first one is the time (seconds) of the slot's
+ * Generations: a slot's generation grows by one with each binding. The first one is not below the time (seconds) of the slot's
  * first binding by this dvkd, so that an address from before a restart never reaches a new process; a slot that was another
- * node's before goes on above all that this one gave out, as far as it could still say so (registry_raise).
+ * node's before, also if it was ours before that, goes on above all that this one gave out: as it said (registry_raise), or,
+ * if it was lost, as it can have done: nobody's generations run ahead of time + STEP * (number of the view), but for one
+ * that each hand-over may add, and there are fewer than STEP of these, seconds that pass not counted, in a view. So each view
+ * begins STEP further on (registry_new_view).
  */
 #ifndef DVKD_REGISTRY_H
 #define DVKD_REGISTRY_H
@@ -33,6 +36,7 @@ struct context {
     uint32_t dc;       /* CONTEXT_CELL: its DC; else 0 */
     int doorbell_fd;   /* -1 until HELLO; owned */
     void *user;        /* the broker's client */
+    struct list kept;  /* privileges that it had: see privilege.h */
     uint32_t place;    /* in the tables of waits (dvk/waits.h), its own while it lives; 0: there was none */
     struct list endpoints; /* struct endpoint.context_link; guests that it serves included */
     struct list channels;  /* struct channel_end: channels with other contexts, not with guests */
@@ -42,7 +46,12 @@ struct endpoint {
     struct list context_link;
     struct context *context; /* a guest's: the cell's context that serves it */
     uint32_t dc, slot, generation;
+    uint32_t revision; /* of its last move, low 32 bits; 0: it never moved (place_table.h) */
     bool guest;
+    uint32_t stats_place; /* in its client's page of statistics; 0: none */
+    int64_t since_ms;     /* bound since, in ms since 1970 */
+    struct dvk_privileges *privileges; /* owned; NULL: all. See privilege.h */
+    uint64_t refused;                  /* what they did not allow, at least */
     struct channel *channel; /* a guest's channel to `context`; else NULL */
 };
 
@@ -69,6 +78,7 @@ struct registry {
     uint32_t last_place;
     uint64_t places[DVK_WAITS_PLACES / 64]; /* bit: given out */
     uint32_t first_generation;
+    uint32_t floor; /* all generations from now on are above */
     /* An endpoint was bound, or is being unbound. May be NULL. It must not change the registry. */
     void (*changed)(void *context, const struct endpoint *endpoint, bool bound);
     void *changed_context;
@@ -88,8 +98,12 @@ void registry_context_remove(struct registry *registry, struct context *context)
 /* Bind a slot. 0, -DVK_ESLOTBUSY or -ENOMEM. What slots a context may have is the caller's matter. */
 int registry_bind(struct registry *registry, struct context *context, uint32_t dc, uint32_t slot, bool guest,
                   struct endpoint **out);
+/* Bind an endpoint that was bound in another context before. As registry_bind. */
+int registry_adopt(struct registry *registry, struct context *context, uint32_t dc, dvk_endpoint address, uint32_t revision);
 /* Unbind, drop its channel if it is a guest's, free. */
 void registry_unbind(struct registry *registry, struct endpoint *endpoint);
+/* How many endpoints of a DC are bound here. */
+uint32_t registry_bound(const struct registry *registry, uint32_t dc);
 /* Who is bound to a slot now; NULL: nobody. */
 struct endpoint *registry_find(const struct registry *registry, uint32_t dc, uint32_t slot);
 /* The same for a full address; generation 0 fits any. */
@@ -100,12 +114,16 @@ uint32_t registry_free_slot(struct registry *registry, uint32_t dc, bool (*is_ou
                             const void *context);
 /* Is any slot of the set bound here? */
 bool registry_set_is_bound(const struct registry *registry, uint32_t dc, uint32_t set);
-/* The greatest generation that was given out in the DC, 0: none. */
+/* The greatest generation that was given out in the DC, here or, of slots that came from elsewhere, there; 0: none. */
 uint32_t registry_newest(const struct registry *registry, uint32_t dc);
 /* Slots that come from another node had generations up to this one there: give out greater ones in the DC. */
 void registry_raise(struct registry *registry, uint32_t dc, uint32_t generation);
 /* It is so late (unix time): slots bound for the first time from now on get no lower generation. */
 void registry_note_time(struct registry *registry, uint64_t seconds);
+/* At this time (unix time) a view with this number begins. Nodes may have been lost in it, and their slots be ours from now on: what
+ * they gave out is not given out again. */
+void registry_new_view(struct registry *registry, uint64_t seconds, uint64_t view);
+#define REGISTRY_VIEW_STEP 64u
 /* The DC is no more: forget its slots' generations (those still bound stay). */
 void registry_forget_dc(struct registry *registry, uint32_t dc);
 

@@ -5,6 +5,7 @@
 #include "common/list.h"
 #include "common/log.h"
 #include "common/record.h"
+#include "dvkd/config_places.h"
 #include "dvkd/config_slots.h"
 
 #include <errno.h>
@@ -32,7 +33,7 @@ struct proposal {
     uint64_t sequence;
     json_t *change;
     bool is_cast;
-    bool sent; /* at least once */
+    uint64_t sent; /* the view in which it was sent last; 0: never */
     replica_done *done;
     void *context;
     uint64_t epoch; /* in which it was applied; 0: not yet */
@@ -146,7 +147,7 @@ void replica_set_status(struct replica *replica, const struct replica_status *st
 
 static void send_proposal(struct replica *replica, struct proposal *proposal) {
     const char *type = proposal->is_cast ? "cast" : "change";
-    proposal->sent = true;
+    proposal->sent = replica->config->view;
     send_json(replica, json_pack("{s:s, s:I, s:I, s:O}", "type", type, "view", (json_int_t)replica->config->view,
                                  "sequence", (json_int_t)proposal->sequence, type, proposal->change));
 }
@@ -212,6 +213,7 @@ void replica_cast(struct replica *replica, const json_t *payload, replica_done *
 }
 
 void replica_set_incarnation(struct replica *replica, int64_t incarnation) { replica->incarnation = incarnation; }
+int64_t replica_incarnation(const struct replica *replica) { return replica->incarnation; }
 
 size_t replica_view_nodes(const struct replica *replica, uint32_t *nodes, size_t room) {
     size_t count = 0;
@@ -491,6 +493,7 @@ static void finish_sync(struct replica *replica, bool replaced) {
     replica->config->view = replica->round_view;
     replica->config->epoch++;
     config_slots_survive(replica->config, node_is_member, replica);
+    config_places_survive(replica->config, incarnation_is_member, replica);
     objects_prune(&replica->config->objects, replica->config->epoch, incarnation_is_member, replica);
     record(RECORD_VIEW_INSTALL, 0, replica->config->view, replica->config->epoch, replica->member_count);
     save_all(replica);
@@ -518,7 +521,8 @@ static void finish_sync(struct replica *replica, bool replaced) {
     struct proposal *proposal;
     list_for_each(proposal, &replica->proposals, link) {
         if (!proposal->epoch) {
-            send_proposal(replica, proposal);
+            if (proposal->sent != replica->config->view) /* else it was proposed just now, by what the port was told */
+                send_proposal(replica, proposal);
         } else if (!replaced) {
             proposal->epoch = replica->config->epoch;
         } else {

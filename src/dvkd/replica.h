@@ -116,6 +116,7 @@ void replica_cast(struct replica *replica, const json_t *payload, replica_done *
 
 /* Which of this node's lives it is (see objects.h): told to the others when the next view is made. */
 void replica_set_incarnation(struct replica *replica, int64_t incarnation);
+int64_t replica_incarnation(const struct replica *replica);
 /* The nodes of the view that all have agreed on last, in order of their ids. Returns how many; 0: not SYNCED. */
 size_t replica_view_nodes(const struct replica *replica, uint32_t *nodes, size_t room);
 

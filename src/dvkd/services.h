@@ -32,6 +32,8 @@ struct services_port {
     void (*send)(void *context, void *user, const struct dvk_broker_packet *packet, const char *text);
     /* For snapshots: the endpoints that are bound on this node in a DC, a new array. */
     json_t *(*endpoints)(void *context, uint32_t dc);
+    /* And the sums of what they have counted there, a new object. NULL: they are not known. */
+    json_t *(*sum)(void *context, uint32_t dc);
 };
 
 struct services_counts {
@@ -64,7 +66,7 @@ void services_installed(struct services *services, bool replaced);
 void services_quorum(struct services *services, bool quorate);
 
 /* The endpoints of a DC on all nodes of the view, as they were at one place in the order: done gets the parts, each
- * {"node", "revision", "endpoints"}, or NULL with *failure. Called exactly once, at once if there is no quorum. */
+ * {"node", "revision", "endpoints", "sum"}, or NULL with *failure. Called exactly once, at once if there is no quorum. */
 typedef void services_snapshot_done(void *context, const json_t *parts, const struct failure *failure);
 void services_snapshot(struct services *services, uint32_t dc, services_snapshot_done *done, void *context);
 

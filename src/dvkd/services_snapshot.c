@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PART_ENDPOINTS 1000u
+#define PART_ENDPOINTS 400u
 
 struct snapshot {
     struct list link; /* services->snapshots */
@@ -61,6 +61,8 @@ static void answer(struct services *services, uint32_t asker, uint32_t dc, json_
             json_pack("{s:s, s:I, s:I, s:I, s:o, s:b}", "do", "snapshot-part", "to", (json_int_t)asker, "number", number,
                       "revision", (json_int_t)replica_config(services->replica)->epoch, "endpoints", part, "last",
                       next == total);
+        if (next == total && services->port.sum)
+            json_object_set_new(cast, "sum", services->port.sum(services->port.context, dc));
         replica_cast(services->replica, cast, NULL, NULL);
     } while (next < total);
 }
@@ -85,6 +87,8 @@ static void take_part(struct services *services, uint32_t node, const json_t *pa
         json_array_append(json_object_get(part, "endpoints"), endpoint);
     if (!field_true(payload, "last"))
         return;
+    if (json_is_object(json_object_get(payload, "sum")))
+        json_object_set(part, "sum", json_object_get(payload, "sum"));
     snapshot->waits_for[node] = false;
     check(snapshot);
 }

@@ -9,6 +9,7 @@
 #include <dvk/error.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 #define CHOOSE_MS 1000u /* a cell's servers that do not say what they can spare by then spare nothing */
 #define OFFER_MAX 256u
@@ -182,6 +183,8 @@ void slots_changed(struct slots *slots, const struct config_effect *effect) {
     struct dvkd *dvkd = slots->dvkd;
     if (effect && effect->slots_from && effect->slots_to == dvkd->options.id)
         registry_raise(&dvkd->broker.registry, effect->dc, effect->generation);
+    if (!effect)
+        registry_new_view(&dvkd->broker.registry, (uint64_t)time(NULL), dvkd_config(dvkd)->view);
     struct cell *cell;
     if (effect && effect->slots_to)
         tell_table(slots, effect->dc);

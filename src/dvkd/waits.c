@@ -50,6 +50,15 @@ void broker_waits(struct client *client, const struct dvk_broker_packet *packet)
     client_send(client, &answer, NULL, result == 0 ? &table->fd : NULL, result == 0 ? 1 : 0);
 }
 
+uint32_t broker_waits_of(const struct broker *broker, uint32_t dc, uint32_t place) {
+    const struct wait_table *table = table_get(&broker->wait_tables, (uint64_t)dc + 1);
+    struct dvk_wait wait;
+    if (!table || place == 0 || place >= DVK_WAITS_PLACES ||
+        pread(table->fd, &wait, sizeof wait, (off_t)(place * sizeof wait)) != sizeof wait)
+        return 0;
+    return (uint32_t)(dvk_wait_look(&wait, 0) >> 32);
+}
+
 void broker_waits_drop(struct broker *broker, uint32_t dc) {
     struct wait_table *table = table_remove(&broker->wait_tables, (uint64_t)dc + 1);
     if (table)

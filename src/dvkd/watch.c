@@ -47,7 +47,10 @@ static void watch_free(struct broker *broker, struct watch *watch) {
 
 static void answer(struct client *client, const struct dvk_broker_packet *question, int status, dvk_endpoint endpoint) {
     struct dvk_broker_packet packet = client_answer(question, status);
+    struct broker_place place;
     packet.endpoint = endpoint;
+    if (broker_place(client->broker, question->dc, question->peer, &place))
+        packet.place = place.spares;
     client_send(client, &packet, NULL, NULL, 0);
 }
 
@@ -95,19 +98,24 @@ void broker_watch(struct client *client, const struct dvk_broker_packet *packet)
     dvk_endpoint found = DVK_NONE;
     int result = context->role == CONTEXT_CELL && context->dc != packet->dc ? -DVK_ENOTALLOWED
                                                                             : broker_home(broker, packet->dc, packet->peer, &home);
+    struct broker_place place = {.spares = 0};
+    bool placed = result == 0 && broker_place(broker, packet->dc, packet->peer, &place);
     if (result == 0 && home != broker->node) {
-        if (context->role == CONTEXT_PROXY)
-            result = -DVK_ENOTBOUND; /* it came from another node and does not belong here */
+        if (context->role == CONTEXT_PROXY) /* it came from another node and does not belong here, or not any more */
+            result = placed ? -DVK_EMIGRATING : -DVK_ENOTBOUND;
         else if (!broker->host.node_is_up(broker->host.context, home))
             result = -DVK_ENODEUNREACH;
         struct dvk_broker_packet elsewhere = client_answer(packet, result);
         elsewhere.flags = result == 0 ? DVK_BROKER_F_ELSEWHERE : 0;
         elsewhere.node = home;
+        elsewhere.place = place.spares;
         client_send(client, &elsewhere, NULL, NULL, 0);
         return;
     }
     if (result == 0)
         result = look(broker, packet, &found);
+    if (result != 0 && placed && found == DVK_NONE)
+        result = -DVK_EMIGRATING; /* it is about to be bound here, or its end is under way */
     if (result > 0 && packet->flags & DVK_BROKER_F_NOWAIT)
         result = -EINPROGRESS;
     if (result > 0) {
@@ -140,6 +148,7 @@ void broker_watch_changed(void *context, const struct endpoint *endpoint, bool b
     struct broker *broker = context;
     struct watched_slot *slot = table_get(&broker->watched, key_of(endpoint->dc, endpoint->slot));
     dvk_endpoint address = endpoint_address(endpoint);
+    int status = !bound && broker_place_lives_on(broker, endpoint) ? -DVK_EMIGRATING : 0; /* who waits is to ask anew */
     bool last = false;
     for (struct list *at = slot ? slot->watches.next : NULL; slot && !last && at != &slot->watches;) {
         struct watch *watch = list_entry(at, struct watch, of_slot);
@@ -148,9 +157,11 @@ void broker_watch_changed(void *context, const struct endpoint *endpoint, bool b
         bool wants_bound = watch->packet.flags & DVK_BROKER_F_BOUND;
         if (wants_bound != bound || (!bound && watch->packet.peer != address))
             continue;
-        answer(watch->client, &watch->packet, 0, address);
+        answer(watch->client, &watch->packet, status, address);
         watch_free(broker, watch);
     }
+    if (!bound && broker->host.place_unbound)
+        broker->host.place_unbound(broker->host.context, endpoint->dc, address);
 }
 
 unsigned broker_watch_count(const struct broker *broker, const struct endpoint *endpoint) {

@@ -11,7 +11,7 @@
 /* "delay crash short" */
 static void actions_text(unsigned actions, char text[static 64]) {
     text[0] = 0;
-    for (unsigned action = 1; action <= FAULT_FULL; action <<= 1)
+    for (unsigned action = 1; action <= FAULT_LAST; action <<= 1)
         if (actions & action) {
             if (text[0])
                 strcat(text, " ");

@@ -83,6 +83,6 @@ int parse_signal(const char *text);
 /* ---- the verbs ---- */
 verb_function verb_cluster, verb_run, verb_exec, verb_ls, verb_ps, verb_logs, verb_kill, verb_rm, verb_inspect, verb_dc, verb_node, verb_lab,
     verb_version, verb_debug;
-verb_function verb_kv, verb_lock, verb_leader, verb_barrier, verb_metrics, verb_debug_snapshot, verb_debug_faults;
+verb_function verb_kv, verb_lock, verb_leader, verb_barrier, verb_metrics, verb_debug_snapshot, verb_debug_stats, verb_debug_faults;
 
 #endif

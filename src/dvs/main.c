@@ -87,15 +87,20 @@ static const struct verb verbs[] = {
      "usage: dvs barrier [options] NAME COUNT\n" SERVICE_HELP TARGET_HELP},
     {"metrics", verb_metrics, "counters of a node, its containers and processes",
      "usage: dvs metrics [options]      (text for Prometheus, or --format json)\n" FORMAT_HELP TARGET_HELP},
-    {"debug", verb_debug, "for people who look for what went wrong: debug record, slots, snapshot, faults",
+    {"debug", verb_debug, "for people who look for what went wrong: debug record, slots, snapshot, stats, faults",
      "usage: dvs debug record [NODE] [options]\n"
      "       dvs debug snapshot [CONTAINER]      endpoints on all nodes, at one place in the order\n"
+     "       dvs debug stats [CONTAINER]         what was sent and received, on a node, or by a container on all nodes\n"
      "       dvs debug faults                    where a build for tests can inject faults\n"
      "  --daemon DAEMON    whose events: dvkd (default), proxy or vos:CONTAINER\n"
      "  --ended            of the last one that ended, not of the one that runs\n"
      "  --last N           only the last N events\n"
      "  --file PATH        read this file instead of asking a node\n"
-     "usage: dvs debug slots CONTAINER [options]: which node owns which of its pids\n" FORMAT_HELP TARGET_HELP},
+     "  --endpoints        of a container: each endpoint by itself\n"
+     "  --endpoint SLOT    all numbers of one\n"
+     "  --watch SECONDS    again and again\n"
+     "usage: dvs debug slots CONTAINER [options]: which node owns which of its pids\n"
+     "usage: dvs debug places CONTAINER [options]: where its endpoints are that have backups or have moved\n" FORMAT_HELP TARGET_HELP},
     {"version", verb_version, "versions of dvs and of the daemon",
      "usage: dvs version [options]\n" FORMAT_HELP TARGET_HELP},
     {NULL, NULL, NULL, NULL},

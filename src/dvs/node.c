@@ -38,19 +38,9 @@ static int nodes_print(const json_t *nodes) {
     return table_print(table);
 }
 
-/* A number of bytes as people read it. */
-static void bytes_cell(struct table *table, json_int_t bytes) {
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-    double value = (double)bytes;
-    size_t unit = 0;
-    for (; value >= 1024 && unit + 1 < sizeof units / sizeof units[0]; unit++)
-        value /= 1024;
-    table_cell(table, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
-}
-
 static int links_print(const json_t *links) {
     static const char *const titles[] = {"TO",        "STATE",   "CIPHER",      ">RTT",   ">SENT", ">RECEIVED",
-                                         ">MESSAGES", ">RESENT", ">DUPLICATES", ">RATIO", NULL};
+                                         ">MESSAGES", ">RESENT", ">DUPLICATES", ">RATIO", ">REQUESTS", ">STALLS", ">CONNECTIONS", NULL};
     struct table *table = table_create(titles);
     for (size_t i = 0; i < json_array_size(links); i++) {
         const json_t *link = json_array_get(links, i);
@@ -62,13 +52,16 @@ static int links_print(const json_t *links) {
         table_cell(table, "%s", state ? state : "?");
         table_cell(table, "%s", cipher && *cipher ? cipher : "-");
         table_cell(table, "%lld us", field_integer_or(link, "rtt_us", 0, INT64_MAX, 0));
-        bytes_cell(table, field_integer_or(link, "bytes_out", 0, INT64_MAX, 0));
-        bytes_cell(table, field_integer_or(link, "bytes_in", 0, INT64_MAX, 0));
+        table_cell_bytes(table, field_integer_or(link, "bytes_out", 0, INT64_MAX, 0));
+        table_cell_bytes(table, field_integer_or(link, "bytes_in", 0, INT64_MAX, 0));
         table_cell(table, "%lld", field_integer_or(link, "frames_out", 0, INT64_MAX, 0) +
                                       field_integer_or(link, "frames_in", 0, INT64_MAX, 0));
         table_cell(table, "%lld", field_integer_or(link, "resent", 0, INT64_MAX, 0));
         table_cell(table, "%lld", field_integer_or(link, "duplicates", 0, INT64_MAX, 0));
         table_cell(table, from && to ? "%.1f" : "-", from && to ? (double)from / (double)to : 0.0);
+        table_cell(table, "%lld", field_integer_or(link, "requests", 0, INT64_MAX, 0));
+        table_cell(table, "%lld", field_integer_or(link, "stalls", 0, INT64_MAX, 0));
+        table_cell(table, "%lld", field_integer_or(link, "connections", 0, INT64_MAX, 0));
     }
     return table_print(table);
 }

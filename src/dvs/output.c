@@ -161,3 +161,12 @@ const char *format_date(char buffer[static 32], long long seconds) {
         snprintf(buffer, 32, "-");
     return buffer;
 }
+
+void table_cell_bytes(struct table *table, long long bytes) {
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double value = (double)bytes;
+    size_t unit = 0;
+    for (; value >= 1024 && unit + 1 < sizeof units / sizeof units[0]; unit++)
+        value /= 1024;
+    table_cell(table, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
+}

@@ -14,6 +14,8 @@ struct table *table_create(const char *const *titles);
 /* Add a cell to the current row, or begin the next one; printf format. The text may come from anywhere: control
  * characters are shown as '?'. */
 void table_cell(struct table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A number of bytes as people read it: "1.5 MiB". */
+void table_cell_bytes(struct table *table, long long bytes);
 /* Print with two spaces between columns. On a terminal the last column is cut to its width. Frees the table. 0 or -EIO.
  */
 int table_print(struct table *table);

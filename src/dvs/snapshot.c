@@ -8,7 +8,7 @@
 #include <string.h>
 
 static int snapshot_print(const json_t *nodes) {
-    static const char *const titles[] = {"NODE", ">SLOT", ">GENERATION", "ROLE", ">PID", "GUEST", NULL};
+    static const char *const titles[] = {"NODE", ">SLOT", ">GENERATION", "ROLE", ">PID", "GUEST", "PRIVILEGES", ">REFUSED", NULL};
     struct table *table = table_create(titles);
     json_t *node, *endpoint;
     size_t i, k;
@@ -20,7 +20,10 @@ static int snapshot_print(const json_t *nodes) {
             table_cell(table, "%lld", field_integer_or(endpoint, "generation", 0, UINT32_MAX, 0));
             table_cell(table, "%s", role ? role : "?");
             table_cell(table, "%lld", field_integer_or(endpoint, "pid", 0, INT32_MAX, 0));
+            const char *privileges = field_string(endpoint, "privileges");
             table_cell(table, "%s", field_true(endpoint, "guest") ? "yes" : "no");
+            table_cell(table, "%s", privileges ? privileges : field_true(endpoint, "guest") ? "guest" : "all");
+            table_cell(table, "%lld", field_integer_or(endpoint, "refused", 0, INT64_MAX, 0));
         }
     }
     return table_print(table);

@@ -111,8 +111,9 @@ static void stranger_adopt(struct stranger *stranger, const struct wire_frame *f
         return;
     struct peer *peer = peer_find(proxy, hello.node);
     if (!peer || hello.node <= proxy->node || hello.session == 0 ||
-        stranger->from.s_addr != peer->address.sin_addr.s_addr) {
-        /* also a node that joined just now and that dvkd has not told us of: it tries again */
+        stranger->from.s_addr != peer->address.sin_addr.s_addr || clock_ms() < peer->closed_ms) {
+        /* also a node that joined just now and that dvkd has not told us of, or one whose last connection was of no
+         * use: it tries again */
         record(RECORD_LINK_REFUSED, 0, hello.node);
         log_debug("refused a connection that says it is node %u", hello.node);
         stranger_free(stranger);

@@ -23,9 +23,9 @@ static json_t *join_answer(struct proxy *proxy, const json_t *request) {
     return json_object();
 }
 
-static unsigned lanes_waiting(const struct peer *peer) {
+static unsigned length_of(const struct link *list) {
     unsigned count = 0;
-    for (const struct link *at = peer->waiting.next; at != &peer->waiting; at = at->next)
+    for (const struct link *at = list->next; at != list; at = at->next)
         count++;
     return count;
 }
@@ -44,13 +44,22 @@ static json_t *link_json(const struct peer *peer) {
     const struct {
         const char *name;
         uint64_t value;
-    } numbers[] = {{"frames_out", counts->frames_out},   {"bytes_out", counts->bytes_out},
-                   {"frames_in", counts->frames_in},     {"bytes_in", counts->bytes_in},
-                   {"resent", counts->resent},           {"duplicates", counts->duplicates},
-                   {"compressed", counts->packed},       {"compressed_from", counts->packed_from},
-                   {"compressed_to", counts->packed_to}, {"rtt_us", known ? info.tcpi_rtt : 0},
-                   {"under_way", peer->flight_bytes},    {"unacknowledged", peer->frames.queued_bytes},
-                   {"waiting", lanes_waiting(peer)}};
+    } numbers[] = {{"frames_out", counts->frames_out},
+                   {"bytes_out", counts->bytes_out},
+                   {"frames_in", counts->frames_in},
+                   {"bytes_in", counts->bytes_in},
+                   {"resent", counts->resent},
+                   {"duplicates", counts->duplicates},
+                   {"gaps", counts->gaps},
+                   {"compressed", counts->packed},
+                   {"compressed_from", counts->packed_from},
+                   {"compressed_to", counts->packed_to},
+                   {"rtt_us", known ? info.tcpi_rtt : 0},
+                   {"under_way", peer->flight_bytes},
+                   {"unacknowledged", peer->frames.queued_bytes},
+                   {"waiting", length_of(&peer->waiting)},  {"requests", length_of(&peer->pendings)},
+                   {"parked", length_of(&peer->parked)},    {"answering", length_of(&peer->incomings)},
+                   {"stalls", peer->stalls}};
     for (size_t i = 0; i < ARRAY_LENGTH(numbers); i++)
         json_object_set_new(json, numbers[i].name, json_integer((json_int_t)numbers[i].value));
     return json;

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #define PACK_MISSES_MAX 8u
+#define GATHER_BYTES (64u << 10) /* at once; or one frame */
 
 void link_init(struct frame_link *link, uint64_t session, void *context, void (*kept)(void *, uint64_t),
                void (*reset)(void *)) {
@@ -164,29 +165,51 @@ bool link_meet(struct frame_link *link, const struct wire_hello *hello, bool acc
     return false;
 }
 
+/* The last numbered frame that was written to this connection, or acknowledged before. */
+static uint64_t last_sent(const struct frame_link *link) {
+    return (link->at == &link->frames ? link->next_sequence
+                                      : list_element(link->at, struct out_frame, link)->header.sequence) -
+           1;
+}
+
+void link_ack(struct frame_link *link, struct wire_header *header) {
+    *header = (struct wire_header){.command = WIRE_ACK,
+                                   .acknowledged = link->received,
+                                   .tag = last_sent(link),
+                                   .flags = link->encrypted ? WIRE_F_TLS : 0};
+    wire_seal(header, NULL, 0);
+    link->told = link->received;
+}
+
+static int gap(struct frame_link *link) {
+    link->counts.gaps++;
+    return -EILSEQ;
+}
+
 int link_take(struct frame_link *link, const struct wire_header *header) {
+    bool numbered = header->sequence != 0;
+    if (numbered && header->sequence <= link->received) { /* what it acknowledges is old news too */
+        link->counts.duplicates++;
+        return 0;
+    }
     if (header->acknowledged < link->acknowledged || header->acknowledged > link->written)
         return -EPROTO;
     if (header->acknowledged > link->acknowledged)
         acknowledge(link, header->acknowledged);
     link->counts.frames_in++;
     link->counts.bytes_in += sizeof *header + header->body_len;
-    if (header->sequence == 0)
-        return 0;
-    if (header->sequence <= link->received) {
-        link->counts.duplicates++;
-        return 0;
-    }
+    if (!numbered)
+        return header->command == WIRE_ACK && header->tag > link->received ? gap(link) : 0;
     if (header->sequence != link->received + 1)
-        return -EPROTO;
+        return gap(link);
     link->received++;
     return 1;
 }
 
 int link_gather(struct frame_link *link, struct iovec *parts, int max) {
     int count = 0;
-    size_t skip = link->at_offset;
-    for (struct link *l = link->at; l != &link->frames && count + 2 <= max; l = l->next) {
+    size_t skip = link->at_offset, bytes = 0;
+    for (struct link *l = link->at; l != &link->frames && count + 2 <= max && bytes < GATHER_BYTES; l = l->next) {
         struct out_frame *frame = list_element(l, struct out_frame, link);
         if (skip == 0) {
             frame->header.acknowledged = link->received;
@@ -202,6 +225,7 @@ int link_gather(struct frame_link *link, struct iovec *parts, int max) {
         size_t body_skip = skip > sizeof frame->header ? skip - sizeof frame->header : 0;
         if (frame->body_len > body_skip)
             parts[count++] = (struct iovec){frame->body + body_skip, frame->body_len - body_skip};
+        bytes += sizeof frame->header + frame->body_len - skip;
         skip = 0;
     }
     return count;

@@ -41,6 +41,7 @@ struct link_counts {
     uint64_t frames_out, bytes_out, frames_in, bytes_in;
     uint64_t resent;     /* frames that were written again to another connection */
     uint64_t duplicates; /* frames that came again and were dropped */
+    uint64_t gaps;       /* how often frames were found missing */
     uint64_t packed, packed_from, packed_to; /* bodies that were compressed; their bytes before and after */
 };
 
@@ -90,8 +91,11 @@ void link_hello(const struct frame_link *link, struct wire_hello *hello);
 bool link_meet(struct frame_link *link, const struct wire_hello *hello, bool accepting, bool resume_flag,
                uint64_t fresh);
 
-/* A frame with a sequence number came: 1: handle it; 0: seen before; -EPROTO. Handles its acknowledgement too. */
+/* A frame came: 1: handle it; 0: nothing to handle, or seen before; -EILSEQ: frames before it are missing; -EPROTO.
+ * After an error the connection is of no use; a new one brings what is missing. Handles its acknowledgement too. */
 int link_take(struct frame_link *link, const struct wire_header *header);
+/* Make an ACK, to be written before what link_gather gives next; no frame may be written in part. */
+void link_ack(struct frame_link *link, struct wire_header *header);
 
 /* Bytes to write next: up to max parts; returns how many. acknowledgements are put into frames not begun yet. */
 int link_gather(struct frame_link *link, struct iovec *parts, int max);

@@ -90,7 +90,7 @@ static int tls_load(struct proxy *proxy, const char *directory) {
 static int serve(struct proxy *proxy) {
     for (unsigned taken = 0;;) {
         struct dvk_request *req;
-        proxy->blocking = list_is_empty(&proxy->dirty);
+        proxy->blocking = list_is_empty(&proxy->dirty) && list_is_empty(&proxy->unread);
         int error = dvk_receive(proxy->dvk, &req, proxy->blocking ? -1 : 0);
         proxy->blocking = false;
         if (error == 0) {
@@ -100,6 +100,7 @@ static int serve(struct proxy *proxy) {
         } else if (error != -DVK_EINTERRUPTED && error != -DVK_ETIMEDOUT)
             return error;
         taken = 0;
+        peers_read(proxy);
         peers_flush(proxy);
     }
 }
@@ -109,6 +110,7 @@ int main(int argc, char **argv) {
     list_init(&proxy.peers);
     list_init(&proxy.strangers);
     list_init(&proxy.dirty);
+    list_init(&proxy.unread);
     for (unsigned i = 0; i < BUCKETS; i++)
         list_init(&proxy.hints[i]);
     const char *directory = NULL;

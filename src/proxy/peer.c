@@ -20,8 +20,9 @@
 #define BACKOFF_MAX_MS 1000
 #define CONNECT_MS 3000 /* for TCP and hello */
 #define SILENCE_MS 5000 /* a joined peer says something each second */
-#define PARTS 64
-#define READ_TURNS 16
+#define PROVEN_MS 1000  /* a connection that lasted so long was good, whether it brought anything or not */
+#define PARTS 128
+#define READ_AT_ONCE (1u << 20)
 #define PACE_BYTES (64u << 10)   /* how often the pace is measured */
 #define PACE_BACKLOG (8u << 10)  /* written and not sent: the network is slower than we are */
 
@@ -72,12 +73,22 @@ static void on_retry(void *context) {
     peer_connect(peer);
 }
 
+static uint64_t progress(const struct peer *peer) {
+    return peer->frames.received + peer->frames.acknowledged;
+}
+
+/* How long to wait now; longer the next time, until a connection was good. */
+static unsigned backoff(struct peer *peer) {
+    unsigned now_ms = peer->backoff_ms;
+    peer->backoff_ms = now_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : now_ms * 2;
+    return now_ms;
+}
+
 static void retry_later(struct peer *peer) {
     if (peer->node > peer->proxy->node || peer->retry_timer) /* it connects */
         return;
-    if (dvk_timer(peer->proxy->dvk, peer->backoff_ms, on_retry, peer, &peer->retry_timer) < 0)
+    if (dvk_timer(peer->proxy->dvk, backoff(peer), on_retry, peer, &peer->retry_timer) < 0)
         peer->retry_timer = 0; /* the tick tries again */
-    peer->backoff_ms = peer->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : peer->backoff_ms * 2;
 }
 
 void peer_disconnect(struct peer *peer, const char *why) {
@@ -88,13 +99,26 @@ void peer_disconnect(struct peer *peer, const char *why) {
             log_info("node %u: connection lost (%s)", peer->node, why);
         else
             log_debug("node %u: no connection (%s)", peer->node, why);
+        if (peer->state == PEER_JOINED && (progress(peer) > peer->progress || clock_ms() - peer->since_ms >= PROVEN_MS))
+            peer->backoff_ms = BACKOFF_MIN_MS;
         stream_end(&peer->stream); /* last: why may lie in it */
     }
     peer->state = PEER_APART;
     peer->buffer_len = peer->control_len = peer->control_at = 0;
     peer->wants_out = false;
     list_remove(&peer->dirty);
+    list_remove(&peer->unread);
     retry_later(peer);
+}
+
+/* It broke the rules, or what it sent did not all come: the next connection may follow, but not for ever without a
+ * pause. Who connects waits anyhow; if that is the other side, and it does not, it is not let in for half as long. */
+static void peer_broke_rules(struct peer *peer, const char *why) {
+    if (peer->state == PEER_JOINED)
+        log_warning("node %u: %s", peer->node, why);
+    peer_disconnect(peer, why);
+    if (peer->node > peer->proxy->node)
+        peer->closed_ms = clock_ms() + backoff(peer) / 2;
 }
 
 void socket_prepare(int fd) {
@@ -168,11 +192,14 @@ static void peer_connect(struct peer *peer) {
 
 static void joined(struct peer *peer, bool resumed) {
     peer->state = PEER_JOINED;
-    peer->backoff_ms = BACKOFF_MIN_MS;
-    peer->heard_ms = peer->said_ms = clock_ms();
+    if (resumed && progress(peer) > peer->progress) /* the last one was, as we now hear */
+        peer->backoff_ms = BACKOFF_MIN_MS;
+    peer->progress = progress(peer);
+    peer->since_ms = peer->heard_ms = peer->said_ms = clock_ms();
     peer->connections++;
     peer->frames.packing = (struct link_packing){0};
     peer->frames.encrypted = stream_is_encrypted(&peer->stream);
+    stream_read_ahead(&peer->stream);
     peer->refusal[0] = 0;
     record(RECORD_LINK_UP, 0, peer->node, resumed, peer->frames.session);
     log_info("node %u: connected%s (%s)", peer->node, resumed ? " again" : "", stream_cipher(&peer->stream));
@@ -191,13 +218,9 @@ void peer_mark_dirty(struct peer *peer) {
 }
 
 static void ack_queue(struct peer *peer) {
-    peer->control = (struct wire_header){.command = WIRE_ACK,
-                                         .acknowledged = peer->frames.received,
-                                         .flags = stream_is_encrypted(&peer->stream) ? WIRE_F_TLS : 0};
-    wire_seal(&peer->control, NULL, 0);
+    link_ack(&peer->frames, &peer->control);
     peer->control_len = sizeof peer->control;
     peer->control_at = 0;
-    peer->frames.told = peer->frames.received;
 }
 
 /* Writing failed. Before we have joined, the other side may have said why: what it sent is read first. */
@@ -242,22 +265,25 @@ static void pace_measure(struct peer *peer) {
 
 /* 1: all written; 0: the socket is full; -1: disconnected. */
 static int frames_write(struct peer *peer) {
+    ssize_t n;
     for (;;) {
         struct iovec parts[PARTS];
         int count = link_gather(&peer->frames, parts, PARTS);
-        if (count == 0)
-            return 1;
-        ssize_t n = stream_write(&peer->stream, parts, count);
-        if (n == -EAGAIN)
-            return 0;
-        if (n < 0) {
-            write_failed(peer, (int)n);
-            return -1;
+        if (count == 0) {
+            n = 1;
+            break;
         }
+        n = stream_write(&peer->stream, parts, count);
+        if (n < 0)
+            break;
         link_written(&peer->frames, (size_t)n);
-        peer->said_ms = clock_ms();
         peer->written += (size_t)n;
     }
+    peer->said_ms = clock_ms();
+    if (n > 0 || n == -EAGAIN)
+        return n > 0;
+    write_failed(peer, (int)n);
+    return -1;
 }
 
 static void peer_flush(struct peer *peer) {
@@ -322,24 +348,50 @@ static bool hello_answered(struct peer *peer, const struct wire_frame *frame) {
     return true;
 }
 
-static bool frame_take(struct peer *peer, struct wire_frame *frame) {
+static const char bad_frame[] = "bad frame";
+
+/* NULL, or what is wrong. */
+static const char *frame_take(struct peer *peer, struct wire_frame *frame) {
     if (!(frame->header.flags & WIRE_F_TLS) == stream_is_encrypted(&peer->stream))
-        return false;
+        return bad_frame;
     if (peer->state == PEER_GREETING)
-        return hello_answered(peer, frame);
+        return hello_answered(peer, frame) ? NULL : bad_frame;
     if (peer->state != PEER_JOINED || frame->header.command == WIRE_HELLO)
-        return false;
+        return bad_frame;
     static uint8_t room[WIRE_BODY_MAX];
     int taken = link_take(&peer->frames, &frame->header);
     if (taken < 0)
-        return false;
+        return taken == -EILSEQ ? "frames are missing" : bad_frame;
     if (taken == 0)
-        return true;
+        return NULL;
     if (peer->frames.received - peer->frames.told >= 64)
         peer_mark_dirty(peer);
     if (wire_expand(frame, room) < 0)
-        return false;
-    return traffic_frame(peer, frame);
+        return bad_frame;
+    return traffic_frame(peer, frame) ? NULL : bad_frame;
+}
+
+/* The frame that begins at `at` of the buffer and is *len long has come. With a fault: it has not, or twice, or after
+ * the one behind it, which *len then includes. NULL, or what is wrong. */
+static const char *frame_came(struct peer *peer, struct wire_frame *frame, size_t at, long *len) {
+    unsigned faults = peer->state == PEER_JOINED ? fault_at(FAULT_PROXY_FRAME) : 0;
+    struct wire_frame next;
+    const char *wrong = NULL;
+    if (faults & FAULT_DROP)
+        return NULL;
+    if (faults & FAULT_SWAP) {
+        size_t end = at + (size_t)*len;
+        long next_len = wire_parse(peer->buffer + end, peer->buffer_len - end, &next);
+        if (next_len > 0) {
+            *len += next_len;
+            wrong = frame_take(peer, &next);
+        }
+    }
+    if (!wrong)
+        wrong = frame_take(peer, frame);
+    if (!wrong && faults & FAULT_REPEAT)
+        wrong = frame_take(peer, frame);
+    return wrong;
 }
 
 /* All whole frames in the buffer. false: the connection they came from is no more. */
@@ -351,17 +403,17 @@ static bool frames_take(struct peer *peer) {
         long len = wire_parse(peer->buffer + at, peer->buffer_len - at, &frame);
         if (len == 0)
             break;
-        if (len < 0 || !frame_take(peer, &frame)) {
-            if (peer->state == PEER_JOINED)
-                log_warning("node %u: bad frame", peer->node);
-            peer_disconnect(peer, "bad frame");
+        const char *wrong = len < 0 ? bad_frame : frame_came(peer, &frame, at, &len);
+        if (wrong) {
+            peer_broke_rules(peer, wrong);
             return false;
         }
         if (peer->stream.fd != fd)
             return false;
         at += (size_t)len;
     }
-    memmove(peer->buffer, peer->buffer + at, peer->buffer_len - at);
+    if (at)
+        memmove(peer->buffer, peer->buffer + at, peer->buffer_len - at);
     peer->buffer_len -= at;
     return true;
 }
@@ -374,27 +426,36 @@ static void read_failed(struct peer *peer, ssize_t result) {
                                               : strerror((int)-result));
 }
 
-/* Room for more: a frame that is longer than the buffer has it grow for as long as it comes. False: no memory. */
-static bool buffer_fit(struct peer *peer) {
-    struct wire_header header;
-    size_t cap = READ_BUFFER;
-    if (peer->buffer_len >= sizeof header) { /* its beginning has been checked, or it would not have stayed */
-        memcpy(&header, peer->buffer, sizeof header);
-        if (sizeof header + header.body_len > cap)
-            cap = sizeof header + header.body_len;
-    }
-    if (cap == peer->buffer_cap)
-        return true;
+static bool buffer_resize(struct peer *peer, size_t cap) {
     uint8_t *buffer = realloc(peer->buffer, cap);
     if (!buffer)
-        return cap < peer->buffer_cap;
+        return false;
     peer->buffer = buffer;
     peer->buffer_cap = cap;
     return true;
 }
 
+/* Room for more: a frame that is longer than the buffer has it grow. False: no memory. */
+static bool buffer_fit(struct peer *peer) {
+    struct wire_header header;
+    if (peer->buffer_len < sizeof header)
+        return true;
+    memcpy(&header, peer->buffer, sizeof header); /* its beginning has been checked, or it would not have stayed */
+    size_t cap = sizeof header + header.body_len;
+    if (cap > READ_BUFFER)
+        peer->long_frames = true;
+    return cap <= peer->buffer_cap || buffer_resize(peer, cap);
+}
+
+/* Each second: it shrinks again when no long frame has come since the last time. */
+static void buffer_tick(struct peer *peer) {
+    if (!peer->long_frames && peer->buffer_cap > READ_BUFFER && peer->buffer_len <= READ_BUFFER)
+        (void)buffer_resize(peer, READ_BUFFER); /* else it stays */
+    peer->long_frames = false;
+}
+
 static void peer_read(struct peer *peer) {
-    for (int turns = 0; turns < READ_TURNS; turns++) { /* then others have their turn */
+    for (size_t bytes = 0; bytes < READ_AT_ONCE;) { /* then others have their turn */
         if (!buffer_fit(peer)) {
             peer_disconnect(peer, "no memory for a long frame"); /* which is sent again */
             return;
@@ -406,11 +467,27 @@ static void peer_read(struct peer *peer) {
             read_failed(peer, n);
             return;
         }
+        bytes += (size_t)n;
         peer->buffer_len += (size_t)n;
         peer->heard_ms = clock_ms();
-        /* few: most likely all there was */
-        if (!frames_take(peer) || n < 4096)
+        if (!frames_take(peer))
             return;
+        /* few: most likely all there was */
+        if (n < 4096 && !stream_has_more(&peer->stream))
+            return;
+    }
+    if (stream_has_more(&peer->stream) && !list_has(&peer->unread)) /* the socket may be empty: nobody would call us */
+        list_append(&peer->proxy->unread, &peer->unread);
+}
+
+void peers_read(struct proxy *proxy) {
+    struct link peers;
+    list_init(&peers);
+    list_splice(&peers, &proxy->unread);
+    struct peer *peer;
+    while ((peer = list_first(&peers, struct peer, unread))) {
+        list_remove(&peer->unread);
+        peer_read(peer);
     }
 }
 
@@ -485,6 +562,8 @@ static void on_peer(void *context, int fd, uint32_t events) {
     peer_ready(peer, fd, events);
     peers_flush(proxy);
     proxy->blocking = blocking;
+    if (blocking && !list_is_empty(&proxy->unread))
+        dvk_wake(proxy->dvk);
 }
 
 /* ---- accepting ---- */
@@ -550,6 +629,7 @@ void peer_up(struct proxy *proxy, uint32_t node, const char *address) {
     peer->buffer_cap = READ_BUFFER;
     peer->backoff_ms = BACKOFF_MIN_MS;
     list_init(&peer->dirty);
+    list_init(&peer->unread);
     traffic_init(peer);
     link_init(&peer->frames, session_new(), peer, traffic_kept, traffic_reset);
     list_append(&proxy->peers, &peer->link);
@@ -586,6 +666,7 @@ void peers_tick(void *context) {
                 peer_disconnect(peer, "no answer");
             break;
         case PEER_JOINED:
+            buffer_tick(peer);
             if (now - peer->heard_ms > SILENCE_MS)
                 peer_disconnect(peer, "silent");
             else if (peer->control_len == 0 && peer->frames.at_offset == 0 &&

@@ -19,6 +19,7 @@
 #include "proxy/link.h"
 #include "proxy/tls.h"
 
+#include <dvk/error.h>
 #include <netinet/in.h>
 
 #define BUCKETS 1024u
@@ -44,6 +45,7 @@ enum peer_state {
 struct peer {
     struct link link;  /* proxy.peers */
     struct link dirty; /* proxy.dirty: has something to write */
+    struct link unread; /* proxy.unread: its stream has read ahead, and had no turn for that yet */
     struct proxy *proxy;
     uint32_t node;
     struct sockaddr_in address;
@@ -52,7 +54,8 @@ struct peer {
     bool wants_out;
     char refusal[STREAM_WHY + 32]; /* what was last said about not being connected: it is said once */
     uint8_t *buffer; /* what was read and is not yet a whole frame */
-    size_t buffer_len, buffer_cap; /* READ_BUFFER, or more while a longer frame comes */
+    size_t buffer_len, buffer_cap; /* READ_BUFFER, or more while longer frames come */
+    bool long_frames;              /* in this second */
     struct wire_header control; /* a hello or ack that is being written, ahead of the queue */
     struct wire_hello hello;
     size_t control_len, control_at;
@@ -61,10 +64,13 @@ struct peer {
     unsigned backoff_ms;
     uint64_t retry_timer;
     int64_t heard_ms, said_ms, since_ms;
+    uint64_t progress;    /* frames that had come through, to us or to them, when it was joined last */
+    int64_t closed_ms;    /* none of its connections is taken before; it broke the rules of the last */
     size_t written;       /* bytes since the pace was measured */
     unsigned connections; /* that were made with it */
     struct link pendings, parked;
     size_t flight_bytes;
+    uint64_t stalls; /* requests that had to wait for credit */
     struct link lanes[LANE_BUCKETS];
     struct link waiting; /* lanes with parked requests */
     bool crowded;        /* a lane waits for credit of the peer, not its own */
@@ -137,6 +143,7 @@ struct incoming {
 struct route_hint {
     struct link bucket;
     uint32_t dc, node;
+    uint32_t revision; /* of the endpoint: see dvk/relay.h */
     dvk_endpoint endpoint;
 };
 
@@ -148,7 +155,7 @@ struct proxy {
     bool clear;      /* links are not encrypted */
     struct sockaddr_in listen_address;
     int listen_fd;
-    struct link peers, strangers, dirty;
+    struct link peers, strangers, dirty, unread;
     struct refusal refusals[8];
     uint64_t last_join;
     bool blocking; /* in a dvk_receive that may sleep */
@@ -169,6 +176,8 @@ void peer_down(struct proxy *proxy, uint32_t node);
 void peer_disconnect(struct peer *peer, const char *why);
 void peer_mark_dirty(struct peer *peer);
 void peers_flush(struct proxy *proxy);
+/* Read what streams have read ahead. */
+void peers_read(struct proxy *proxy);
 void peers_tick(void *context); /* each second */
 void peers_close(struct proxy *proxy);
 /* A stream of a peer that has said hello. Takes over the stream. */
@@ -206,13 +215,17 @@ void traffic_kept(void *context, uint64_t tag); /* context: struct peer */
 void traffic_reset(void *context);
 /* The peer's node has left: everything that waits for it ends. */
 void traffic_lost(struct peer *peer);
+/* What an error of ours is to a requester on another node: that our dvkd is gone says nothing of theirs. */
+static inline int status_elsewhere(int status) {
+    return status == -DVK_ENODAEMON ? -DVK_ENODEUNREACH : status;
+}
 /* Answer a peer's request: status not 0: in the destination's place. */
 void reply_queue(struct peer *peer, uint64_t tag, int status, const struct dvk_message *reply, const void *data,
                  size_t data_len);
 void incoming_free(struct incoming *incoming);
 
 /* kernel.c: a request to this node's service KERNEL; answers and frees it. */
-void kernel_request(struct incoming *incoming, uint32_t dc, bool send, const struct dvk_message *message);
+void kernel_request(struct incoming *incoming, uint32_t dc, bool send, const struct dvk_message *message, const void *data);
 void kernel_cancel(struct incoming *incoming);
 
 #endif

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define FAULT_BYTES 100u /* of a read or write that is to be short */
+#define READ_AHEAD (128u << 10) /* bytes that are read at once, once the link is up: several records */
 
 struct tls {
     SSL_CTX *context;
@@ -100,6 +101,7 @@ int tls_create(const char *directory, struct tls **out, struct pki_identity *sel
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, verify_name);
     SSL_CTX_set_alpn_select_cb(context, on_alpn, NULL);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_default_read_buffer_len(context, READ_AHEAD);
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     /* the end of the connection is as good as its announcement: frames know where they end */
     SSL_CTX_set_options(context, SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_NO_TICKET);
@@ -320,6 +322,30 @@ static ssize_t write_clear(struct stream *stream, const struct iovec *parts, int
     return n < 0 ? -errno : n;
 }
 
+/* A record of bytes where they are. What the socket has no room for is kept, as its bytes may change. */
+static ssize_t record_write(struct stream *stream, const void *bytes, size_t len) {
+    ERR_clear_error();
+    errno = 0;
+    int result = SSL_write(stream->ssl, bytes, (int)len);
+    if (result > 0)
+        return result;
+    int error = ssl_result(stream, result, true);
+    if (error != -EAGAIN && error != -EINTR)
+        return error;
+    memcpy(stream->staged, bytes, len);
+    stream->staged_len = len;
+    return (ssize_t)len;
+}
+
+void stream_read_ahead(struct stream *stream) {
+    if (stream->ssl)
+        SSL_set_read_ahead(stream->ssl, 1);
+}
+
+bool stream_has_more(const struct stream *stream) {
+    return stream->ssl && SSL_has_pending(stream->ssl);
+}
+
 ssize_t stream_write(struct stream *stream, const struct iovec *parts, int count) {
     unsigned faults = fault_at(FAULT_PROXY_WRITE);
     size_t most = faults & FAULT_SHORT ? FAULT_BYTES : STREAM_RECORD;
@@ -330,6 +356,8 @@ ssize_t stream_write(struct stream *stream, const struct iovec *parts, int count
     int error = stream_flush(stream);
     if (error < 0)
         return error;
+    if (parts[0].iov_len >= most)
+        return record_write(stream, parts[0].iov_base, most);
     size_t taken = 0;
     for (int i = 0; i < count && taken < most; i++) {
         size_t room = most - taken, n = parts[i].iov_len < room ? parts[i].iov_len : room;

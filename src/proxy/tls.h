@@ -4,7 +4,7 @@
  * Never blocks; not thread safe. peer.c waits for the socket.
  *
  * One record carries what several frames have to say: stream_write takes up to a record's worth from the parts that it
- * is given. What it has taken counts as written: it keeps it until the socket takes it (stream_wants_out), as the socket
+ * is given; a first part that fills one is encrypted from where it lies. What it has taken counts as written: it keeps it until the socket takes it (stream_wants_out), as the socket
  * itself would.
  */
 #ifndef PROXY_TLS_H
@@ -64,6 +64,10 @@ ssize_t stream_read(struct stream *stream, void *bytes, size_t len);
 ssize_t stream_write(struct stream *stream, const struct iovec *parts, int count);
 /* Give the socket what is staged. 0: nothing is staged any more; else as stream_write. */
 int stream_flush(struct stream *stream);
+/* From now on what the socket has is read ahead of what is asked for: nobody but stream_read may read it then, and after it,
+ * stream_has_more says that there may be more although the socket is empty. */
+void stream_read_ahead(struct stream *stream);
+bool stream_has_more(const struct stream *stream);
 static inline bool stream_wants_out(const struct stream *stream) {
     return stream->blocked;
 }

@@ -6,6 +6,7 @@
 #include "common/record.h"
 #include "proxy/proxy.h"
 
+#include <dvk/migrate.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,9 +140,14 @@ static void pending_send(struct pending *pending) {
     pending->lane->flight_bytes += pending->bytes;
     list_append(&peer->pendings, &pending->link);
     struct dvk_message message = req->msg;
+    uint64_t key;
     message.flags = message.fds = 0;
+    if (dvk_migrate_resumed(req, &key)) {
+        message.flags = DVK_MSG_RESUMED;
+        message.notify = key;
+    }
     /* a reply that is longer than the request finds no room there unless it is made */
-    message.reserved = req->reply_cap > DVK_DATA_MAX ? (uint64_t)req->reply_cap << 32 : 0;
+    message.reserved = (req->reply_cap > DVK_DATA_MAX ? (uint64_t)req->reply_cap << 32 : 0) | dvk_relay_revision(req);
     if (link_queue(&peer->frames, dvk_relay_is_send(req) ? WIRE_SEND : WIRE_REQUEST, pending->tag, req->dc, 0, &message,
                    sizeof message, req->data, req->msg.data_len) < 0)
         no_memory();
@@ -152,6 +158,7 @@ static void pending_send(struct pending *pending) {
 static void pending_park(struct pending *pending) {
     struct peer *peer = pending->peer;
     pending->parked = true;
+    pending->peer->stalls++;
     list_append(&peer->parked, &pending->link);
     list_append(&pending->lane->parked, &pending->in_lane);
     if (!list_has(&pending->lane->waiting))
@@ -217,22 +224,37 @@ static struct link *hint_bucket(struct proxy *proxy, uint32_t dc, dvk_endpoint e
     return &proxy->hints[(h >> 40) % BUCKETS];
 }
 
-static uint32_t node_of(struct proxy *proxy, uint32_t dc, dvk_endpoint to) {
+static const struct route_hint *hint_find(struct proxy *proxy, uint32_t dc, dvk_endpoint to) {
     list_each(hint, hint_bucket(proxy, dc, to), struct route_hint, bucket) {
         if (hint->dc == dc && hint->endpoint == to)
-            return hint->node;
+            return hint;
     }
+    return NULL;
+}
+
+/* *revision: in which the destination is there. */
+static uint32_t node_of(struct proxy *proxy, uint32_t dc, dvk_endpoint to, uint32_t *revision) {
+    const struct route_hint *hint = hint_find(proxy, dc, to);
+    *revision = hint ? hint->revision : 0;
+    if (hint)
+        return hint->node;
     uint32_t slot = dvk_endpoint_slot(to);
     return dvk_slot_is_system(slot) ? dvk_system_slot_node(slot) : 0;
 }
 
 void traffic_request(struct proxy *proxy, struct dvk_request *req) {
-    uint32_t node = node_of(proxy, req->dc, req->msg.destination);
-    if (!node) { /* dvkd tells where it is before the message can be sent, but we may not have read that */
-        dvk_relay_catch_up(proxy->dvk);
-        node = node_of(proxy, req->dc, req->msg.destination);
-    }
+    uint32_t revision, known = dvk_relay_revision(req);
+    uint32_t node = node_of(proxy, req->dc, req->msg.destination, &revision);
     struct peer *peer = node ? peer_find(proxy, node) : NULL;
+    if (!peer || revision != known) { /* dvkd tells where it is before the message can be sent, but we may not have read that */
+        dvk_relay_catch_up(proxy->dvk);
+        node = node_of(proxy, req->dc, req->msg.destination, &revision);
+        peer = node ? peer_find(proxy, node) : NULL;
+    }
+    if (revision != known || (!peer && known)) { /* it has moved since its source asked, or its node was lost: it is to ask anew */
+        dvk_relay_moved(proxy->dvk, req, (int32_t)(revision - known) > 0 ? revision : known);
+        return;
+    }
     if (!peer) {
         dvk_reply_error(proxy->dvk, req, node ? -DVK_ENODEUNREACH : -DVK_ENOTBOUND);
         return;
@@ -286,6 +308,7 @@ void incoming_free(struct incoming *incoming) {
 void reply_queue(struct peer *peer, uint64_t tag, int status, const struct dvk_message *reply, const void *data,
                  size_t data_len) {
     struct dvk_message message = {0};
+    status = status_elsewhere(status);
     if (reply)
         message = *reply;
     message.flags = message.fds = 0;
@@ -317,10 +340,16 @@ static void incoming_cancel(struct incoming *incoming) {
         (void)dvk_cancel(incoming->proxy->dvk, incoming->call);
 }
 
-/* May a process of that node have this address? Where user slots live is not known here: the peer vouches for them. */
+/* May a process of that node have this address? Where those live that can move is not known here: the peer vouches for them. */
 static bool source_is_possible(const struct peer *peer, dvk_endpoint source) {
     uint32_t slot = dvk_endpoint_slot(source);
-    return dvk_slot_is_user(slot) || (dvk_slot_is_system(slot) && dvk_system_slot_node(slot) == peer->node);
+    if (dvk_slot_is_user(slot))
+        return true;
+    if (!dvk_slot_is_system(slot))
+        return false;
+    uint32_t service = dvk_system_slot_service(slot);
+    bool moves = service > DVK_SERVICE_BLK && service != DVK_SERVICE_COPY; /* dvk/migrate.h */
+    return moves || dvk_system_slot_node(slot) == peer->node;
 }
 
 static bool request_arrived(struct peer *peer, const struct wire_frame *frame) {
@@ -340,9 +369,10 @@ static bool request_arrived(struct peer *peer, const struct wire_frame *frame) {
     list_append(&peer->incomings, &incoming->link);
     list_append(tag_bucket(peer, header->tag), &incoming->bucket);
     uint64_t reply_room = message.reserved >> 32 <= DVK_LOAN_MAX ? message.reserved >> 32 : 0;
+    message.status = (int32_t)(uint32_t)message.reserved; /* the revision: see relay.h */
     message.reserved = reply_room << 32 | peer->node;
     if (dvk_endpoint_slot(message.destination) == dvk_system_slot(proxy->node, DVK_SERVICE_KERNEL)) {
-        kernel_request(incoming, header->dc, header->command == WIRE_SEND, &message);
+        kernel_request(incoming, header->dc, header->command == WIRE_SEND, &message, data);
         return true;
     }
     int error = header->command == WIRE_SEND ? dvk_send_as(proxy->dvk, header->dc, &message, data, message.data_len,
@@ -450,11 +480,12 @@ void traffic_lost(struct peer *peer) {
 
 /* ---- what dvkd tells ---- */
 
-static void hint_set(struct proxy *proxy, uint32_t dc, dvk_endpoint endpoint, uint32_t node) {
+static void hint_set(struct proxy *proxy, uint32_t dc, dvk_endpoint endpoint, uint32_t node, uint32_t revision) {
     struct link *bucket = hint_bucket(proxy, dc, endpoint);
     list_each(hint, bucket, struct route_hint, bucket) {
         if (hint->dc == dc && hint->endpoint == endpoint) {
             hint->node = node;
+            hint->revision = revision;
             return;
         }
     }
@@ -464,6 +495,7 @@ static void hint_set(struct proxy *proxy, uint32_t dc, dvk_endpoint endpoint, ui
     hint->dc = dc;
     hint->endpoint = endpoint;
     hint->node = node;
+    hint->revision = revision;
     list_append(bucket, &hint->bucket);
 }
 
@@ -484,7 +516,7 @@ void traffic_event(void *context, const struct dvk_event *event) {
     switch ((int)event->type) {
     case DVK_EVENT_ROUTE:
         if (event->node)
-            hint_set(proxy, event->dc, event->endpoint, event->node);
+            hint_set(proxy, event->dc, event->endpoint, event->node, (uint32_t)event->id);
         break;
     case DVK_EVENT_NODE_UP:
         record(RECORD_PEER_UP, 0, event->node);

@@ -1,12 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proxy/wire.h"
 
+#include "dvk/relay.h"
+
 #include <dvk/error.h>
 #include <errno.h>
 #include <lz4.h>
 #include <string.h>
 
 static uint32_t crc_table[8][256];
+/*
+ * The instruction takes three cycles, but one can be begun in each: so three stretches of STRETCH bytes are summed up beside each
+ * other. A sum goes on over a stretch as the sum of the stretch alone, xor what zeros in its place make of the sum before it:
+ * zeros_table, by bytes of that.
+ */
+#define STRETCH 1024u
+static uint32_t zeros_table[4][256];
+
+static uint32_t crc_software(uint32_t c, const uint8_t *p, size_t len);
 
 __attribute__((constructor)) static void crc_init(void) {
     for (uint32_t i = 0; i < 256; i++) {
@@ -18,15 +29,38 @@ __attribute__((constructor)) static void crc_init(void) {
     for (uint32_t i = 0; i < 256; i++)
         for (int t = 1; t < 8; t++)
             crc_table[t][i] = crc_table[t - 1][i] >> 8 ^ crc_table[0][crc_table[t - 1][i] & 0xff];
+    static const uint8_t zeros[STRETCH];
+    for (uint32_t bit = 0; bit < 32; bit++) {
+        uint32_t after = crc_software(1u << bit, zeros, sizeof zeros);
+        for (uint32_t i = 0; i < 256; i++)
+            if (i >> (bit % 8) & 1)
+                zeros_table[bit / 8][i] ^= after;
+    }
+}
+
+static uint32_t after_zeros(uint32_t c) {
+    return zeros_table[0][c & 0xff] ^ zeros_table[1][c >> 8 & 0xff] ^ zeros_table[2][c >> 16 & 0xff] ^ zeros_table[3][c >> 24];
+}
+
+__attribute__((target("sse4.2"))) static uint64_t crc_word(uint64_t c, const uint8_t *p) {
+    uint64_t word;
+    memcpy(&word, p, 8);
+    return __builtin_ia32_crc32di(c, word);
 }
 
 __attribute__((target("sse4.2"))) static uint32_t crc_hardware(uint32_t crc, const uint8_t *p, size_t len) {
     uint64_t c = crc;
-    for (; len >= 8; p += 8, len -= 8) {
-        uint64_t word;
-        memcpy(&word, p, 8);
-        c = __builtin_ia32_crc32di(c, word);
+    for (; len >= 3 * STRETCH; p += 3 * STRETCH, len -= 3 * STRETCH) {
+        uint64_t second = 0, third = 0;
+        for (size_t i = 0; i < STRETCH; i += 8) {
+            c = crc_word(c, p + i);
+            second = crc_word(second, p + STRETCH + i);
+            third = crc_word(third, p + 2 * STRETCH + i);
+        }
+        c = after_zeros(after_zeros((uint32_t)c) ^ (uint32_t)second) ^ third;
     }
+    for (; len >= 8; p += 8, len -= 8)
+        c = crc_word(c, p);
     for (; len; p++, len--)
         c = __builtin_ia32_crc32qi((uint32_t)c, *p);
     return (uint32_t)c;
@@ -99,7 +133,8 @@ static bool message_is_right(const struct wire_frame *frame) {
         return false;
     if (header->command != WIRE_REPLY && (message.source == DVK_NONE || message.destination == DVK_NONE))
         return false;
-    return !message.notify || header->command == WIRE_SEND;
+    bool resumed = header->command == WIRE_REQUEST && message.flags & DVK_MSG_RESUMED; /* notify is its key */
+    return !message.notify || header->command == WIRE_SEND || resumed;
 }
 
 static bool checksum_is_right(const struct wire_header *header, const uint8_t *body) {

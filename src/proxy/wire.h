@@ -6,15 +6,16 @@
  *     HELLO                   struct wire_hello
  *     REQUEST, SEND, REPLY    struct dvk_message, then its data_len bytes
  *     CANCEL, ACK             nothing
+ *                             (tag of an ACK: the last sequence number that its sender has sent; 0: it does not say)
  *     REFUSE                  text: why the sender will not talk to the receiver, instead of a HELLO's answer
  *
  * The node with the higher id connects. It sends HELLO first; the other checks it and answers with its own. Then frames
  * with sequence numbers flow both ways (REQUEST, SEND, REPLY, CANCEL: 1, 2, 3 ... within a session); each frame of any
  * kind carries the highest sequence number that its sender has received, and what is acknowledged is forgotten. After a
  * broken connection the same sessions go on: each HELLO says what was received, the rest is sent again, and
- * a sequence number that has been seen already is dropped: nothing is lost, nothing is done twice. A session that the
- * other side does not know any more (its proxy restarted, or one of the nodes left the view) ends everything that was
- * under way in it; see link.h.
+ * a sequence number that has been seen already is dropped: nothing is lost, nothing is done twice. Who finds a number
+ * missing ends the connection, and so has it sent again. A session that the other side does not know any more (its
+ * proxy restarted, or one of the nodes left the view) ends everything that was under way in it; see link.h.
  *
  * Everything that comes from the wire is checked by wire_parse before use; see wire.c.
  */
@@ -33,8 +34,8 @@ enum wire_command {
     WIRE_REQUEST = 2, /* wants a REPLY with its tag */
     WIRE_SEND = 3,    /* the same; REPLY when it was taken (status only). Notifications too (message.notify) */
     WIRE_REPLY = 4,
-    WIRE_CANCEL = 5, /* tag: end that request early; its REPLY still comes */
-    WIRE_ACK = 6,    /* acknowledges, keeps alive; no sequence number */
+    WIRE_CANCEL = 5,  /* tag: end that request early; its REPLY still comes */
+    WIRE_ACK = 6,     /* acknowledges, keeps alive, tells how far the sender is; no sequence number */
     WIRE_REFUSE = 24, /* before the end of a connection that is not taken; no sequence number */
     WIRE_COMMAND_END
 };

@@ -28,6 +28,7 @@ static struct player players[CLIENTS];
 static uint64_t endpoints[8], channels[4], control_id; /* what answers have named */
 static bool cell_comes;
 static int doorbell, no_doorbell, pidfd;
+static uint8_t granted[256];
 static const uint32_t dc_node_list[] = {NODE, OTHER_NODE};
 
 static int host_dc_nodes(void *context, uint32_t dc, const uint32_t **nodes, uint32_t *count) {
@@ -130,11 +131,34 @@ static void step(void) {
         drain(&players[i]);
 }
 
+static struct dvk_peers some_peers(struct input *in) {
+    struct dvk_peers peers = {.flags = input_byte(in), .count = input_byte(in) % (DVK_PEERS_RANGES + 2)};
+    for (uint32_t i = 0; i < peers.count && i < DVK_PEERS_RANGES; i++)
+        peers.ranges[i] = (struct dvk_peers_range){address(in), address(in)};
+    return peers;
+}
+
+/* Mostly such as can be. */
+static struct dvk_privileges some_privileges(struct input *in) {
+    struct dvk_privileges privileges = {.calls = input_byte(in) | (input_byte(in) & 15u) << 8};
+    privileges.to = some_peers(in);
+    privileges.from = some_peers(in);
+    return privileges;
+}
+
 static void packet(struct input *in, struct player *player) {
-    static const uint32_t types[] = {1, 2, 3, 4, 5, 6, 16, 17, 18, 4, 5, 13, 10, 11, 12, 50};
+    static const uint32_t types[] = {
+        DVK_BROKER_HELLO,        DVK_BROKER_BIND,          DVK_BROKER_UNBIND,       DVK_BROKER_CONNECT,
+        DVK_BROKER_GUEST_BIND,   DVK_BROKER_GUEST_UNBIND,  DVK_BROKER_CONTROL_REPLY, DVK_BROKER_CONTROL_SEND,
+        DVK_BROKER_CHANNEL_CLOSED, DVK_BROKER_CONNECT,     DVK_BROKER_BIND,         DVK_BROKER_SLOTS,
+        DVK_BROKER_GRANT,        DVK_BROKER_REVOKE,        DVK_BROKER_ARENA,        DVK_BROKER_GRANT_DONE,
+        DVK_BROKER_STATS,        DVK_BROKER_WATCH,         DVK_BROKER_UNWATCH,      DVK_BROKER_WAITS,
+        DVK_BROKER_DC_FIND,      DVK_BROKER_DC_NODES,      DVK_BROKER_NODES,        DVK_BROKER_SPARE,
+        DVK_BROKER_SPARE_END,    DVK_BROKER_MIGRATE,       DVK_BROKER_RECORD,       DVK_BROKER_SERVICE};
+    static const uint32_t more[] = {DVK_BROKER_GET_PRIVILEGES, DVK_BROKER_SET_PRIVILEGES, DVK_BROKER_SET_PRIVILEGES, DVK_BROKER_REFUSED};
     uint8_t how = input_byte(in), kind = input_byte(in);
     struct dvk_broker_packet head = {.magic = DVK_BROKER_MAGIC, .version = DVK_BROKER_VERSION};
-    head.type = kind < 0xf0 ? types[kind % 16] : input_u32(in);
+    head.type = kind < 0xc0 ? types[kind % (sizeof types / sizeof *types)] : kind < 0xf0 ? more[kind % 4] : input_u32(in);
     head.id = head.type == DVK_BROKER_CONTROL_REPLY ? control_id : input_byte(in);
     head.dc = how & 1 ? input_u32(in) : how & 2 ? 0 : DC;
     head.endpoint = address(in);
@@ -145,14 +169,35 @@ static void packet(struct input *in, struct player *player) {
         head.version = head.magic = input_u32(in);
     int fds[8] = {head.type == DVK_BROKER_HELLO && !(how & 8) ? doorbell : no_doorbell, doorbell, doorbell, doorbell};
     unsigned fd_count = head.type == DVK_BROKER_HELLO && !(how & 16) ? 1 : (how >> 5) % 4;
-    if (head.type == DVK_BROKER_GRANT && how & 8)
+    if (head.type == DVK_BROKER_GRANT && how & 8) {
         fds[0] = pidfd;
-    if (head.type == DVK_BROKER_SLOTS) {
+        fd_count = 1;
+    }
+    if (head.type == DVK_BROKER_BIND) {
+        head.flags |= how & 64 ? DVK_BROKER_F_STATS : 0;
+        head.place = input_byte(in);
+    }
+    if (head.type == DVK_BROKER_WATCH)
+        head.flags |= (uint32_t)(how & 0x70) << 4; /* BOUND, ELSEWHERE, NOWAIT */
+    if (head.type == DVK_BROKER_SLOTS || head.type == DVK_BROKER_STATS || head.type == DVK_BROKER_SPARE) {
         head.side = input_byte(in) % 5;
         head.node = input_byte(in);
     }
     size_t len;
     const uint8_t *text = input_bytes(in, input_byte(in), &len);
+    struct dvk_privileges privileges;
+    struct dvk_broker_grant grant = {.address = (uintptr_t)granted, .length = 1u + kind, .access = 3};
+    if (head.type == DVK_BROKER_GRANT && !(how & 0x80)) { /* one that is sound */
+        text = (const uint8_t *)&grant;
+        len = sizeof grant;
+    } else if (head.type == DVK_BROKER_SLOTS && head.side == DVK_BROKER_SLOTS_GIVE && how & 0x10) {
+        text = (const uint8_t *)"3+1 5+2";
+        len = 7;
+    } else if (head.type == DVK_BROKER_SET_PRIVILEGES && how & 16) {
+        privileges = some_privileges(in);
+        text = (const uint8_t *)&privileges;
+        len = sizeof privileges;
+    }
     head.text_len = how == 0xfe ? input_u32(in) : (uint32_t)len;
     send_packet(player, &head, text, len, fds, fd_count);
 }

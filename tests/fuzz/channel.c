@@ -2,9 +2,12 @@
 /* A context of libdvk with a guest and a hosted peer that write anything into their channels, as to itself; a second guest
  * beside them is served all the same. */
 #include "common/log.h"
+#include "dvk/relay.h"
 #include "hand.h"
 
+#include <dvk/privilege.h>
 #include <errno.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define KEPT 8
@@ -14,6 +17,7 @@ static struct hand_channel good;
 static struct dvk_request *kept[KEPT];
 static unsigned calls_open;
 static bool good_served;
+static dvk_endpoint silenced; /* a peer that may send nothing any more */
 
 static void unkeep(struct dvk_request *req) {
     for (int i = 0; i < KEPT; i++)
@@ -47,6 +51,7 @@ static void on_done(void *context, int status, const struct dvk_message *reply, 
 
 static void take(struct dvk_request *req) {
     MUST(req->fd_count <= DVK_MESSAGE_FDS && req->msg.data_len <= DVK_DATA_MAX);
+    MUST(!silenced || req->msg.source != silenced);
     input_touch(req->data, req->msg.data_len);
     for (unsigned i = 0; i < req->fd_count; i++) {
         MUST(req->fds[i] >= 0);
@@ -67,6 +72,36 @@ static void serve(void) {
     int error;
     for (int i = 0; i < 64 && (error = dvk_receive(hand.dvk, &req, 0)) == 0; i++)
         take(req);
+}
+
+/* dvkd tells what the hosted peer (or, channel NULL: we ourselves) may do. */
+static void tell_privileges(struct input *in, const struct hand_channel *channel) {
+    struct dvk_privileges told = {.calls = input_byte(in) % 8u, .to.flags = input_byte(in) % 4u, .from.flags = input_byte(in) % 4u};
+    struct dvk_broker_packet packet = {.magic = DVK_BROKER_MAGIC,
+                                       .version = DVK_BROKER_VERSION,
+                                       .type = DVK_BROKER_PRIVILEGES,
+                                       .dc = HAND_DC,
+                                       .endpoint = channel ? channel->peer : hand.self,
+                                       .channel = channel ? channel->number : 0,
+                                       .text_len = told.from.flags == 3 ? 0 : sizeof told};
+    struct iovec parts[] = {{&packet, sizeof packet}, {&told, packet.text_len}};
+    const struct msghdr message = {.msg_iov = parts, .msg_iovlen = packet.text_len ? 2 : 1};
+    struct dvk_request *req;
+    int error = 0;
+    for (int i = 0; i < 64 && error == 0; i++)
+        if ((error = dvk_receive(hand.dvk, &req, 0)) == 0)
+            take(req);
+    MUST(sendmsg(hand.dvkd, &message, MSG_NOSIGNAL) > 0);
+    dvk_relay_catch_up(hand.dvk);
+    if (channel)
+        silenced = packet.text_len && told.calls == 0 && error == -DVK_ETIMEDOUT ? channel->peer : DVK_NONE;
+}
+
+/* As at first. */
+static void forget_privileges(void) {
+    struct input nothing = {(const uint8_t *)"\7\1\3", 3};
+    silenced = DVK_NONE;
+    tell_privileges(&nothing, NULL);
 }
 
 static void serve_good(void) {
@@ -97,11 +132,14 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct input in = {data, size};
     struct hand_channel channels[2];
+    struct hand_storm storm = {0};
     hand_guest(&hand, &channels[0], 200);
     hand_connect(&hand, &channels[1], dvk_endpoint_make(5, 300), false);
     for (unsigned steps = 0; in.left && steps < 100; steps++) {
         uint8_t op = input_byte(&in);
         struct dvk_message message = {.type = 9, .destination = channels[1].peer};
+        if (op >= 0xc0 && op < 0xe8)
+            silenced = DVK_NONE; /* we may connect to it, and hand_dvkd answers that it may do everything */
         if (op < 0xc0)
             hand_act(&hand, &channels[op & 1], &in);
         else if (op < 0xd0) {
@@ -112,11 +150,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 finish(kept[op % KEPT]);
         } else if (op < 0xe8)
             (void)dvk_notify(hand.dvk, hand.self, channels[op & 1].peer, op);
+        else if (op < 0xec && !storm.count)
+            hand_storm_start(&storm, &channels[op & 1], &in);
+        else if (op < 0xf0)
+            tell_privileges(&in, op & 1 ? &channels[1] : NULL);
         hand_dvkd(&hand, &channels[1]);
         if (!(op & 0x20))
             serve();
     }
     serve();
+    hand_storm_end(&storm);
     serve_good();
     (void)dvk_guest_unbind(hand.dvk, channels[0].peer, false);
     for (int i = 0; i < 2; i++)
@@ -126,6 +169,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             finish(kept[i]);
     hand_dvkd(&hand, NULL);
     serve();
+    forget_privileges();
     MUST(calls_open == 0);
     return 0;
 }

@@ -236,12 +236,49 @@ static void answer(struct hand_channel *channel, struct input *in) {
     uint8_t how = input_byte(in);
     struct dvk_slot *slot = &channel->view.slot[side][how % channel->view.slots[side]];
     struct dvk_message reply = {.source = channel->peer, .data_len = how & 0x80 ? input_u32(in) : 0};
-    if (how & 0x40) {
+    if (how & 0x20) { /* it is to be made again: elsewhere, or here, or it has moved */
+        reply.flags = DVK_MSG_ERROR;
+        reply.status = -DVK_ERELAYED;
+        reply.payload.words[0] = how & 0x10 ? channel->peer : input_u64(in);
+        for (unsigned i = 1; i <= DVK_MOVED_MARK && how & 0x08; i++)
+            reply.payload.words[i] = input_byte(in);
+    } else if (how & 0x40) {
         reply.flags = input_u16(in);
         reply.fds = input_byte(in);
     }
     memcpy(&slot->reply, &reply, sizeof reply);
     (void)dvk_slot_finish(slot, __atomic_load_n(&slot->sequence, __ATOMIC_RELAXED));
+}
+
+/* ---- a peer that writes while it is read ---- */
+
+static void *storm_run(void *context) {
+    struct hand_storm *storm = context;
+    while (!__atomic_load_n(&storm->stop, __ATOMIC_RELAXED))
+        for (unsigned i = 0; i < storm->count; i++)
+            for (unsigned k = 0; k < 2; k++)
+                __atomic_store_n(storm->at[i], storm->value[i][k], __ATOMIC_RELAXED);
+    return NULL;
+}
+
+void hand_storm_start(struct hand_storm *storm, struct hand_channel *channel, struct input *in) {
+    *storm = (struct hand_storm){.count = 1u + input_byte(in) % HAND_STORM_WORDS};
+    for (unsigned i = 0; i < storm->count; i++) {
+        size_t room;
+        uintptr_t at = (uintptr_t)target(channel, in, &room) & ~(uintptr_t)3;
+        storm->at[i] = (uint32_t *)at;
+        storm->value[i][0] = __atomic_load_n(storm->at[i], __ATOMIC_RELAXED); /* what was right, and what is not */
+        storm->value[i][1] = input_u32(in);
+    }
+    MUST(pthread_create(&storm->thread, NULL, storm_run, storm) == 0);
+}
+
+void hand_storm_end(struct hand_storm *storm) {
+    if (!storm->count)
+        return;
+    __atomic_store_n(&storm->stop, true, __ATOMIC_RELAXED);
+    MUST(pthread_join(storm->thread, NULL) == 0);
+    storm->count = 0;
 }
 
 void hand_act(struct hand *hand, struct hand_channel *channel, struct input *in) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A libdvk context whose dvkd and peers are played by hand, without threads of our own. */
+/* A libdvk context whose dvkd and peers are played by hand, without threads of our own but for a storm. */
 #ifndef FUZZ_HAND_H
 #define FUZZ_HAND_H
 
@@ -8,6 +8,7 @@
 #include "input.h"
 
 #include <dvk/dvk.h>
+#include <pthread.h>
 
 #define HAND_NODE 1u
 #define HAND_DC 3u
@@ -41,5 +42,19 @@ void hand_end(struct hand *hand, struct hand_channel *channel);
 void hand_dvkd(struct hand *hand, struct hand_channel *channel);
 /* One thing that a peer does to its channel, as the input says. */
 void hand_act(struct hand *hand, struct hand_channel *channel, struct input *in);
+
+
+#define HAND_STORM_WORDS 4u
+
+/* A thread that writes words of the channel, named by the input, all the time, so that what is read twice differs. */
+struct hand_storm {
+    pthread_t thread;
+    unsigned count; /* 0: there is none */
+    uint32_t *at[HAND_STORM_WORDS];
+    uint32_t value[HAND_STORM_WORDS][2];
+    bool stop;
+};
+void hand_storm_start(struct hand_storm *storm, struct hand_channel *channel, struct input *in);
+void hand_storm_end(struct hand_storm *storm);
 
 #endif

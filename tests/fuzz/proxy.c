@@ -4,11 +4,14 @@
  * which it connects (over socket pairs, by fuzz_accept4 and fuzz_connect). Every request is answered exactly once.
  */
 #include "common/log.h"
+#include "dvk/broker.h"
 #include "input.h"
 #include "proxy/proxy.h"
 
+#include <dvk/privilege.h>
 #include <arpa/inet.h>
 #include <dvk/error.h>
+#include <dvk/migrate.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -47,6 +50,7 @@ static uint64_t next_id;
 struct local {
     struct dvk_request req;
     bool used, is_send;
+    uint32_t revision; /* of its destination, as its source knows it */
     uint8_t data[512], reply[256];
 };
 static struct local locals[CALLS];
@@ -55,6 +59,12 @@ static struct {
     dvk_done *done;
     void *context;
 } calls[CALLS];
+
+static struct wait {
+    uint64_t id;
+    dvk_relay_told *fn; /* NULL: none */
+    void *context;
+} waits[CALLS];
 
 /* A peer's end of a connection. */
 static struct end {
@@ -98,6 +108,16 @@ int dvk_timer(struct dvk *dvk, uint64_t delay_ms, void (*fn)(void *context), voi
     return -ENOMEM;
 }
 
+int dvk_relay_privileges(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, const void *new, dvk_relay_privileges_told *fn,
+                         void *context) {
+    static const struct dvk_privileges all = DVK_PRIVILEGES_ALL;
+    if (new)
+        input_touch(new, sizeof(struct dvk_privileges));
+    if (endpoint % 4 == 0)
+        return -DVK_ENODAEMON;
+    fn(context, endpoint % 4 == 1 ? -DVK_ENOTBOUND : 0, &all);
+    return 0;
+}
 void dvk_timer_cancel(struct dvk *dvk, uint64_t id) {
     for (int i = 0; i < TIMERS; i++)
         if (timers[i].id == id)
@@ -107,11 +127,39 @@ void dvk_timer_cancel(struct dvk *dvk, uint64_t id) {
 void dvk_wake(struct dvk *dvk) {}
 int dvk_control_reply(struct dvk *dvk, uint64_t id, const char *text) { return 0; }
 int dvk_control_send(struct dvk *dvk, const char *text) { return 0; }
+/* dvkd refuses some, tells some at once, and leaves the others until it goes or they are taken back. */
 int dvk_relay_watch(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, uint32_t flags, dvk_relay_told *fn, void *context,
                     uint64_t *id) {
-    return -DVK_ENOTBOUND;
+    int free_one = 0;
+    while (free_one < CALLS && waits[free_one].fn)
+        free_one++;
+    if (endpoint % 4 == 0 || free_one == CALLS)
+        return -DVK_ENOTBOUND;
+    *id = ++next_id;
+    if (endpoint % 4 == 1)
+        fn(context, flags & DVK_BROKER_F_BOUND ? 0 : -DVK_EDEADDST, endpoint);
+    else
+        waits[free_one] = (struct wait){*id, fn, context};
+    return 0;
 }
-void dvk_relay_unwatch(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, uint64_t id) {}
+static void wait_tell(int i, int status) {
+    struct wait wait = waits[i];
+    waits[i] = (struct wait){0};
+    if (wait.fn)
+        wait.fn(wait.context, status, DVK_NONE);
+}
+void dvk_relay_unwatch(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, uint64_t id) {
+    for (int i = 0; i < CALLS; i++)
+        if (waits[i].fn && waits[i].id == id)
+            wait_tell(i, -DVK_EINTERRUPTED);
+}
+int dvk_relay_stats(struct dvk *dvk, uint32_t dc, dvk_endpoint endpoint, uint32_t question, dvk_relay_counted *fn, void *context) {
+    static const uint8_t text[256];
+    if (question % 4 == 0)
+        return -ENOMEM;
+    fn(context, question % 4 == 1 ? -DVK_ENODC : 0, text, question % sizeof text);
+    return 0;
+}
 void dvk_relay_catch_up(struct dvk *dvk) {}
 bool dvk_relay_is_send(const struct dvk_request *req) { return ((const struct local *)req)->is_send; }
 
@@ -120,6 +168,12 @@ static void answered(struct dvk_request *req) {
     MUST(local->used);
     local->used = false;
 }
+uint32_t dvk_relay_revision(const struct dvk_request *req) { return ((const struct local *)req)->revision; }
+bool dvk_migrate_resumed(const struct dvk_request *req, uint64_t *key) {
+    *key = 77;
+    return ((const struct local *)req)->revision & 1;
+}
+void dvk_relay_moved(struct dvk *dvk, struct dvk_request *req, uint32_t revision) { answered(req); }
 void dvk_reply(struct dvk *dvk, struct dvk_request *req, const struct dvk_message *reply, const int *fds, unsigned fd_count) {
     MUST(reply->data_len <= req->reply_cap);
     answered(req);
@@ -249,6 +303,7 @@ static void run(void) {
             if (poll(&state, 1, 0) > 0)
                 watch.fn(watch.context, watch.fd, (uint32_t)state.revents);
         }
+        peers_read(&proxy);
         peers_flush(&proxy);
         for (int i = 0; i < ENDS; i++)
             end_read(&ends[i]);
@@ -317,6 +372,7 @@ static void local_request(struct input *in) {
         memset(local, 0, sizeof *local);
         local->used = true;
         local->is_send = how & 1;
+        local->revision = how & 0x80 ? how >> 4 & 7u : 0;
         local->req = (struct dvk_request){.dc = 1, .data = local->data, .reply_data = local->reply, .reply_cap = sizeof local->reply,
                                           .wants_reply = true, .local = true, .source_node = SELF};
         local->req.msg.source = dvk_endpoint_make(1, 70);
@@ -370,6 +426,9 @@ static void act(struct input *in) {
     case 7:
         event(op & 0x80 ? DVK_EVENT_ROUTE : DVK_EVENT_DC_GONE, which % 4, dvk_endpoint_make(1, 64u + which / 4));
         break;
+    case 11:
+        wait_tell(which % CALLS, op & 0x80 ? -DVK_EDEADDST : 0);
+        break;
     case 8:
     case 9:
     case 10:
@@ -392,11 +451,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     memset(timers, 0, sizeof timers);
     memset(locals, 0, sizeof locals);
     memset(calls, 0, sizeof calls);
+    memset(waits, 0, sizeof waits);
     proxy = (struct proxy){.dvk = &the_dvk, .node = SELF, .cluster = "c", .clear = true, .listen_fd = -1};
     MUST(address_parse("127.0.0.1:0", &proxy.listen_address) == 0);
     list_init(&proxy.peers);
     list_init(&proxy.strangers);
     list_init(&proxy.dirty);
+    list_init(&proxy.unread);
     for (unsigned i = 0; i < BUCKETS; i++)
         list_init(&proxy.hints[i]);
     for (int i = 0; i < ENDS; i++)
@@ -413,6 +474,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     for (int i = 0; i < CALLS; i++) {
         MUST(!locals[i].used); /* all were answered, at the latest when their peers were lost */
         call_end(i, -DVK_EDEADDST);
+        wait_tell(i, -DVK_EDEADDST);
     }
     event(DVK_EVENT_DC_GONE, 0, 0);
     for (unsigned i = 0; i < BUCKETS; i++)

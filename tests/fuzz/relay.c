@@ -62,6 +62,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct input in = {data, size};
     struct hand_channel channel;
+    struct hand_storm storm = {0};
     hand_connect(&hand, &channel, dvk_endpoint_make(5, 300), false);
     for (unsigned steps = 0; in.left && steps < 100; steps++) {
         uint8_t op = input_byte(&in);
@@ -76,13 +77,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             int error = op & 4 ? dvk_send_as(hand.dvk, HAND_DC, &message, body, message.data_len, on_done, NULL, NULL)
                                : dvk_call_as(hand.dvk, HAND_DC, &message, body, message.data_len, on_done, NULL, NULL);
             calls_open += error == 0;
-        } else if (kept[op % KEPT])
+        } else if (op >= 0xfc && !storm.count)
+            hand_storm_start(&storm, &channel, &in);
+        else if (kept[op % KEPT])
             finish(kept[op % KEPT], op & 0x10);
         hand_dvkd(&hand, &channel);
         if (!(op & 0x20))
             serve();
     }
     serve();
+    hand_storm_end(&storm);
     for (int i = 0; i < KEPT; i++)
         if (kept[i])
             finish(kept[i], true);

@@ -160,6 +160,10 @@ def binary():
     seed("copier", "remote", both + asked + bytes([13, 0, 5, 0, 29, 0, 21, 0]))
     seed("copier", "time", both + asked[:-1] + bytes([9, 13, 0, 0xFF, 5, 0]))
     seed("copier", "read", both + bytes([3, 0x74, 1, 0, 0, 0, 0, 0xFF, 0x3F]) + bytes([2, 0, 0]))
+    seed("copier", "no_grant", both + bytes([3, 0x74, 0x80] + [0] * 8 + [0, 0, 0, 0, 0xFF, 0x3F]) + bytes([2, 0, 0])) # 0 is none
+    # programs that start until a node sweeps its only set, while it gives slots out of it: see pm.c
+    seed("pm", "only_set", bytes.fromhex("5bb72ff90f783fa3e8e32c") + bytes([101] * 165) + bytes.fromhex("34") + bytes([101] * 12) +
+         bytes.fromhex("e6042d8bf9efef") + bytes([101] * 66) + bytes.fromhex("e6ff75042d8bf9efef"))
     # who greets, then asks in ways that fit: see broker.c
     seed("broker", "connect", bytes([0xFF, 0x10, 0, 3, 1, 1, 1, 0, 0, 0, 0, 0x10, 0, 3, 1, 1, 1, 0, 0, 0, 0]))
 

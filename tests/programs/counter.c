@@ -3,7 +3,12 @@
  * A counter and its clients, to see whether calls are done once each while things fail around them.
  *
  *   dvs-counter server LOG NUMBER DC                             serve until killed
- *   dvs-counter client LOG NUMBER DC NODE INDEX DEPTH PAUSE_US   call the server on node NODE until killed
+ *   dvs-counter client LOG NUMBER DC NODE INDEX DEPTH PAUSE_US   call the server on node NODE until killed; NODE 0xENDPOINT: that one
+ *   dvs-counter first LOG NUMBER DC                              serve at any user slot, move when told to (below); until killed
+ *   dvs-counter backup|replica LOG NUMBER DC 0xENDPOINT STATE    stand by for it; serve once promoted, with what STATE holds, if there
+ *                                                                is such a file; then as first
+ *
+ * "NODE STATE" on the standard input of the last two: write what is counted into STATE, move to the backup on that node, and end.
  *
  * The node is that of $DVS_SOCKET. A server counts each call once and writes it down before it answers. A client numbers
  * its calls, never makes one twice, and writes down how each ended. DEPTH 0: dvk_sendrec; else so many dvk_calls
@@ -12,12 +17,14 @@
 #include "counter.h"
 
 #include <dvk/dvk.h>
+#include <dvk/migrate.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,6 +32,7 @@
 #define DEPTH_MAX 32u
 #define RETRY_MS 50
 #define WAIT_MS 30000 /* no wait may be so long, whatever fails */
+#define MOVE_MS 20000 /* for each step of a move */
 
 struct counter {
     struct dvk *dvk;
@@ -33,6 +41,9 @@ struct counter {
     uint64_t number;
     uint32_t dc, slot_service;
     bool cut; /* our node has lost its quorum, and we our endpoint */
+    const char *state; /* of a backup: where it finds what was counted */
+    uint32_t move_to;  /* not 0: the node to move to */
+    char move_state[256];
 };
 
 static int64_t now_ns(void) {
@@ -58,12 +69,30 @@ static void wrong(const struct counter *counter, int what, const struct counter_
     line_write(counter, &line);
 }
 
+static void promoted(struct counter *counter, dvk_endpoint endpoint);
+
 static void on_event(void *context, const struct dvk_event *event) {
     struct counter *counter = context;
-    if (event->type == DVK_EVENT_DC_GONE) {
+    /* an int, since not all are of every caller's */
+    switch ((int)event->type) {
+    case DVK_EVENT_DC_GONE:
         counter->cut = true;
         dvk_wake(counter->dvk); /* so that dvk_receive returns */
+        break;
+    case DVK_EVENT_PROMOTED:
+        promoted(counter, event->endpoint);
+        break;
+    case DVK_EVENT_BACKUP_GONE:
+        fail("what it stood by for", -DVK_EDEADDST);
+    default:
+        break;
     }
+}
+
+static void bound(const struct counter *counter, int status) {
+    struct counter_line line = {.kind = COUNTER_BOUND, .status = status, .client = counter->number, .server = counter->self,
+                                .start_ns = now_ns(), .end_ns = now_ns()};
+    line_write(counter, &line);
 }
 
 /* Bind, as often as it takes: dvkd may be gone, the container not known yet. */
@@ -87,9 +116,7 @@ static void bind_again(struct counter *counter) {
             fail("cannot bind", error);
         nanosleep(&pause, NULL);
     }
-    struct counter_line line = {.kind = COUNTER_BOUND, .client = counter->number, .start_ns = now_ns(),
-                                .end_ns = now_ns()};
-    line_write(counter, &line);
+    bound(counter, 0);
 }
 
 /* ---- data: what a call carries is made from its number, so that both sides can tell damage ---- */
@@ -124,20 +151,24 @@ struct served {
     uint64_t client, last;
 };
 
+/* What moves with the endpoint. */
+static struct counted {
+    uint64_t value;
+    size_t count;
+    struct served served[COUNTER_CLIENTS_MAX * 64];
+} counted;
+
 static struct served *served_find(uint64_t client) {
-    static struct served *all;
-    static size_t count;
-    for (size_t i = 0; i < count; i++)
-        if (all[i].client == client)
-            return &all[i];
-    if (count % 64 == 0 && !(all = realloc(all, (count + 64) * sizeof *all)))
-        fail("no memory", -ENOMEM);
-    all[count] = (struct served){.client = client};
-    return &all[count++];
+    for (size_t i = 0; i < counted.count; i++)
+        if (counted.served[i].client == client)
+            return &counted.served[i];
+    if (counted.count == sizeof counted.served / sizeof *counted.served)
+        fail("more clients than there can be", -ENOMEM);
+    counted.served[counted.count] = (struct served){.client = client};
+    return &counted.served[counted.count++];
 }
 
 static void serve(struct counter *counter, struct dvk_request *req) {
-    static uint64_t value;
     static uint8_t copy[DVK_DATA_MAX];
     struct counter_call call;
     memcpy(&call, &req->msg.payload, sizeof call);
@@ -159,7 +190,7 @@ static void serve(struct counter *counter, struct dvk_request *req) {
         wrong(counter, COUNTER_REPEATED, &call);
     served->last = call.sequence;
     call.server = counter->number;
-    call.value = ++value;
+    call.value = ++counted.value;
     struct counter_line line = {.kind = COUNTER_DONE, .client = call.client, .sequence = call.sequence,
                                 .server = call.server, .value = call.value, .start_ns = now_ns(), .end_ns = now_ns()};
     line_write(counter, &line);
@@ -167,6 +198,85 @@ static void serve(struct counter *counter, struct dvk_request *req) {
     memcpy(&reply.payload, &call, sizeof call);
     memcpy(req->reply_data, copy, req->msg.data_len);
     dvk_reply(counter->dvk, req, &reply, NULL, 0);
+}
+
+/* ---- a server that moves ---- */
+
+static void counted_write(const char *path) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || write(fd, &counted, sizeof counted) != (ssize_t)sizeof counted || close(fd) < 0)
+        fail(path, -errno);
+}
+
+/* Before anything that is for the endpoint is handed out. */
+static void promoted(struct counter *counter, dvk_endpoint endpoint) {
+    int fd = open(counter->state, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0 && read(fd, &counted, sizeof counted) != (ssize_t)sizeof counted)
+        fail(counter->state, -EIO);
+    if (fd >= 0)
+        close(fd);
+    counter->self = endpoint;
+    bound(counter, 0);
+}
+
+/* All that came before it is served: each request is answered at once, so none has to go along. */
+static _Noreturn void move(struct counter *counter) {
+    struct dvk_request *req;
+    int error = dvk_migrate_start(counter->dvk, counter->self, counter->move_to, MOVE_MS);
+    if (error < 0)
+        fail("dvk_migrate_start", error);
+    do {
+        while ((error = dvk_receive(counter->dvk, &req, 0)) == 0)
+            serve(counter, req);
+        counted_write(counter->move_state);
+        error = dvk_migrate_commit(counter->dvk, counter->self, MOVE_MS);
+    } while (error == -DVK_ENOTCARRIED);
+    if (error < 0)
+        fail("dvk_migrate_commit", error);
+    dvk_close(counter->dvk);
+    exit(0);
+}
+
+static void on_command(void *context, int fd, uint32_t events) {
+    struct counter *counter = context;
+    char line[300];
+    (void)events;
+    ssize_t n = read(fd, line, sizeof line - 1); /* a line is written at once */
+    if (n <= 0)
+        exit(0);
+    line[n] = 0;
+    if (sscanf(line, "%u %255s", &counter->move_to, counter->move_state) != 2)
+        fail("standard input makes no sense", -EINVAL);
+    dvk_wake(counter->dvk);
+}
+
+static _Noreturn void mover(struct counter *counter, const char *what, const char *endpoint) {
+    int error = dvk_open(NULL, &counter->dvk);
+    if (error < 0)
+        fail("dvk_open", error);
+    dvk_on_event(counter->dvk, on_event, counter);
+    if (!endpoint) {
+        error = dvk_bind(counter->dvk, counter->dc, DVK_SLOT_ANY, &counter->self);
+    } else {
+        dvk_endpoint other = strtoull(endpoint, NULL, 16);
+        error = strcmp(what, "replica") == 0 ? dvk_bind_replica(counter->dvk, counter->dc, other, MOVE_MS)
+                                             : dvk_bind_backup(counter->dvk, counter->dc, other, MOVE_MS);
+    }
+    if (error == 0)
+        error = dvk_watch_fd(counter->dvk, 0, EPOLLIN, on_command, counter);
+    if (error < 0)
+        fail(what, error);
+    bound(counter, endpoint ? 1 : 0);
+    for (;;) {
+        struct dvk_request *req;
+        error = dvk_receive(counter->dvk, &req, -1);
+        if (error == 0)
+            serve(counter, req);
+        else if (error != -DVK_EINTERRUPTED)
+            fail("dvk_receive", error);
+        if (counter->move_to)
+            move(counter);
+    }
 }
 
 static _Noreturn void server(struct counter *counter) {
@@ -295,9 +405,11 @@ static _Noreturn void client_run(struct client *client) {
 
 int main(int argc, char **argv) {
     static struct client client;
-    bool serves = argc == 5 && strcmp(argv[1], "server") == 0;
-    if (!serves && !(argc == 9 && strcmp(argv[1], "client") == 0)) {
-        fprintf(stderr, "usage: dvs-counter server LOG NUMBER DC | client LOG NUMBER DC NODE INDEX DEPTH PAUSE_US\n");
+    bool serves = argc == 5 && strcmp(argv[1], "server") == 0, moves = argc == 5 && strcmp(argv[1], "first") == 0;
+    bool stands_by = argc == 7 && (strcmp(argv[1], "backup") == 0 || strcmp(argv[1], "replica") == 0);
+    if (!serves && !moves && !stands_by && !(argc == 9 && strcmp(argv[1], "client") == 0)) {
+        fprintf(stderr, "usage: dvs-counter server|first LOG NUMBER DC | backup|replica LOG NUMBER DC 0xENDPOINT STATE |\n"
+                        "                   client LOG NUMBER DC NODE|0xENDPOINT INDEX DEPTH PAUSE_US\n");
         return 2;
     }
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -309,13 +421,18 @@ int main(int argc, char **argv) {
     counter->dc = (uint32_t)strtoul(argv[4], NULL, 10);
     if (serves)
         server(counter);
+    counter->state = stands_by ? argv[6] : NULL;
+    if (moves || stands_by)
+        mover(counter, argv[1], stands_by ? argv[5] : NULL);
     uint32_t index = (uint32_t)strtoul(argv[6], NULL, 10);
     unsigned long pause_us = strtoul(argv[8], NULL, 10);
     client.depth = (unsigned)strtoul(argv[7], NULL, 10);
     if (index >= COUNTER_CLIENTS_MAX || client.depth > DEPTH_MAX)
         fail("INDEX or DEPTH is too large", -EINVAL);
     counter->slot_service = COUNTER_CLIENT + index;
-    client.server = dvk_service_endpoint((uint32_t)strtoul(argv[5], NULL, 10), COUNTER_SERVICE);
+    client.server = strncmp(argv[5], "0x", 2) == 0
+                        ? strtoull(argv[5], NULL, 16)
+                        : dvk_service_endpoint((uint32_t)strtoul(argv[5], NULL, 10), COUNTER_SERVICE);
     client.pause = (struct timespec){.tv_sec = (time_t)(pause_us / 1000000), .tv_nsec = (long)(pause_us % 1000000) * 1000};
     client_run(&client);
 }

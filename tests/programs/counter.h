@@ -21,7 +21,7 @@ struct counter_call {
 
 enum counter_kind {
     COUNTER_DONE = 1,  /* server: executed; client: the call ended with `status` */
-    COUNTER_BOUND = 2, /* has its endpoint (again) */
+    COUNTER_BOUND = 2, /* has its endpoint (again): `server`; status 1: stands by for one */
     COUNTER_WRONG = 3, /* something that must not be: status says what (enum counter_wrong) */
 };
 

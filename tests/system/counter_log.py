@@ -21,9 +21,10 @@ def errors(root):
         return {int(number): name for name, number in re.findall(r"^ *(DVK_E\w+) = (\d+)", file.read(), re.MULTILINE)}
 
 
-# with which a call may end when its source, its destination or a node between is lost; anything else is wrong at any time
-LOSS = {"DVK_ENOTBOUND", "DVK_EDEADDST", "DVK_ENODC", "DVK_ENODEUNREACH", "DVK_ENOTALLOWED", "DVK_EINTERRUPTED", "DVK_ENOQUORUM",
-        "DVK_ENODAEMON"}
+# with which a call may end when the caller's own node is lost, or its quorum, and when that happens to the server or its node; anything
+# else is wrong at any time
+OWN = {"DVK_ENOTALLOWED", "DVK_EINTERRUPTED", "DVK_ENOQUORUM", "DVK_ENODAEMON"}
+LOSS = {"DVK_ENOTBOUND", "DVK_EDEADDST", "DVK_ENODEUNREACH", "DVK_ENODC"}
 
 
 def read(path):
@@ -41,6 +42,31 @@ def node_of(client):
 def excused(line, nodes, disturbances):
     return any(nodes & d.nodes and line.start <= (d.end if d.end is not None else float("inf")) + GRACE and line.end >= d.begin
                for d in disturbances)
+
+
+def fenced(server_lines, client_lines, server_node, puts_out):
+    """Failures. puts_out: (node, seconds): it was stopped, the others had put it out, and then it went on. What its processes say from then
+    on must not be taken on other nodes until they have bound again."""
+    failures, client_binds = [], collections.defaultdict(list)
+    server_binds = [line.start for line in server_lines if line.kind == BOUND]
+    for line in client_lines:
+        if line.kind == BOUND:
+            client_binds[line.client].append(line.start)
+
+    def taken(lines, node, since, binds_of, time_of, what):
+        for line in lines:
+            until = min((at for at in binds_of(line) if at > since), default=float("inf"))
+            if line.kind == DONE and line.status == 0 and node_of(line.client) != server_node and since < time_of(line) < until:
+                failures.append(f"call {line.sequence} of client {line.client:#x} was {what} at {time_of(line):.3f}, though node {node} was put "
+                                f"out, went on at {since:.3f}, and its process bound again at {until:.3f}")
+
+    for node, since in puts_out:
+        if node == server_node:
+            taken(client_lines, node, since, lambda line: server_binds, lambda line: line.end, "answered")
+        else:
+            taken([line for line in server_lines if node_of(line.client) == node], node, since, lambda line: client_binds[line.client],
+                  lambda line: line.start, "done")
+    return failures
 
 
 def check(server_lines, client_lines, server_node, disturbances, names):
@@ -68,8 +94,10 @@ def check(server_lines, client_lines, server_node, disturbances, names):
         name = names.get(-line.status, str(line.status))
         counts["failed"] += 1
         counts[name] += 1
-        if name not in LOSS:
+        if name not in LOSS | OWN:
             failures.append(f"{who} ended with {name}, which nothing that was done explains")
+        elif name in OWN and not excused(line, {node_of(line.client)}, disturbances):
+            failures.append(f"{who} ended with {name}, though its own node was not lost")
         elif not excused(line, {node_of(line.client), server_node, 0}, disturbances):
             failures.append(f"{who} ended with {name}, though neither its node nor the server's (node {server_node}) was lost")
     return failures, counts

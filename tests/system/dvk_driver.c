@@ -2,9 +2,15 @@
 /*
  * dvk_driver SOCKET DC: a process of libdvk that does what it is told, for tests of the primitives. One command a line
  * on standard input: a name and numbers (0x... or decimal); one line of numbers comes back, the first of which is the
- * call's result. Received requests are called by handles, 0 first.
+ * call's result. Received requests are called by handles, the lowest that is free.
  */
+#include <dvk/group.h>
+#include <dvk/post.h>
 #include <dvk/primitives.h>
+#include <dvk/privilege.h>
+#include <dvk/service.h>
+#include <dvk/stats.h>
+#include <dvk/vcopy.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +27,7 @@ static bool cancelled[HANDLES];
 static uint8_t data[DATA_MAX], reply_data[DATA_MAX];
 
 struct completion {
+    uint64_t asked; /* the call's word */
     int status, reply_status;
     uint64_t word, source, sum;
 };
@@ -42,9 +49,9 @@ static const void *pattern(uint64_t seed, uint64_t len) {
 
 static void done(void *context, int status, const struct dvk_message *reply, const void *bytes, size_t len,
                  const int *fds, unsigned fd_count) {
-    (void)context, (void)fds, (void)fd_count;
+    (void)fds, (void)fd_count;
     if (completed < HANDLES)
-        completions[completed++] = (struct completion){status, reply->status, reply->payload.words[0], reply->source,
+        completions[completed++] = (struct completion){(uintptr_t)context, status, reply->status, reply->payload.words[0], reply->source,
                                                        sum(bytes, len)};
     dvk_wake(dvk); /* do_done waits for it */
 }
@@ -56,13 +63,19 @@ static void on_cancel(void *context, struct dvk_request *req) {
 }
 
 static void show_received(int error, struct dvk_request *req) {
-    if (error < 0 || held_count == HANDLES) {
+    unsigned handle = 0;
+    while (handle < held_count && held[handle])
+        handle++;
+    if (error < 0 || handle == HANDLES) {
         printf("%d\n", error < 0 ? error : -1);
         return;
     }
-    req->user_key = held_count;
-    held[held_count] = req;
-    printf("0 %u %" PRIu64 " %u %" PRIu64 " %" PRIu64 " %d %" PRIu64 " %u\n", held_count++, req->msg.source,
+    if (handle == held_count)
+        held_count++;
+    req->user_key = handle;
+    held[handle] = req;
+    cancelled[handle] = false;
+    printf("0 %u %" PRIu64 " %u %" PRIu64 " %" PRIu64 " %d %" PRIu64 " %u\n", handle, req->msg.source,
            req->msg.type, req->msg.notify, req->msg.payload.words[0], req->wants_reply,
            sum(req->data, req->msg.data_len), req->source_node);
 }
@@ -92,6 +105,11 @@ static void do_unbind(const uint64_t *a) {
     int error;                                                                                                         \
     do                                                                                                                 \
         error = call;                                                                                                  \
+    while (error == -DVK_EINTERRUPTED)
+
+#define UNINTERRUPTED_RECEIVE(req, error)                                                                              \
+    do                                                                                                                 \
+        error = dvk_receive(dvk, &(req), -1);                                                                          \
     while (error == -DVK_EINTERRUPTED)
 
 static void do_receive(const uint64_t *a) {
@@ -163,7 +181,7 @@ static void do_notify(const uint64_t *a) {
 static void do_call(const uint64_t *a) {
     struct dvk_message message = message_of(a);
     uint64_t id = 0;
-    int error = dvk_call(dvk, a[0], &message, pattern(a[3], a[4]), a[4], NULL, 0, done, NULL, &id);
+    int error = dvk_call(dvk, a[0], &message, pattern(a[3], a[4]), a[4], NULL, 0, done, (void *)(uintptr_t)a[3], &id);
     printf("%d %" PRIu64 "\n", error, id);
 }
 static void do_cancel(const uint64_t *a) {
@@ -183,6 +201,17 @@ static void do_done(const uint64_t *a) {
     const struct completion *c = &completions[told++];
     printf("%d %d %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", c->status, c->reply_status, c->word, c->source, c->sum);
 }
+/* Those that there were since the last time: how many, and of each the call's word, status, reply's status, word, source. */
+static void do_completions(const uint64_t *a) {
+    (void)a;
+    printf("0 %u", completed - told);
+    for (; told < completed; told++) {
+        const struct completion *c = &completions[told];
+        printf(" %" PRIu64 " %d %d %" PRIu64 " %" PRIu64, c->asked, c->status, c->reply_status, c->word, c->source);
+    }
+    completed = told = 0;
+    printf("\n");
+}
 /* from, endpoint, timeout */
 static void do_wait_bind(const uint64_t *a) {
     dvk_endpoint endpoint = DVK_NONE;
@@ -200,6 +229,118 @@ static void do_info(const uint64_t *a) {
 static void do_sum(const uint64_t *a) {
     printf("0 %" PRIu64 "\n", sum(pattern(a[0], a[1]), a[1]));
 }
+/* from, to, type, word, data length, timeout */
+static void do_post(const uint64_t *a) {
+    struct dvk_message message = message_of(a);
+    printf("%d\n", dvk_post(dvk, a[0], &message, pattern(a[3], a[4]), a[4], (int)a[5]));
+}
+/* What is under way, then what was counted, in the order of dvk/stats.h. */
+static void show_stats(const struct dvk_stats_now *now, const struct dvk_stats *total) {
+    const uint64_t *const parts[] = {(const uint64_t *)now, (const uint64_t *)total};
+    const size_t words[] = {sizeof *now / sizeof(uint64_t), sizeof *total / sizeof(uint64_t)};
+    for (int part = 0; part < 2; part++)
+        for (size_t i = 0; i < words[part]; i++)
+            printf(" %" PRIu64, parts[part][i]);
+    printf("\n");
+}
+/* from, endpoint */
+static void do_stats(const uint64_t *a) {
+    struct dvk_endpoint_stats stats = {.size = sizeof stats};
+    int error = dvk_stats_endpoint(dvk, a[0], a[1], &stats);
+    printf("%d %u %u %" PRIu64 " %d", error, stats.node, stats.flags, stats.endpoint, stats.pid);
+    show_stats(&stats.now, &stats.total);
+}
+/* from, node */
+static void do_stats_dc(const uint64_t *a) {
+    struct dvk_dc_stats stats = {.size = sizeof stats};
+    int error = dvk_stats_dc(dvk, a[0], (uint32_t)a[1], &stats);
+    printf("%d %u %u %" PRIu64 " %" PRIu64, error, stats.nodes, stats.missing, stats.endpoints, stats.binds);
+    show_stats(&stats.now, &stats.total);
+}
+static void do_stats_node(const uint64_t *a) {
+    struct dvk_node_stats stats = {.size = sizeof stats};
+    int error = dvk_stats_node(dvk, a[0], (uint32_t)a[1], &stats);
+    printf("%d %u %" PRIu64 " %" PRIu64 " %" PRIu64, error, stats.node, stats.endpoints, stats.binds, stats.packets_in);
+    show_stats(&stats.now, &stats.total);
+}
+/* DC: kind, sets, how many of them are free, endpoints here, and of each node: id, is it up, sets. */
+static void do_info_dc(const uint64_t *a) {
+    struct dvk_dc_info info = {.size = sizeof info};
+    struct dvk_dc_node nodes[8];
+    int count = dvk_info_dc(dvk, (uint32_t)a[0], &info, nodes, 8);
+    printf("%d %u %u %u %" PRIu64, count, info.kind, info.sets, info.sets_free, info.endpoints);
+    for (int i = 0; i < count && i < 8; i++)
+        printf(" %u %u %u", nodes[i].node, nodes[i].up, nodes[i].sets);
+    printf("\n");
+}
+
+/* ---- privileges ---- */
+
+/* from, whose */
+static void do_privileges(const uint64_t *a) {
+    struct dvk_privileges now = {0};
+    int error = dvk_get_privileges(dvk, a[0], a[1], &now, 10000);
+    printf("%d %u %u %u %u %u\n", error, now.calls, now.to.flags, now.to.count, now.from.flags, now.from.count);
+}
+static struct dvk_peers peers_of(const uint64_t *a) {
+    return (struct dvk_peers){.flags = (uint32_t)a[0], .count = a[1] != 0, .ranges = {{a[1], a[2]}}};
+}
+/* from, whose, calls, flags, first and last of whom it may address, the same of its sources */
+static void do_set_privileges(const uint64_t *a) {
+    struct dvk_privileges wanted = {.calls = (uint32_t)a[2], .to = peers_of(a + 3), .from = peers_of(a + 6)};
+    printf("%d\n", dvk_set_privileges(dvk, a[0], a[1], &wanted, 10000));
+}
+/* owner, grantee */
+static void do_grant(const uint64_t *a) {
+    uint64_t grant = 0;
+    int error = dvk_grant(dvk, a[0], a[1], data, sizeof data, DVK_GRANT_READ, &grant);
+    printf("%d %" PRIu64 "\n", error, grant);
+}
+/* requester, owner, grant */
+static void do_vcopy(const uint64_t *a) {
+    struct dvk_area from = {a[1], a[2], 0}, to = {a[0], DVK_GRANT_OWN, (uintptr_t)reply_data};
+    printf("%d\n", dvk_vcopy(dvk, a[0], &from, &to, sizeof reply_data, 10000, NULL));
+}
+static void do_join(const uint64_t *a) {
+    uint64_t group = 0;
+    int error = dvk_group_join(dvk, a[0], "privileges", &group, 10000);
+    if (error == 0)
+        error = dvk_group_leave(dvk, group, 10000);
+    printf("%d\n", error);
+}
+static void do_put(const uint64_t *a) {
+    printf("%d\n", dvk_kv_put(dvk, a[0], "privileges", "x", 1, NULL, 10000));
+}
+/* Answer requests until one of that type comes, which is answered, too. How many came before it. */
+static void do_serve(const uint64_t *a) {
+    struct dvk_request *req;
+    int error;
+    unsigned count = 0;
+    for (bool last = false; !last;) {
+        UNINTERRUPTED_RECEIVE(req, error);
+        if (error < 0)
+            break;
+        last = req->msg.type == a[0];
+        count += !last;
+        if (req->wants_reply)
+            dvk_reply_status(dvk, req, 0);
+        else
+            dvk_release(dvk, req);
+    }
+    printf("%d %u\n", error, count);
+}
+/* from, to, count: sendrecs, of type 1. How many were answered, not allowed, or ended otherwise. */
+static void do_storm(const uint64_t *a) {
+    unsigned answered = 0, refused = 0, others = 0;
+    for (uint64_t i = 0; i < a[2]; i++) {
+        struct dvk_message message = {.destination = a[1], .type = 1};
+        int error = dvk_sendrec(dvk, a[0], &message, NULL, 0, NULL, 0, NULL, 10000);
+        answered += error == 0;
+        refused += error == -DVK_ENOTALLOWED;
+        others += error != 0 && error != -DVK_ENOTALLOWED;
+    }
+    printf("0 %u %u %u\n", answered, refused, others);
+}
 
 static const struct {
     const char *name;
@@ -216,14 +357,22 @@ static const struct {
     {"call", 5, do_call},           {"cancel", 1, do_cancel},
     {"done", 0, do_done},           {"wait_bind", 3, do_wait_bind},
     {"wait_unbind", 3, do_wait_unbind}, {"sum", 2, do_sum},
-    {"info", 2, do_info},
+    {"info", 2, do_info},           {"post", 6, do_post},
+    {"stats", 2, do_stats},         {"stats_dc", 2, do_stats_dc},
+    {"stats_node", 2, do_stats_node}, {"info_dc", 1, do_info_dc},
+    {"completions", 0, do_completions},
+    {"privileges", 2, do_privileges}, {"set_privileges", 9, do_set_privileges},
+    {"grant", 2, do_grant},
+    {"vcopy", 3, do_vcopy},         {"join", 1, do_join},
+    {"put", 1, do_put},             {"serve", 1, do_serve},
+    {"storm", 3, do_storm},
 };
 
 static void obey(char *line) {
     char *next, *name = strtok_r(line, " \n", &next);
-    uint64_t arguments[8] = {0};
+    uint64_t arguments[12] = {0};
     int count = 0;
-    for (char *word; name && count < 8 && (word = strtok_r(NULL, " \n", &next)); count++)
+    for (char *word; name && count < 12 && (word = strtok_r(NULL, " \n", &next)); count++)
         arguments[count] = word[0] == '-' ? (uint64_t)strtoll(word, NULL, 0) : strtoull(word, NULL, 0);
     for (size_t i = 0; name && i < sizeof commands / sizeof commands[0]; i++)
         if (strcmp(commands[i].name, name) == 0 && commands[i].arguments == count) {

@@ -7,11 +7,13 @@ import signal
 import struct
 import sys
 import threading
+import zlib
 
 import dvk
 
 GREET_SERVICE, FILES_SERVICE, OWN_SERVICE = 32, 33, 40
 ECHO, FAIL, HOLD, COUNT = 1, 2, 3, 4
+SUM, GRANT, PEEK, REVOKE = 5, 6, 7, 8
 
 
 def ready(d):
@@ -197,6 +199,253 @@ def client(d, dc, node):
     d.call(me, dvk.Message(to, HOLD), lambda *result: done.append(result))
     d.close()
     assert done[-1][0] == -dvk.EINTERRUPTED
+    print("all is well")
+
+
+PATTERN = bytes(range(256)) * 4096 # 1 MiB
+
+
+def more_server(d, dc):
+    """What more_client talks to: long messages and posts, memory that it grants, a member of a group."""
+    me = d.bind(dc, dvk.system_slot(d.node(), OWN_SERVICE))
+    d.accept(dvk.LOAN_MAX)
+    memory, grants, posts, casts = bytearray(PATTERN), [], [], []
+    d.group_join(me, "team", 10000)
+    ready(d)
+    for request in d.requests():
+        if request.group:
+            if request.group_event == dvk.GROUP_MESSAGE:
+                casts.append((request.type, request.text(), request.data))
+            request.release()
+        elif not request.wants_reply:
+            posts.append(len(request.data))
+            request.release()
+        elif request.type == SUM:
+            request.reply(payload=struct.pack("<QQ", len(request.data), zlib.crc32(request.data)))
+        elif request.type == GRANT:
+            grants.append(d.grant(me, request.source, memory, dvk.GRANT_READ | dvk.GRANT_WRITE))
+            request.reply(payload=struct.pack("<QQ", me, grants[-1]))
+        elif request.type == PEEK:
+            request.reply(payload=struct.pack("<QQQ", len(posts), sum(posts), casts.count((9, b"to all", b"x" * 5000))),
+                          data=memory[:1000])
+        elif request.type == REVOKE:
+            d.revoke(grants.pop())
+            request.reply()
+
+
+def loans_and_posts(d, me, to):
+    def sum_of(data):
+        return struct.unpack_from("<QQ", d.sendrec(me, dvk.Message(to, SUM), data, timeout_ms=10000)[0].payload)
+    loan = d.loan_get(me, to, 1 << 20, 10000)
+    loan.data[:] = PATTERN
+    assert sum_of(loan) == (1 << 20, zlib.crc32(PATTERN))
+    expect(ValueError, lambda: loan.data)
+    loan = d.loan_get(me, to, 100000, 10000)
+    loan.data[:70000] = PATTERN[:70000]
+    assert sum_of(loan.narrow(70000)) == (70000, zlib.crc32(PATTERN[:70000]))
+    expect(ValueError, d.loan_get(me, to, 10, 10000).narrow, 11)
+    unsent = d.loan_get(me, to, 1 << 20, 10000)
+    d.loan_drop(unsent)
+    expect(ValueError, d.loan_drop, unsent)
+    assert sum_of(PATTERN * 4) == (1 << 22, zlib.crc32(PATTERN * 4)) # long without a loan
+    assert expect(dvk.Error, d.loan_get, me, to, dvk.LOAN_MAX + 1).code == -errno.EMSGSIZE
+    for _ in range(100):
+        d.post(me, dvk.Message(to, 1), b"x" * 1000, timeout_ms=10000)
+    loan = d.loan_get(me, to, 200000, 10000)
+    d.post(me, dvk.Message(to, 1), loan, timeout_ms=10000)
+    expect(ValueError, lambda: loan.data)
+    reply, _ = d.sendrec(me, dvk.Message(to, PEEK), timeout_ms=10000) # comes after all of them
+    assert struct.unpack_from("<QQ", reply.payload) == (101, 300000)
+    assert expect(dvk.Gone, d.post, 12345, dvk.Message(to, 1)).code == -dvk.ENOTBOUND
+
+
+def copies(d, me, to):
+    owner, grant = struct.unpack_from("<QQ", d.sendrec(me, dvk.Message(to, GRANT), timeout_ms=10000)[0].payload)
+    mine = bytearray(1 << 20)
+    assert d.vcopy(me, dvk.Area(owner, grant), mine, timeout_ms=10000) == 1 << 20 and mine == PATTERN
+    assert d.vcopy(me, b"changed", dvk.Area(owner, grant, 100), timeout_ms=10000) == 7
+    assert d.sendrec(me, dvk.Message(to, PEEK), timeout_ms=10000)[1] == PATTERN[:100] + b"changed" + PATTERN[107:1000]
+    beyond = expect(dvk.Error, d.vcopy, me, dvk.Area(owner, grant, 1), mine, timeout_ms=10000)
+    assert (beyond.code, beyond.name, beyond.done) == (-dvk.EOUTOFGRANT, "DVK_EOUTOFGRANT", 0)
+    expect(ValueError, d.vcopy, me, dvk.Area(owner, grant), b"constant")
+    expect(ValueError, d.vcopy, me, dvk.Area(owner, grant), mine, 2 << 20)
+    d.sendrec(me, dvk.Message(to, REVOKE), timeout_ms=10000)
+    assert expect(dvk.Error, d.vcopy, me, dvk.Area(owner, grant), mine, timeout_ms=10000).code == -dvk.EREVOKED
+    assert expect(dvk.Error, d.revoke, 12345).code == -dvk.ENOTGRANTED
+    expect(ValueError, d.grant, me, owner, b"constant", dvk.GRANT_WRITE)
+    arena = d.arena_create(1 << 20)
+    arena.data[:5] = b"arena"
+    assert d.grant(me, owner, arena, dvk.GRANT_READ | dvk.GRANT_SHARE) > 0
+    assert expect(dvk.Error, d.grant, me, owner, mine, dvk.GRANT_READ | dvk.GRANT_SHARE).code == -errno.EINVAL
+    assert d.vcopy(me, arena, mine, 5, timeout_ms=10000) == 5 and mine[:6] == b"arena" + PATTERN[5:6]
+    d.arena_destroy(arena)
+    expect(ValueError, lambda: arena.data)
+
+
+def groups(d, me, to):
+    def next_of(kind):
+        while True:
+            request = next_from(d.receive_from, me, dvk.ANY)
+            if request.group_event == kind:
+                return request
+            request.release()
+    group = d.group_join(me, "team", 10000)
+    assert expect(dvk.Error, d.group_join, me, "team", 10000).code == -errno.EALREADY
+    with next_of(dvk.GROUP_VIEW) as request:
+        view = d.group_view_of(request)
+        assert request.group == group and view.flags == dvk.GROUP_QUORATE
+        assert [member.node for member in view.members] == [dvk.endpoint_slot(to) - dvk.SYSTEM_BASE >> 8, d.node()]
+        assert view.members[1].endpoint == me
+    d.group_mcast(group, dvk.Message(type=9, payload=b"to all"), b"x" * 5000, 10000)
+    with next_of(dvk.GROUP_MESSAGE) as request:
+        assert (request.type, request.text(), request.data, request.source) == (9, b"to all", b"x" * 5000, me)
+        assert expect(dvk.Error, d.group_view_of, request).code == -errno.EINVAL
+    while struct.unpack_from("<QQQ", d.sendrec(me, dvk.Message(to, PEEK), timeout_ms=10000)[0].payload)[2] != 1:
+        pass
+    d.group_leave(group, 10000)
+    with next_of(dvk.GROUP_VIEW) as request:
+        assert d.group_view_of(request).flags & dvk.GROUP_OUT
+    assert expect(dvk.Error, d.group_mcast, group, dvk.Message(), b"", 10000).code == -dvk.ENOTMEMBER
+
+
+def keys(d, me):
+    seen = []
+    watch, _ = d.kv_watch(me, "py/", seen.append, 10000)
+    one = d.kv_put(me, "py/one", b"first", 10000)
+    two = d.kv_cas(me, "py/two", dvk.KV_NONE, "zw\u00f6lf".encode(), 10000)
+    assert d.kv_get(me, "py/one", timeout_ms=10000) == dvk.KV("py/one", b"first", one, one, 1, False, False)
+    assert expect(dvk.Error, d.kv_cas, me, "py/one", two, b"no", 10000).code == -dvk.ECONFLICT
+    again = d.kv_cas(me, "py/one", one, b"second", 10000)
+    assert [(kv.key, kv.value, kv.revision) for kv in d.kv_list(me, "py/", timeout_ms=10000)] == \
+        [("py/one", None, again), ("py/two", None, two)]
+    assert [kv.value for kv in d.kv_list(me, "py/", dvk.VALUES, 10000)] == [b"second", "zw\u00f6lf".encode()]
+    d.kv_delete(me, "py/one", timeout_ms=10000)
+    assert expect(dvk.Error, d.kv_get, me, "py/one", dvk.STALE, 10000).name == "DVK_ENOKEY"
+    while len(seen) < 4:
+        d.timer(10, d.wake)
+        expect(dvk.Interrupted, d.receive, 10000)
+    assert [(kv.key, kv.value, kv.revision, kv.deleted) for kv in seen[:3]] == \
+        [("py/one", b"first", one, False), ("py/two", "zw\u00f6lf".encode(), two, False), ("py/one", b"second", again, False)]
+    assert (seen[3].key, seen[3].deleted) == ("py/one", True)
+    d.kv_unwatch(watch, 10000)
+    assert expect(dvk.Error, d.kv_unwatch, watch, 10000).code == -dvk.ENOTMEMBER
+
+
+def locks(d, dc, me):
+    with dvk.open() as other:
+        they = other.bind(dc)
+        with d.lock(me, "gate", timeout_ms=10000) as lock:
+            assert expect(dvk.Error, other.lock, they, "gate", dvk.TRY, 10000).code == -errno.EBUSY
+            expect(dvk.TimedOut, other.lock, they, "gate", timeout_ms=50)
+        theirs = other.lock(they, "gate", dvk.TRY, 10000)
+        assert theirs.token > lock.token
+        other.unlock(theirs, 10000)
+        assert expect(dvk.Error, other.unlock, theirs, 10000).code == -dvk.ELOST
+        office = d.leader_campaign(me, "chief", "that is me", timeout_ms=10000)
+        leader = other.leader_get(they, "chief", timeout_ms=10000)
+        assert leader == dvk.Leader(me, d.node(), office.token, "that is me")
+        d.unlock(office, 10000)
+        assert expect(dvk.Error, d.leader_get, me, "chief", timeout_ms=10000).code == -dvk.ENOKEY
+        there = threading.Thread(target=other.barrier, args=(they, "start", 2, 10000))
+        there.start()
+        d.barrier(me, "start", 2, 10000)
+        there.join()
+        assert expect(dvk.TimedOut, d.barrier, me, "start", 2, 50).code == -dvk.ETIMEDOUT
+        gone = []
+        d.unwatch_endpoint(d.watch_endpoint(me, they, lambda *what: gone.append("never")))
+        watch = d.watch_endpoint(me, they, lambda *what: (gone.append(what), d.wake()))
+    while not gone:
+        expect(dvk.Interrupted, d.receive, 10000)
+    assert gone == [(they, -dvk.EDEADDST)]
+    assert expect(dvk.Error, d.unwatch_endpoint, watch).code == -errno.ENOENT
+    assert [state.node for state in d.nodes()] == d.dc_nodes(dc) and all(state.since_ms > 0 for state in d.nodes())
+
+
+def some_request(contexts):
+    """The next request to any of these contexts, all of which get their turns; and who got it."""
+    while True:
+        for d in contexts:
+            try:
+                return d, d.receive(10)
+            except (dvk.TimedOut, dvk.Interrupted):
+                pass
+
+
+def waits_and_statistics(d, dc, me, to, node):
+    nobody = dvk.service_endpoint(node, OWN_SERVICE + 1)
+    full = d.wait_bind(me, to, 10000)
+    assert dvk.endpoint_generation(full) and dvk.endpoint_slot(full) == dvk.endpoint_slot(to)
+    expect(dvk.TimedOut, d.wait_bind, me, nobody, 50)
+    expect(dvk.TimedOut, d.wait_unbind, me, full, 50)
+    d.wait_unbind(me, nobody, 10000)
+    info = d.info_endpoint(me, to)
+    assert (info.endpoint, info.dc, info.node, info.backups) == (full, dc, node, 0)
+    mine, theirs = d.stats_endpoint(me, me), d.stats_endpoint(me, to)
+    assert (mine.endpoint, mine.node, theirs.endpoint, theirs.node) == (me, d.node(), full, node)
+    assert mine.flags == dvk.STATS_COUNTED and mine.total.posts == 101 and mine.total.loans >= 5 and mine.since_ms > 0
+    assert mine.total.errors[dvk.STATS_TIMED_OUT] == 0 and theirs.total.requests_in == 4 and theirs.total.sends_in >= 101
+    sums = d.stats_dc(me)
+    assert sums.dc == dc and sums.missing == 0 and sums.total.posts >= 101 and sums.now.pending == 0
+    assert d.stats_dc(me, node).total.requests_in >= theirs.total.requests_in
+    assert expect(dvk.Error, d.stats_node, me).code == -dvk.ENOTALLOWED # from DC 0 only
+    what = d.info_dc(dc)
+    assert (what.dc, what.kind) == (dc, dvk.DC_BARE) and [one.node for one in what.nodes] == d.dc_nodes(dc)
+    assert all(one.up for one in what.nodes) and d.find_dc(what.name) == dc
+
+
+def moves(d, dc, to):
+    """An endpoint of ours moves to another context, with a request that is not answered; one is handed on."""
+    with dvk.open() as backup, dvk.open() as asker:
+        mine, asking = d.bind(dc), asker.bind(dc)
+        told, done = [], []
+        backup.on_event(lambda event: told.append((event.type, event.endpoint)))
+        assert expect(dvk.Error, d.migrate_start, mine).code == -dvk.ENOBACKUP
+        backup.bind_backup(dc, mine)
+        assert d.info_endpoint(mine, mine).backups == 1
+        asker.call(asking, dvk.Message(mine, SUM), lambda *result: done.append(result), b"abc")
+        _, request = some_request([d, asker])
+        assert d.migrate_resumed(request) is None
+        d.relay(request, to)
+        assert request.answered
+        asker.call(asking, dvk.Message(mine, 77), lambda *result: done.append(result))
+        _, request = some_request([d, asker])
+        d.migrate_start(mine)
+        expect(dvk.TimedOut, d.receive, 0)
+        d.migrate_rollback(mine)
+        assert expect(dvk.Error, d.migrate_rollback, mine).code == -dvk.ENOTMIGRATING
+        d.migrate_start(mine, d.node())
+        d.migrate_carry(request, 4711)
+        d.migrate_commit(mine)
+        assert request.answered and request not in d.pending()
+        who, request = some_request([d, backup, asker])
+        assert who is backup and request.type == 77 and backup.migrate_resumed(request) == 4711
+        assert told[-1] == (dvk.EVENT_PROMOTED, mine)
+        request.reply(payload=b"from the new place")
+        while len(done) < 2:
+            asker.timer(10, asker.wake)
+            expect(dvk.Interrupted, asker.receive, 10000)
+        payloads = [reply.payload for status, reply, _, _ in done if status == 0]
+        assert struct.pack("<QQ", 3, zlib.crc32(b"abc")) in [payload[:16] for payload in payloads]
+        assert b"from the new place".ljust(dvk.PAYLOAD_SIZE, b"\0") in payloads
+        assert expect(dvk.Gone, d.unbind, mine).code == -dvk.ENOTBOUND
+        other = d.bind(dc)
+        backup.bind_replica(dc, other)
+        backup.unbind_backup(dc, other)
+        assert expect(dvk.Gone, backup.unbind_backup, dc, other).code == -dvk.ENOTBOUND
+
+
+def more_client(d, dc, node):
+    me, to = d.bind(dc), dvk.service_endpoint(int(node), OWN_SERVICE)
+    loans_and_posts(d, me, to)
+    waits_and_statistics(d, dc, me, to, int(node))
+    moves(d, dc, to)
+    copies(d, me, to)
+    groups(d, me, to)
+    keys(d, me)
+    locks(d, dc, me)
+    kept = d.loan_get(me, to, 4096, 10000)
+    d.close()
+    expect(ValueError, lambda: kept.data) # it ends with the context
     print("all is well")
 
 

@@ -26,8 +26,9 @@ def test_points_are_listed():
 @built
 @pytest.mark.parametrize("plan", [
     "seed=11;proxy.write=short:0.3;proxy.write=lose:0.003;proxy.read=lose:0.003",
+    "seed=13;proxy.frame=drop:0.01;proxy.frame=repeat:0.02;proxy.frame=swap:0.02",
     "seed=12;broker.send=full:0.5;proxy.connect=fail:0.5;proxy.write=lose:0.002;replica.deliver=delay:0.1:30;replica.send=delay:0.1:30",
-], ids=["connections", "slow"])
+], ids=["connections", "frames", "slow"])
 def test_calls_are_done_once_each_all_the_same(own_lab, plan):
     own_lab.env["DVS_FAULTS"] = plan
     own_lab.up(3, "--nodes-named", "a,b,c")
@@ -37,6 +38,9 @@ def test_calls_are_done_once_each_all_the_same(own_lab, plan):
         assert not chaos.failures, "\n".join(chaos.failures)
         assert chaos.counts["answered"] > 100
         assert any(faults_of(own_lab.record(node, "--daemon", daemon)) for node in "abc" for daemon in ("dvkd", "proxy"))
+        if "proxy.frame" in plan: # what was missing was noticed and sent again, what came twice was dropped
+            links = [link for node in "abc" for link in own_lab.json("--node", node, "node", "ls", "--links")]
+            assert all(sum(link[count] for link in links) > 0 for count in ("gaps", "resent", "duplicates")), links
     finally:
         chaos.end()
 

@@ -348,6 +348,21 @@ def test_relay_of_a_call_and_its_cancellation(parties):
     assert client.do("done")[:2] == [0, -4]
 
 
+def test_relay_by_the_requester_itself(parties):
+    front, client, back = parties
+    introduce(client, front)
+    client.ok("call", client.self, front.self, 1, 2, 10)
+    front.ok("relay", front.receive()[0], client.self)
+    handle, source, *_ = client.receive()
+    assert source == client.self
+    client.ok("relay", handle, back.self)
+    client.start("done")
+    handle, source, _, _, word, *_ = back.receive()
+    assert (source, word) == (client.self, 2)
+    back.ok("reply", handle, 3, 4, 0)
+    assert client.finish()[:4] == [0, 3, 4, back.self]
+
+
 def test_relay_to_one_that_dies_or_is_not_there(parties):
     front, client, back = parties
     for _ in range(2):
@@ -389,6 +404,21 @@ def wait_asleep(party):
         with open(f"/proc/{party.process.pid}/syscall", encoding="ascii") as file:
             return file.read().split()[0] == "202"
     wait_for(asleep, 20, "its sleep")
+
+
+def test_who_has_given_up_waits_for_nobody(parties):
+    """Its request is still held: that is no circle."""
+    server, client, _ = parties
+    client.start("sendrec", client.self, server.self, 1, 0, 0, 100)
+    handle = server.receive()[0]
+    assert client.finish()[0] == TIMEDOUT
+    for how in ("send", "sendrec"):
+        server.start(how, server.self, client.self, 2, 0, 0, FOREVER)
+        other, source, *_ = client.receive()
+        assert source == server.self
+        client.ok(*(("reply", other, 0, 0, 0) if how == "sendrec" else ("release", other)))
+        assert server.finish()[0] == 0
+    server.ok("reply", handle, 0, 0, 0)  # goes nowhere
 
 
 @pytest.fixture

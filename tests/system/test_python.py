@@ -64,6 +64,13 @@ def test_every_call(nodes, server, client):
     assert (result.code, result.out, result.err) == (0, "all is well\n", ""), result
 
 
+@pytest.mark.parametrize("server, client", [("b", "b"), ("b", "a")])
+def test_loans_copies_groups_and_services(nodes, server, client):
+    nodes.python_server(server, "more_server")
+    result = nodes.python(client, "more_client", IDS[server])
+    assert (result.code, result.out, result.err) == (0, "all is well\n", ""), result
+
+
 def test_a_waiting_server_can_be_interrupted(nodes):
     """Python's signal handlers run although receive() waits for ever and nothing comes."""
     server = nodes.python_server("a", "server")

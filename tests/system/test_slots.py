@@ -133,7 +133,7 @@ def test_a_lost_nodes_slots_go_to_the_others_and_come_back(few):
     forker.fork(50)
     few.ok("lab", "kill", "b")
     wait_for(lambda: few.node_states()["b"] == "down", 10, "the loss of b")
-    assert not agreed(few, "ac")["b"]
+    wait_for(lambda: not agreed(few, "ac")["b"], 10, "the view in which b's slots go to the others")
     assert forker.fork(200) == (250, "none")
     on_b.end()
     few.ok("lab", "start", "b")

@@ -10,7 +10,7 @@ from dvslab import BUILD, host_pids, wait_for
 
 PEER = os.path.join(BUILD, "tests", "peers", "copy_peer")
 READ, WRITE, BOTH, SHARE = 1, 2, 3, 4
-DEADSRC, DEADDST, NODEUNREACH, TIMEDOUT = -2002, -2003, -2005, -2008
+DEADSRC, DEADDST, NODEUNREACH, TIMEDOUT, INTERRUPTED = -2002, -2003, -2005, -2008, -2009
 NOTGRANTED, REVOKED, OUTOFGRANT, EFAULT, EMSGSIZE = -2020, -2021, -2022, -14, -90
 MIB = 1 << 20
 
@@ -105,6 +105,7 @@ def test_copies(peers, places, kind):
     assert two.good("check", destination.address + 99, 2 * MIB, 78) == 0
 
 
+# covers: dvk_vcopy: -DVK_ENOTGRANTED -DVK_EOUTOFGRANT -EFAULT -DVK_EREVOKED: local remote
 @pytest.mark.parametrize("places", PLACES)
 def test_refusals(peers, places):
     requester, one, two = peers(*places)
@@ -130,6 +131,7 @@ def test_refusals(peers, places):
     assert copy(requester, (0, 0, own), destination.at(), 100) == (REVOKED, 0)
 
 
+# covers: dvk_vcopy: -DVK_EREVOKED -DVK_EDEADSRC -DVK_EDEADDST: local remote
 @pytest.mark.parametrize("places", PLACES)
 def test_ends_midway(peers, places):
     """Copies are made again and again until something ends them, which is told by name."""
@@ -150,11 +152,23 @@ def test_ends_midway(peers, places):
             assert owners[1].good("check", areas[1].address, 8 * MIB, 5) == 0
 
 
-def test_time_and_copiers(lab, peers):
-    requester, one, two = peers("a", "b", "c")
+# covers: dvk_vcopy: -DVK_ETIMEDOUT -DVK_EINTERRUPTED: local remote
+@pytest.mark.parametrize("places", [("a", "a", "a"), ("a", "b", "c")])
+def test_what_ends_a_copy(lab, peers, places):
+    requester, one, two = peers(*places)
     source, destination = Area(one, requester, 64 * MIB), Area(two, requester, 64 * MIB)
     error, done = copy(requester, source.at(), destination.at(), 64 * MIB, 1)
     assert error == TIMEDOUT and done < 64 * MIB
+    requester.tell("again", *source.at(), *destination.at(), 64 * MIB, -1)
+    (copier,) = wait_for(lambda: host_pids(lab, places[2], "dvs-copier"), 5)
+    os.kill(copier, 9)
+    error, done = map(int, requester.answer())
+    assert error == INTERRUPTED and done < 64 * MIB
+
+
+def test_time_and_copiers(lab, peers):
+    requester, one, two = peers("a", "b", "c")
+    source, destination = Area(one, requester, 64 * MIB), Area(two, requester, 64 * MIB)
     # a copier that is killed is started again, and knows what is granted
     one.good("fill", source.address, MIB, 3)
     for node in "bc":
@@ -181,6 +195,7 @@ def test_loans(peers, places):
     assert sender("lend", receiver.endpoint, 4 * MIB + 1, 0) == (EMSGSIZE, 0)
 
 
+# covers: dvk_vcopy: -DVK_ENODEUNREACH: remote
 def test_a_node_is_lost_midway(lab, peers):
     requester, one, two, far = peers("a", "b", "b", "c")
     source, destination = Area(one, requester), Area(far, requester)

@@ -185,6 +185,9 @@ static void event_take(void *context, const struct dvk_event *event) {
         control_take(host, event);
         return;
     case DVK_EVENT_LOST: /* of locks, which we use none of */
+    case DVK_EVENT_PROMOTED: /* nor backups */
+    case DVK_EVENT_BACKUP_GONE:
+    case DVK_EVENT_MIGRATE_ENDED:
         break;
     }
     event_fds_close(event);

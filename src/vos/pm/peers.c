@@ -307,6 +307,7 @@ static uint64_t sweep_here(struct pm *pm, uint32_t set) {
 
 static void sweep_end(struct sweep *sweep) {
     struct pm *pm = sweep->pm;
+    sweep->busy |= sweep_here(pm, sweep->set); /* what was given out of it meanwhile, when it is our only set */
     for (uint32_t i = 0; i < DVK_SLOT_SET; i++) {
         uint32_t slot = sweep->set * DVK_SLOT_SET + i;
         if (sweep->busy >> i & 1)

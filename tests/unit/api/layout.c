@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Prints sizes, offsets and numbers of the public API, one "name value" a line: layout.py compares python/dvk.py with them. */
-#include <dvk/dvk.h>
+#include <dvk/detector.h>
+#include <dvk/group.h>
+#include <dvk/loan.h>
+#include <dvk/primitives.h>
+#include <dvk/service.h>
+#include <dvk/stats.h>
+#include <dvk/vcopy.h>
 #include <stdio.h>
 
 #define SIZE(type) printf("sizeof %s %zu\n", #type, sizeof(struct type))
@@ -44,6 +50,49 @@ int main(void) {
     FIELD(dvk_event, text);
     FIELD(dvk_event, fds);
     FIELD(dvk_event, fd_count);
+    SIZE(dvk_area);
+    FIELD(dvk_area, endpoint), FIELD(dvk_area, grant), FIELD(dvk_area, offset);
+    SIZE(dvk_group_member);
+    FIELD(dvk_group_member, endpoint), FIELD(dvk_group_member, node);
+    SIZE(dvk_group_view);
+    FIELD(dvk_group_view, number), FIELD(dvk_group_view, flags), FIELD(dvk_group_view, count), FIELD(dvk_group_view, members);
+    SIZE(dvk_kv);
+    FIELD(dvk_kv, key), FIELD(dvk_kv, value), FIELD(dvk_kv, len), FIELD(dvk_kv, revision), FIELD(dvk_kv, created);
+    FIELD(dvk_kv, changes), FIELD(dvk_kv, deleted), FIELD(dvk_kv, gap);
+    SIZE(dvk_lock);
+    FIELD(dvk_lock, handle), FIELD(dvk_lock, token);
+    SIZE(dvk_leader);
+    FIELD(dvk_leader, endpoint), FIELD(dvk_leader, node), FIELD(dvk_leader, token), FIELD(dvk_leader, text);
+    SIZE(dvk_node_state);
+    FIELD(dvk_node_state, node), FIELD(dvk_node_state, since_ms);
+    SIZE(dvk_endpoint_info);
+    FIELD(dvk_endpoint_info, endpoint), FIELD(dvk_endpoint_info, dc), FIELD(dvk_endpoint_info, node), FIELD(dvk_endpoint_info, backups);
+    SIZE(dvk_stats);
+    FIELD(dvk_stats, sendrecs), FIELD(dvk_stats, completed), FIELD(dvk_stats, bytes_out), FIELD(dvk_stats, bytes_in);
+    FIELD(dvk_stats, requests_in), FIELD(dvk_stats, casts_in), FIELD(dvk_stats, replies), FIELD(dvk_stats, withdrawn);
+    FIELD(dvk_stats, casts), FIELD(dvk_stats, loans), FIELD(dvk_stats, posts_failed), FIELD(dvk_stats, errors);
+    SIZE(dvk_stats_now);
+    FIELD(dvk_stats_now, pending), FIELD(dvk_stats_now, unanswered), FIELD(dvk_stats_now, queued), FIELD(dvk_stats_now, untaken);
+    SIZE(dvk_endpoint_stats);
+    FIELD(dvk_endpoint_stats, endpoint), FIELD(dvk_endpoint_stats, since_ms), FIELD(dvk_endpoint_stats, pid);
+    FIELD(dvk_endpoint_stats, now), FIELD(dvk_endpoint_stats, total);
+    SIZE(dvk_dc_stats);
+    FIELD(dvk_dc_stats, missing), FIELD(dvk_dc_stats, endpoints), FIELD(dvk_dc_stats, connects), FIELD(dvk_dc_stats, total);
+    SIZE(dvk_node_stats);
+    FIELD(dvk_node_stats, since_ms), FIELD(dvk_node_stats, processes), FIELD(dvk_node_stats, changes), FIELD(dvk_node_stats, total);
+    SIZE(dvk_dc_info);
+    FIELD(dvk_dc_info, kind), FIELD(dvk_dc_info, sets), FIELD(dvk_dc_info, endpoints), FIELD(dvk_dc_info, name);
+    SIZE(dvk_dc_node);
+    FIELD(dvk_dc_node, node), FIELD(dvk_dc_node, up), FIELD(dvk_dc_node, sets);
+    NUMBER(STATS_TIMED_OUT), NUMBER(STATS_DEAD), NUMBER(STATS_UNREACHABLE), NUMBER(STATS_NOT_BOUND), NUMBER(STATS_REFUSED);
+    NUMBER(STATS_INTERRUPTED), NUMBER(STATS_BROKEN), NUMBER(STATS_OTHER), NUMBER(STATS_COUNTED), NUMBER(STATS_GUEST);
+    NUMBER(DC_BARE), NUMBER(DC_VOS);
+    NUMBER(LOAN_MAX), NUMBER(GRANT_READ), NUMBER(GRANT_WRITE), NUMBER(GRANT_SHARE), NUMBER(GRANT_OWN), NUMBER(GROUP_DATA_MAX);
+    NUMBER(GROUP_MEMBERS_MAX), NUMBER(GROUP_MESSAGE), NUMBER(GROUP_VIEW), NUMBER(GROUP_QUORATE), NUMBER(GROUP_OUT);
+    NUMBER(KEY_MAX), NUMBER(KV_VALUE_MAX), NUMBER(KV_ANY), NUMBER(KV_NONE), NUMBER(STALE), NUMBER(TRY), NUMBER(VALUES);
+    NUMBER(EVENT_LOST), NUMBER(EVENT_PROMOTED), NUMBER(EVENT_BACKUP_GONE), NUMBER(EVENT_MIGRATE_ENDED), NUMBER(ENOTGRANTED);
+    NUMBER(EREVOKED), NUMBER(EOUTOFGRANT), NUMBER(ECONFLICT), NUMBER(ENOKEY), NUMBER(EUNKNOWN), NUMBER(ELOST);
+    NUMBER(ENOTMEMBER), NUMBER(EGAP), NUMBER(ENOBACKUP), NUMBER(ENOTMIGRATING), NUMBER(ENOTCARRIED);
     NUMBER(NONE), NUMBER(ANY), NUMBER(SLOT_ANY), NUMBER(USER_SLOTS), NUMBER(FIRST_USER_SLOT), NUMBER(SYSTEM_BASE);
     NUMBER(MAX_NODE), NUMBER(MAX_DC), NUMBER(SERVICE_MAX), NUMBER(MESSAGE_SIZE), NUMBER(PAYLOAD_SIZE), NUMBER(DATA_MAX);
     NUMBER(MESSAGE_FDS), NUMBER(EVENT_ENDPOINT_GONE), NUMBER(EVENT_NODE_UP), NUMBER(EVENT_NODE_DOWN), NUMBER(EVENT_DC_GONE);

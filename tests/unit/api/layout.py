@@ -14,7 +14,12 @@ sys.path.insert(0, directory)
 sys.dont_write_bytecode = True
 import dvk  # noqa: E402
 
-STRUCTS = {"dvk_message": dvk.Message, "dvk_request": dvk._Request, "dvk_event": dvk._Event}
+STRUCTS = {"dvk_message": dvk.Message, "dvk_request": dvk._Request, "dvk_event": dvk._Event, "dvk_area": dvk.Area,
+           "dvk_group_member": dvk._Member, "dvk_group_view": dvk._View, "dvk_kv": dvk._KV, "dvk_lock": dvk._Lock,
+           "dvk_leader": dvk._Leader, "dvk_node_state": dvk._NodeState, "dvk_endpoint_info": dvk.EndpointInfo,
+           "dvk_stats": dvk.Stats, "dvk_stats_now": dvk.StatsNow, "dvk_endpoint_stats": dvk.EndpointStats,
+           "dvk_dc_stats": dvk.DCStats, "dvk_node_stats": dvk.NodeStats, "dvk_dc_info": dvk.dvk_more._DCInfo,
+           "dvk_dc_node": dvk.dvk_more._DCNode}
 
 
 def value_of(name):

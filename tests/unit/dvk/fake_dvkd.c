@@ -2,6 +2,8 @@
 #include "fake_dvkd.h"
 #include "dvk/broker.h"
 #include "dvk/channel_create.h"
+#include "dvk/service_protocol.h"
+#include "dvk/stats_page.h"
 
 #include <dvk/error.h>
 #include <errno.h>
@@ -12,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -24,12 +27,14 @@ struct client {
     int fd; /* -1: none */
     bool used, proxy;
     int doorbell;
+    int page; /* of statistics, -1: none */
 };
 struct bound {
     uint32_t dc;
     dvk_endpoint endpoint;
     int client;
     int channel; /* of a guest, or -1 */
+    uint32_t place; /* in its client's page of statistics */
 };
 struct made {
     bool used;
@@ -52,12 +57,12 @@ struct fake_dvkd {
     char *answer;
 };
 
-static void packet_send(struct fake_dvkd *fake, int number, struct dvk_broker_packet *head, const char *text,
-                        const int *fds, unsigned fd_count) {
+static void bytes_send(struct fake_dvkd *fake, int number, struct dvk_broker_packet *head, const void *text, size_t len,
+                       const int *fds, unsigned fd_count) {
     char control[CMSG_SPACE(sizeof(int) * 8)] = {0};
     head->magic = DVK_BROKER_MAGIC;
     head->version = DVK_BROKER_VERSION;
-    head->text_len = text ? (uint32_t)strlen(text) : 0;
+    head->text_len = (uint32_t)len;
     struct iovec iov[2] = {{head, sizeof *head}, {(void *)(uintptr_t)text, head->text_len}};
     struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
     if (fd_count) {
@@ -71,6 +76,11 @@ static void packet_send(struct fake_dvkd *fake, int number, struct dvk_broker_pa
     }
     if (fake->clients[number].fd >= 0 && sendmsg(fake->clients[number].fd, &msg, MSG_NOSIGNAL) < 0 && errno != EPIPE)
         perror("fake dvkd: sendmsg");
+}
+
+static void packet_send(struct fake_dvkd *fake, int number, struct dvk_broker_packet *head, const char *text,
+                        const int *fds, unsigned fd_count) {
+    bytes_send(fake, number, head, text, text ? strlen(text) : 0, fds, fd_count);
 }
 
 static struct bound *bound_find(struct fake_dvkd *fake, uint32_t dc, dvk_endpoint endpoint) {
@@ -92,7 +102,7 @@ static int bind_slot(struct fake_dvkd *fake, int number, uint32_t dc, uint32_t s
     for (unsigned i = 0; i < ENDPOINTS; i++)
         if (!fake->bound[i].endpoint) {
             *out = dvk_endpoint_make(++fake->generation, slot);
-            fake->bound[i] = (struct bound){dc, *out, number, -1};
+            fake->bound[i] = (struct bound){dc, *out, number, -1, 0};
             return 0;
         }
     return -DVK_ENOSLOT;
@@ -118,6 +128,9 @@ static void client_end(struct fake_dvkd *fake, int number) {
     if (client->doorbell >= 0)
         close(client->doorbell);
     client->doorbell = -1;
+    if (client->page >= 0)
+        close(client->page);
+    client->page = -1;
     for (unsigned i = 0; i < ENDPOINTS; i++)
         if (fake->bound[i].endpoint && fake->bound[i].client == number)
             fake->bound[i].endpoint = 0;
@@ -205,6 +218,16 @@ static void handle_guest_bind(struct fake_dvkd *fake, int number, struct dvk_bro
     close(sockets[1]);
 }
 
+static const int *page_of(struct fake_dvkd *fake, int number, const struct dvk_broker_packet *bind) {
+    int *page = &fake->clients[number].page;
+    if (bind->flags & DVK_BROKER_F_STATS && *page < 0) {
+        *page = memfd_create("fake-stats", MFD_CLOEXEC);
+        if (*page < 0 || ftruncate(*page, (off_t)DVK_STATS_PAGE_SIZE) < 0)
+            abort();
+    }
+    return page;
+}
+
 static void handle(struct fake_dvkd *fake, int number, struct dvk_broker_packet *head, const char *text, int fd) {
     struct dvk_broker_packet answer = {.type = head->type | DVK_BROKER_ANSWER, .id = head->id, .dc = head->dc};
     struct bound *b;
@@ -215,7 +238,11 @@ static void handle(struct fake_dvkd *fake, int number, struct dvk_broker_packet 
         break;
     case DVK_BROKER_BIND:
         answer.status = bind_slot(fake, number, head->dc, dvk_endpoint_slot(head->endpoint), &answer.endpoint);
-        break;
+        if (answer.status < 0)
+            break;
+        bound_find(fake, head->dc, answer.endpoint)->place = head->place;
+        packet_send(fake, number, &answer, NULL, page_of(fake, number, head), head->flags & DVK_BROKER_F_STATS ? 1 : 0);
+        return;
     case DVK_BROKER_UNBIND:
         b = bound_find(fake, head->dc, head->endpoint);
         if (b)
@@ -239,6 +266,16 @@ static void handle(struct fake_dvkd *fake, int number, struct dvk_broker_packet 
         } else
             answer.status = -DVK_ENOTBOUND;
         break;
+    case DVK_BROKER_ARENA:
+    case DVK_BROKER_GRANT:
+    case DVK_BROKER_REVOKE:
+        answer.channel = head->id;
+        break;
+    case DVK_BROKER_SERVICE: { /* whatever it is, it is done */
+        const struct dvk_service_head done = {.number = head->id};
+        bytes_send(fake, number, &answer, &done, sizeof done, NULL, 0);
+        return;
+    }
     case DVK_BROKER_CONTROL_REPLY:
     case DVK_BROKER_CONTROL_SEND:
         free(fake->answer);
@@ -322,7 +359,7 @@ struct fake_dvkd *fake_start(uint32_t node) {
     pthread_mutex_init(&fake->lock, NULL);
     pthread_cond_init(&fake->changed, NULL);
     for (int i = 0; i < CLIENTS; i++)
-        fake->clients[i].fd = fake->clients[i].doorbell = -1;
+        fake->clients[i].fd = fake->clients[i].doorbell = fake->clients[i].page = -1;
     if (pthread_create(&fake->thread, NULL, fake_main, fake))
         abort();
     return fake;
@@ -357,7 +394,7 @@ int fake_client(struct fake_dvkd *fake, bool proxy, int *number) {
         i++;
     if (i == CLIENTS)
         abort();
-    fake->clients[i] = (struct client){pair[0], true, proxy, -1};
+    fake->clients[i] = (struct client){pair[0], true, proxy, -1, -1};
     pthread_mutex_unlock(&fake->lock);
     kick(fake);
     if (number)
@@ -430,4 +467,14 @@ int fake_last_channel(struct fake_dvkd *fake) {
     int fd = fake->channel_count ? fcntl(fake->channels[fake->channel_count - 1].memfd, F_DUPFD_CLOEXEC, 0) : -1;
     pthread_mutex_unlock(&fake->lock);
     return fd;
+}
+
+bool fake_stats(struct fake_dvkd *fake, uint32_t dc, dvk_endpoint endpoint, struct dvk_stats *out) {
+    pthread_mutex_lock(&fake->lock);
+    const struct bound *b = bound_find(fake, dc, endpoint);
+    int page = b ? fake->clients[b->client].page : -1;
+    bool known = page >= 0 && b->place &&
+                 pread(page, out, sizeof *out, (off_t)(b->place * sizeof *out)) == (ssize_t)sizeof *out;
+    pthread_mutex_unlock(&fake->lock);
+    return known;
 }

@@ -7,6 +7,7 @@
 #define FAKE_DVKD_H
 
 #include <dvk/endpoint.h>
+#include <dvk/stats.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -30,6 +31,8 @@ unsigned fake_connect_count(struct fake_dvkd *fake);
 void fake_connect_delay(struct fake_dvkd *fake, unsigned delay_ms);
 /* Slots of each side of the channels that are made from now on (default DVK_PEER_SLOTS). */
 void fake_slots(struct fake_dvkd *fake, uint32_t slots);
+/* What an endpoint has counted; false: it is not bound, or does not count. */
+bool fake_stats(struct fake_dvkd *fake, uint32_t dc, dvk_endpoint endpoint, struct dvk_stats *out);
 /* A duplicate of the memfd of the last channel that was made. */
 int fake_last_channel(struct fake_dvkd *fake);
 

@@ -71,7 +71,8 @@ static bool server_one(struct server *server, struct dvk_request *req) {
     memcpy(&reply.payload, &req->msg.payload, sizeof reply.payload);
     switch (req->msg.type) {
     case ECHO:
-        server->disordered |= req->msg.payload.words[0] < server->last_echo;
+        if (req->msg.payload.words[0] < server->last_echo)
+            __atomic_store_n(&server->disordered, true, __ATOMIC_RELAXED);
         server->last_echo = req->msg.payload.words[0];
         reply.data_len = req->msg.data_len;
         if (req->msg.data_len)
@@ -436,7 +437,7 @@ static void test_call_order(void **state) {
     pump(dvk, result, 1000);
     assert_int_equal(result->status, 0);
     assert_int_equal(result->data_len, 1);
-    assert_false(server->disordered);
+    assert_false(__atomic_load_n(&server->disordered, __ATOMIC_RELAXED));
     uint64_t sum = 0;
     for (uint64_t i = 0; i < 1000; i++)
         sum += result->words[i];

@@ -347,10 +347,12 @@ static bool spoil_stop;
 static void *spoil(void *context) {
     (void)context;
     while (!__atomic_load_n(&spoil_stop, __ATOMIC_RELAXED)) {
-        memset(bell->pending, 0, sizeof bell->pending);
-        memset(bell->summary, 0, sizeof bell->summary);
-        bell->sleeping = 0;
-        bell->word = 7;
+        for (size_t i = 0; i < sizeof bell->pending / sizeof *bell->pending; i++)
+            __atomic_store_n(&bell->pending[i], 0, __ATOMIC_RELAXED);
+        for (size_t i = 0; i < sizeof bell->summary / sizeof *bell->summary; i++)
+            __atomic_store_n(&bell->summary[i], 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&bell->sleeping, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&bell->word, 7, __ATOMIC_RELAXED);
         usleep(100);
     }
     return NULL;

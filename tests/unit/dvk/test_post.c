@@ -285,6 +285,7 @@ static void test_receiver_ends(void **state) {
 }
 
 /* The receiver waits for our reply: waiting for room would be for ever. */
+/* covers: dvk_post: -DVK_EDEADLOCK: local */
 static void test_deadlock(void **state) {
     struct collector collector;
     dvk_endpoint self;

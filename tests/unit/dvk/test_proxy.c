@@ -109,8 +109,9 @@ static void *forwarder_main(void *context) {
                 pair_close();
                 forwarder.a = fd;
                 forwarder.b = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-                struct sockaddr_in to = {
-                    .sin_family = AF_INET, .sin_port = htons(ports[1]), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+                struct sockaddr_in to = {.sin_family = AF_INET,
+                                         .sin_port = htons(__atomic_load_n(&ports[1], __ATOMIC_RELAXED)),
+                                         .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
                 if (connect(forwarder.b, (struct sockaddr *)&to, sizeof to) < 0)
                     pair_close();
                 unsigned after = __atomic_load_n(&forwarder.cut_after, __ATOMIC_RELAXED);
@@ -127,7 +128,7 @@ static void *forwarder_main(void *context) {
                 left = (unsigned)n >= left ? 0 : left - (unsigned)n;
                 if (left == 0) {
                     n = -1;
-                    forwarder.cuts++;
+                    __atomic_fetch_add(&forwarder.cuts, 1u, __ATOMIC_RELAXED);
                 }
             }
             if (n < 0)
@@ -174,9 +175,10 @@ static void proxy_start(uint32_t node) {
         char directory[96];
         snprintf(directory, sizeof directory, "%s/%s", certificates, number);
         if (*certificates)
-            execl(proxy_path, "dvs-proxy", "--node", number, "--listen", listen_on, "--name", number, "--tls", directory,
-                  (char *)NULL);
-        execl(proxy_path, "dvs-proxy", "--node", number, "--listen", listen_on, "--name", number, "--clear", (char *)NULL);
+            execl(proxy_path, "dvs-proxy", "--node", number, "--listen", listen_on, "--name", number, "--tls",
+                  directory, (char *)NULL);
+        execl(proxy_path, "dvs-proxy", "--node", number, "--listen", listen_on, "--name", number, "--clear",
+              (char *)NULL);
         _exit(127);
     }
     close(fd);
@@ -196,6 +198,7 @@ static void nodes_up(uint32_t node) {
 
 /* ---- a server on node 1 ---- */
 
+/* Atomic what the main thread reads: what comes before it is told by messages through other processes. */
 static struct {
     pthread_t thread;
     struct dvk *dvk;
@@ -221,8 +224,8 @@ static void *server_main(void *context) {
         struct dvk_request *req;
         if (dvk_receive(server.dvk, &req, -1) < 0)
             break;
-        server.last_source_node = req->source_node;
-        server.last_local = req->local;
+        __atomic_store_n(&server.last_source_node, req->source_node, __ATOMIC_RELAXED);
+        __atomic_store_n(&server.last_local, req->local, __ATOMIC_RELAXED);
         if (!req->wants_reply) {
             server.notes |= req->msg.notify;
             server.sends += req->msg.notify == 0;
@@ -233,8 +236,9 @@ static void *server_main(void *context) {
         if (req->msg.type == ECHO) {
             uint64_t id = req->msg.payload.words[0];
             if (id < IDS)
-                server.seen[id]++;
-            server.disordered |= id >= 1000 && id < server.last;
+                __atomic_fetch_add(&server.seen[id], 1, __ATOMIC_RELAXED);
+            if (id >= 1000 && id < server.last)
+                __atomic_store_n(&server.disordered, true, __ATOMIC_RELAXED);
             server.last = id;
             reply.data_len = req->msg.data_len;
             memcpy(req->reply_data, req->data, req->msg.data_len);
@@ -264,7 +268,7 @@ static int setup(void **state) {
     forwarder_start();
     for (uint32_t node = 1; node <= 2; node++) {
         fakes[node] = fake_start(node);
-        ports[node] = port_free();
+        __atomic_store_n(&ports[node], port_free(), __ATOMIC_RELAXED);
         proxy_start(node);
     }
     nodes_up(1);
@@ -348,8 +352,8 @@ static void test_round_trip(void **state) {
         assert_int_equal(m.payload.words[0], i);
         assert_int_equal(dvk_endpoint_slot(m.source), dvk_endpoint_slot(SERVER));
     }
-    assert_int_equal(server.last_source_node, 2);
-    assert_false(server.last_local);
+    assert_int_equal(__atomic_load_n(&server.last_source_node, __ATOMIC_RELAXED), 2);
+    assert_false(__atomic_load_n(&server.last_local, __ATOMIC_RELAXED));
     static uint8_t out[DVK_DATA_MAX], in[DVK_DATA_MAX];
     for (size_t i = 0; i < sizeof out; i++)
         out[i] = (uint8_t)(i * 7 + i / 256);
@@ -461,10 +465,10 @@ static void test_flapping(void **state) {
     }
     pump(&result, N, 30000);
     assert_int_equal(result.failures, 0);
-    assert_false(server.disordered);
+    assert_false(__atomic_load_n(&server.disordered, __ATOMIC_RELAXED));
     for (unsigned i = 0; i < N; i++)
-        assert_int_equal(server.seen[1000 + i], 1);
-    assert_true(forwarder.cuts > 5);
+        assert_int_equal(__atomic_load_n(&server.seen[1000 + i], __ATOMIC_RELAXED), 1);
+    assert_true(__atomic_load_n(&forwarder.cuts, __ATOMIC_RELAXED) > 5);
 }
 
 static void test_node_down(void **state) {
@@ -555,8 +559,9 @@ static void certificates_make(void) {
 }
 
 static void certificates_remove(void) {
-    static const char *const files[] = {"ca.crt", "ca.key", "1/ca.crt", "1/node.crt", "1/node.key", "1",
-                                        "2/ca.crt", "2/node.crt", "2/node.key", "2", ""};
+    static const char *const files[] = {"ca.crt",     "ca.key", "1/ca.crt", "1/node.crt",
+                                        "1/node.key", "1",      "2/ca.crt", "2/node.crt",
+                                        "2/node.key", "2",      ""};
     char path[96];
     for (size_t i = 0; *certificates && i < ARRAY_LENGTH(files); i++) {
         snprintf(path, sizeof path, "%s/%s", certificates, files[i]);
@@ -575,8 +580,8 @@ static void count_end(void *context, int status, const struct dvk_message *reply
     ++*(unsigned *)context;
 }
 
-/* More than the proxies let be under way to a node waits for one destination that takes nothing; requests to another one of the
- * same node are answered, each; and when it goes on, it gets all that waits, once and in order. */
+/* More than the proxies let be under way to a node waits for one destination that takes nothing; requests to another
+ * one of the same node are answered, each; and when it goes on, it gets all that waits, once and in order. */
 static void test_stuck_destination(void **state) {
     (void)state;
     wait_for_peer();
@@ -593,7 +598,8 @@ static void test_stuck_destination(void **state) {
             struct dvk_message m = {.destination = STUCK, .type = ECHO};
             m.payload.words[0] = i;
             m.payload.words[1] = (uint64_t)f;
-            assert_int_equal(dvk_call(flooders[f], sources[f], &m, data, sizeof data, NULL, 0, count_end, &ended[f], NULL), 0);
+            assert_int_equal(
+                dvk_call(flooders[f], sources[f], &m, data, sizeof data, NULL, 0, count_end, &ended[f], NULL), 0);
         }
         struct dvk_request *req;
         for (int turns = 0; turns < 20; turns++) /* the route is made */

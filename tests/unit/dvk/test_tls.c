@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -260,11 +261,12 @@ static void test_no_tls(void **state) {
 }
 
 /* Everything arrives, whatever the parts, through sockets that are full most of the time. */
-static void test_bytes(void **state) {
+/* In pieces of all lengths, through a socket that is full now and then. What was taken may change at once. */
+static void bytes_go_through(bool ahead) {
     enum { TOTAL = 3 << 20 };
     struct both both;
     unsigned seed = 5;
-    cleanup_free uint8_t *sent = malloc(TOTAL), *got = malloc(TOTAL);
+    cleanup_free uint8_t *sent = malloc(TOTAL), *got = malloc(TOTAL), *shown = malloc(TOTAL);
     both_begin(&both, "a", "b");
     both_shake(&both);
     assert_int_equal(both.result[0], 1);
@@ -275,9 +277,11 @@ static void test_bytes(void **state) {
     assert_int_equal(identity.node, 1);
     assert_true(strncmp(stream_cipher(&both.stream[0]), "TLS_", 4) == 0);
     for (size_t i = 0; i < TOTAL; i++)
-        sent[i] = (uint8_t)rand_r(&seed);
+        sent[i] = shown[i] = (uint8_t)rand_r(&seed);
+    if (ahead)
+        stream_read_ahead(&both.stream[1]);
     size_t out = 0, in = 0;
-    unsigned full = 0;
+    unsigned full = 0, held = 0;
     while (in < TOTAL) {
         if (out < TOTAL) {
             struct iovec parts[4];
@@ -286,11 +290,12 @@ static void test_bytes(void **state) {
             for (; count < 4 && at < TOTAL; count++) {
                 size_t n = 1 + (size_t)rand_r(&seed) % 30000;
                 n = n < TOTAL - at ? n : TOTAL - at;
-                parts[count] = (struct iovec){sent + at, n};
+                parts[count] = (struct iovec){shown + at, n};
                 at += n;
             }
             ssize_t n = stream_write(&both.stream[0], parts, count);
             assert_true(n > 0 || n == -EAGAIN);
+            memset(shown + out, 0xee, n > 0 ? (size_t)n : 0);
             out += n > 0 ? (size_t)n : 0;
             full += n == -EAGAIN;
             assert_true(n > 0 || stream_wants_out(&both.stream[0]));
@@ -303,9 +308,14 @@ static void test_bytes(void **state) {
             ssize_t n = stream_read(&both.stream[1], got + in, room < TOTAL - in ? room : TOTAL - in);
             assert_true(n > 0 || n == -EAGAIN);
             in += n > 0 ? (size_t)n : 0;
+            int left = -1;
+            assert_int_equal(ioctl(both.stream[1].fd, FIONREAD, &left), 0);
+            held += stream_has_more(&both.stream[1]) && left == 0;
         }
     }
     assert_true(full > 0);
+    assert_true(held > 0 || !ahead); /* the socket does not tell of that */
+    assert_false(stream_has_more(&both.stream[1]));
     assert_memory_equal(sent, got, TOTAL);
     uint8_t byte;
     stream_end(&both.stream[0]);
@@ -313,11 +323,20 @@ static void test_bytes(void **state) {
     both_end(&both);
 }
 
+static void test_bytes(void **state) {
+    bytes_go_through(false);
+}
+
+static void test_read_ahead(void **state) {
+    bytes_go_through(true);
+}
+
 int main(void) {
     signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_identity),       cmocka_unit_test(test_sign_refuses), cmocka_unit_test(test_refused),
         cmocka_unit_test(test_no_certificate), cmocka_unit_test(test_no_tls),       cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_read_ahead),
     };
     return cmocka_run_group_tests_name("tls", tests, setup, teardown);
 }

@@ -25,6 +25,32 @@ static uint8_t *frame_make(struct wire_header *header, const void *body, size_t 
     return bytes;
 }
 
+/* Bit by bit. */
+static uint32_t crc_plain(const uint8_t *bytes, size_t len) {
+    uint32_t crc = ~0u;
+    for (size_t i = 0; i < len; i++) {
+        crc ^= bytes[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc & 1 ? crc >> 1 ^ 0x82f63b78u : crc >> 1;
+    }
+    return ~crc;
+}
+
+/* Of all lengths and alignments, in one piece and in two. */
+static void test_crc_lengths(void **state) {
+    static uint8_t bytes[16384];
+    unsigned seed = 3;
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)rand_r(&seed);
+    for (int i = 0; i < 500; i++) {
+        size_t at = (size_t)rand_r(&seed) % 64, len = (size_t)rand_r(&seed) % (sizeof bytes - 64);
+        size_t first = len ? (size_t)rand_r(&seed) % len : 0;
+        uint32_t crc = crc_plain(bytes + at, len);
+        assert_int_equal(wire_crc32c(0, bytes + at, len), crc);
+        assert_int_equal(wire_crc32c(wire_crc32c(0, bytes + at, first), bytes + at + first, len - first), crc);
+    }
+}
+
 static void test_crc(void **state) {
     (void)state;
     assert_int_equal(wire_crc32c(0, "123456789", 9), 0xe3069283u);
@@ -372,8 +398,8 @@ static struct pipe {
     uint8_t bytes[1 << 20];
     size_t len;
 } wires[SIDES]; /* wires[i]: to side i */
-static bool connected;
-static unsigned packed_seen;
+static bool connected, unsafe; /* unsafe: single frames are lost, come twice, or after the one behind them */
+static unsigned packed_seen, gaps_seen;
 
 static void connect_sides(void) {
     wires[0].len = wires[1].len = 0;
@@ -407,30 +433,61 @@ static void move_bytes(int from) {
             break;
     }
     link_written(&side->link, written);
+    if (side->link.at_offset == 0 && rand_r(&seed) % 8 == 0 &&
+        pipe->len + sizeof(struct wire_header) <= sizeof pipe->bytes) {
+        struct wire_header ack;
+        link_ack(&side->link, &ack);
+        memcpy(pipe->bytes + pipe->len, &ack, sizeof ack);
+        pipe->len += sizeof ack;
+    }
 }
 
-static void receive_bytes(int to) {
+/* false: the connection is of no use any more. */
+static bool frame_arrived(int to, struct wire_frame *frame) {
     static uint8_t room[WIRE_BODY_MAX];
+    int taken = link_take(&sides[to].link, &frame->header);
+    if (taken < 0) {
+        assert_true(unsafe); /* -EPROTO: what was swapped acknowledges less than what came before it */
+        gaps_seen += taken == -EILSEQ;
+        return false;
+    }
+    if (frame->header.flags & WIRE_F_LZ4)
+        packed_seen++;
+    assert_int_equal(wire_expand(frame, room), 0);
+    if (taken)
+        side_frame(&sides[to], frame);
+    return true;
+}
+
+static void receive_bytes(int to, bool faults, bool deaf) {
     struct pipe *pipe = &wires[to];
     size_t at = 0;
-    struct wire_frame frame;
+    struct wire_frame frame, next;
     long len;
     while ((len = wire_parse(pipe->bytes + at, pipe->len - at, &frame)) > 0) {
-        int taken = link_take(&sides[to].link, &frame.header);
-        assert_true(taken >= 0);
-        if (frame.header.flags & WIRE_F_LZ4)
-            packed_seen++;
-        assert_int_equal(wire_expand(&frame, room), 0);
-        if (taken)
-            side_frame(&sides[to], &frame);
+        unsigned fault = faults ? (unsigned)rand_r(&seed) % 60 : 60;
         at += (size_t)len;
+        bool fine = true;
+        if (fault == 0 || deaf) /* lost */
+            continue;
+        if (fault == 1) { /* after the one behind it */
+            long next_len = wire_parse(pipe->bytes + at, pipe->len - at, &next);
+            fine = next_len <= 0 || frame_arrived(to, &next);
+            at += next_len > 0 ? (size_t)next_len : 0;
+        }
+        fine = fine && frame_arrived(to, &frame) && (fault != 2 || frame_arrived(to, &frame));
+        if (!fine) {
+            connected = false;
+            return;
+        }
     }
     assert_int_equal(len, 0);
     memmove(pipe->bytes, pipe->bytes + at, pipe->len - at);
     pipe->len -= at;
 }
 
-static void link_model(bool forgets) {
+static void link_model(bool forgets, bool faults) {
+    unsafe = faults;
     memset(sides, 0, sizeof sides);
     for (int i = 0; i < SIDES; i++) {
         sides[i].next_tag = 1;
@@ -470,7 +527,8 @@ static void link_model(bool forgets) {
         case 5:
         case 6:
             if (connected)
-                receive_bytes(i);
+                receive_bytes(i, faults && !drain,
+                              faults && !drain && step > 34000); /* the last are lost, and none comes behind them */
             break;
         case 7:
             if (!drain && rand_r(&seed) % 20 == 0)
@@ -503,9 +561,12 @@ static void test_link(void **state) {
     (void)state;
     for (unsigned round = 1; round <= 10; round++) {
         seed = round;
-        link_model(false);
-        link_model(true);
+        link_model(false, false);
+        link_model(true, false);
+        link_model(false, true);
+        link_model(true, true);
     }
+    assert_true(gaps_seen > 100);
 }
 
 /* What a peer could say to confuse us. */
@@ -526,7 +587,12 @@ static void test_bad_acks(void **state) {
     assert_int_equal(link_take(&link, &header), -EPROTO); /* we have sent nothing */
     header.acknowledged = 0;
     header.sequence = 2;
-    assert_int_equal(link_take(&link, &header), -EPROTO); /* a gap */
+    assert_int_equal(link_take(&link, &header), -EILSEQ); /* a gap */
+    struct wire_header ack = {.command = WIRE_ACK, .tag = 1};
+    assert_int_equal(link_take(&link, &ack), -EILSEQ); /* one is missing, and none came behind it */
+    ack.tag = 0;
+    assert_int_equal(link_take(&link, &ack), 0);
+    assert_int_equal(link.counts.gaps, 2);
     header.sequence = 1;
     assert_int_equal(link_take(&link, &header), 1);
     assert_int_equal(link.counts.duplicates, 0);
@@ -541,6 +607,7 @@ static void test_bad_acks(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_crc_lengths),
         cmocka_unit_test(test_crc),  cmocka_unit_test(test_parse),    cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_link), cmocka_unit_test(test_bad_acks),
         cmocka_unit_test(test_tls_frames), cmocka_unit_test(test_packed), cmocka_unit_test(test_bomb),

@@ -51,6 +51,7 @@ static void host_client_gone(void *context, struct client *client) { clients_gon
 /* even sets are ours, odd ones the other node's; or none is ours */
 static bool none_is_ours, more_may_come;
 static unsigned takes, watches;
+static uint32_t last_want;
 static uint32_t offered[8], offered_count;
 
 static uint32_t host_slot_owner(void *context, uint32_t dc, uint32_t slot) {
@@ -59,6 +60,7 @@ static uint32_t host_slot_owner(void *context, uint32_t dc, uint32_t slot) {
 static bool host_slots_is_ours(void *context, uint32_t dc, uint32_t set) { return !none_is_ours && set % 2 == 0; }
 static bool host_slots_take(void *context, uint32_t dc, uint32_t want, uint32_t below) {
     takes++;
+    last_want = want;
     return more_may_come;
 }
 static void host_slots_offered(void *context, uint32_t dc, const uint16_t *sets, uint32_t count) {
@@ -368,6 +370,20 @@ static void who_finds_no_slot_waits_for_one(void **state) {
     assert_int_equal(broker.bind_wait_count, 0);
 }
 
+static void who_binds_many_asks_for_more_at_a_time(void **state) {
+    struct player program = greeted(CONTEXT_PROGRAM, 0);
+    none_is_ours = true;
+    assert_int_equal(bind_status(&program, DC, DVK_SLOT_ANY), -DVK_ENOSLOT);
+    assert_int_equal(last_want, 1);
+    none_is_ours = false;
+    for (unsigned i = 0; i < 16 * DVK_SLOT_SET; i++)
+        assert_int_equal(bind_status(&program, DC, DVK_SLOT_ANY), 0);
+    none_is_ours = true;
+    assert_int_equal(bind_status(&program, DC, DVK_SLOT_ANY), -DVK_ENOSLOT);
+    assert_int_equal(last_want, 3); /* an eighth of 16 sets, and one */
+    leave(&program);
+}
+
 static void send_slots(const struct player *player, uint32_t op, uint32_t dc, const char *text) {
     send_packet(player, (struct dvk_broker_packet){.type = DVK_BROKER_SLOTS, .side = op, .dc = dc, .node = 3, .flags = 99}, text);
     run_loop();
@@ -658,6 +674,10 @@ static void other_nodes_are_reached_through_the_proxy(void **state) {
     broker.expects_proxy = true;
     send_packet(&program, connect_packet(DC, from, remote), NULL);
     assert_false(next(&program, &reply));
+    broker_retry(&broker, DC, 0); /* this node's cell of the DC is ready, offers nothing more, ends: nothing that it waits for */
+    broker_retry(&broker, DC, -DVK_ENOTBOUND);
+    broker_retry(&broker, DC, -DVK_EDEADDST);
+    assert_false(next(&program, &reply));
     struct player proxy = player_new(CONTEXT_PROXY, 0);
     broker_node_change(&broker, OTHER_NODE, true, "10.0.0.3:7");
     assert_true(next(&program, &reply)); /* the node event */
@@ -923,6 +943,7 @@ int main(void) {
         TEST(a_client_that_breaks_the_protocol_is_dropped),
         TEST(slots_are_given_by_the_rules),
         TEST(who_finds_no_slot_waits_for_one),
+        TEST(who_binds_many_asks_for_more_at_a_time),
         TEST(a_cell_is_told_of_slots),
         TEST(wrong_words_about_slots_end_a_client),
         TEST(two_programs_get_a_channel_and_learn_of_its_end),

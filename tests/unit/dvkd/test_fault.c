@@ -31,6 +31,7 @@ static void what_makes_no_sense_is_refused(void **state) {
                  {"proxy.nowhere=short:1", "no such point"},
                  {"proxy.write=full:1", "cannot be done"},
                  {"proxy.write=burn:1", "cannot be done"},
+                 {"proxy.write=drop:1", "cannot be done"},
                  {"proxy.write=short:2", "0 to 1"},
                  {"proxy.write=short:nan", "0 to 1"},
                  {"proxy.write=short:x", "0 to 1"},

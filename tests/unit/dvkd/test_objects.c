@@ -122,6 +122,20 @@ static void limits_hold(void **state) {
     assert_int_equal(apply("{'do': 'put', 'dc': 7, 'name': 'y', 'value': ''}"), -DVK_ENODC);
 }
 
+/* covers: dvk_lock dvk_leader_campaign dvk_barrier dvk_group_join: -ENOSPC: here */
+static void places_are_limited(void **state) {
+    for (int i = 0; i < (int)OBJECTS_QUEUE_MAX; i++)
+        assert_int_equal(apply("{'do': 'enter', 'kind': 'lock', 'dc': 0, 'name': 'l', 'who': [1,9,%d,5,1]}", i + 1), 0);
+    assert_int_equal(apply("{'do': 'enter', 'kind': 'lock', 'dc': 0, 'name': 'l', 'who': [2,9,1,5,1]}"), -ENOSPC);
+    for (int i = 1; i < (int)OBJECTS_OTHERS_MAX; i++)
+        assert_int_equal(apply("{'do': 'enter', 'kind': 'leader', 'dc': 0, 'name': 'o%d', 'text': '', 'who': [1,9,1,5,1]}", i), 0);
+    assert_int_equal(apply("{'do': 'enter', 'kind': 'leader', 'dc': 0, 'name': 'o', 'who': [1,9,1,5,1]}"), -ENOSPC);
+    assert_int_equal(apply("{'do': 'enter', 'kind': 'lock', 'dc': 0, 'name': 'm', 'who': [1,9,1,5,1]}"), -ENOSPC);
+    assert_int_equal(apply("{'do': 'wait', 'dc': 0, 'name': 'b', 'who': [1,9,1,5,1], 'count': 2}"), -ENOSPC);
+    assert_int_equal(apply("{'do': 'join', 'dc': 0, 'name': 'g', 'who': [1,9,1,5,1]}"), -ENOSPC);
+    assert_string_equal(failure.code, "full");
+}
+
 static void bad_changes_are_refused(void **state) {
     static const char *const texts[] = {
         "{}", "{'do': 'put'}", "{'do': 'put', 'dc': 0, 'name': ''}", "{'do': 'put', 'dc': 0, 'name': 'x'}",
@@ -254,7 +268,7 @@ int main(void) {
     setenv("DVS_LOG", "error", 1);
     log_init("test");
     const struct CMUnitTest tests[] = {
-        TEST(keys_have_revisions), TEST(compare_and_swap), TEST(limits_hold), TEST(bad_changes_are_refused),
+        TEST(keys_have_revisions), TEST(compare_and_swap), TEST(limits_hold), TEST(places_are_limited), TEST(bad_changes_are_refused),
         TEST(a_lock_passes_in_order), TEST(what_a_lost_node_had_goes), TEST(a_barrier_opens_once),
         TEST(group_members_come_and_go), TEST(rows_survive_a_copy), TEST(a_listing_is_sorted), TEST(base64_is_exact),
     };

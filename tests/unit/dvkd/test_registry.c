@@ -142,6 +142,55 @@ static void generations_of_slots_that_came_from_elsewhere_are_greater(void **sta
     registry_destroy(&registry);
 }
 
+/* Also those that this node had before they went there. */
+static void generations_of_slots_that_came_back_are_greater(void **state) {
+    struct registry registry;
+    registry_init(&registry, 100);
+    struct context *context = registry_context_add(&registry, CONTEXT_PROGRAM, 0, NULL);
+    struct endpoint *kept, *endpoint;
+    assert_int_equal(registry_bind(&registry, context, 5, 99, false, &kept), 0);
+    assert_int_equal(registry_bind(&registry, context, 5, 100, false, &endpoint), 0);
+    registry_unbind(&registry, endpoint);
+    registry_raise(&registry, 5, 150); /* it was given away, and came back */
+    assert_int_equal(registry_newest(&registry, 5), 150); /* if it goes on to somebody else at once */
+    assert_int_equal(registry_bind(&registry, context, 5, 100, false, &endpoint), 0);
+    assert_int_equal(endpoint->generation, 151);
+    registry_unbind(&registry, endpoint);
+    assert_int_equal(registry_bind(&registry, context, 5, 100, false, &endpoint), 0);
+    assert_int_equal(endpoint->generation, 152);
+    registry_unbind(&registry, endpoint);
+    registry_new_view(&registry, 300, 1);
+    registry_new_view(&registry, 200, 1); /* the clock was set back */
+    assert_int_equal(registry_bind(&registry, context, 5, 100, false, &endpoint), 0);
+    assert_int_equal(endpoint->generation, 300 + REGISTRY_VIEW_STEP + 1);
+    assert_int_equal(registry_bind(&registry, context, 6, 100, false, &endpoint), 0);
+    assert_int_equal(endpoint->generation, 300 + REGISTRY_VIEW_STEP + 1);
+    assert_int_equal(kept->generation, 100);
+    registry_destroy(&registry);
+}
+
+/* Slots go from node to node within a second, and whoever has them is lost: each takes them over who never heard of the others'. */
+static void generations_of_slots_of_lost_nodes_are_greater(void **state) {
+    enum { NODES = 8, HAND_OVERS = 5 };
+    uint32_t last = 0;
+    for (uint32_t view = 7; view < 7 + NODES; view++) {
+        for (int i = 0; i < HAND_OVERS; i++) { /* the last who gets it in this view is the one that is lost */
+            struct registry registry;
+            registry_init(&registry, 1000);
+            registry_new_view(&registry, 1000, view);
+            registry_note_time(&registry, 1000);
+            struct context *context = registry_context_add(&registry, CONTEXT_PROGRAM, 0, NULL);
+            struct endpoint *endpoint;
+            if (i > 0)
+                registry_raise(&registry, 5, last);
+            assert_int_equal(registry_bind(&registry, context, 5, 100, false, &endpoint), 0);
+            assert_true(endpoint->generation > last);
+            last = registry_newest(&registry, 5);
+            registry_destroy(&registry);
+        }
+    }
+}
+
 static void channels_are_found_from_both_sides(void **state) {
     struct registry registry;
     registry_init(&registry, 1);
@@ -173,6 +222,8 @@ int main(void) {
         cmocka_unit_test(a_forgotten_dc_leaves_nothing),
         cmocka_unit_test(free_slots_go_round_and_run_out),
         cmocka_unit_test(generations_of_slots_that_came_from_elsewhere_are_greater),
+        cmocka_unit_test(generations_of_slots_that_came_back_are_greater),
+        cmocka_unit_test(generations_of_slots_of_lost_nodes_are_greater),
         cmocka_unit_test(free_slots_are_those_of_the_nodes_share),
         cmocka_unit_test(channels_are_found_from_both_sides),
     };

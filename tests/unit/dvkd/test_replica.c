@@ -37,7 +37,13 @@ static struct loop *loop;
 static unsigned proposed, answered;
 static bool acknowledged[4096];
 
-static void port_changed(void *context, const struct config_effect *effect) {}
+static bool proposes_in_new_view;
+static void propose(struct node *node, const char *name);
+
+static void port_changed(void *context, const struct config_effect *effect) {
+    if (!effect && proposes_in_new_view)
+        propose(context, "");
+}
 static void port_node(void *context, uint32_t id, bool up) {
     struct node *node = context;
     assert_int_not_equal(id, node->id);
@@ -83,13 +89,13 @@ static void on_done(void *context, int status, const struct config_effect *effec
         acknowledged[(uintptr_t)context] = true;
 }
 
-static void propose(struct node *node) {
+static void propose(struct node *node, const char *name) {
     cleanup_json json_t *change = json_pack("{s:s, s:s, s:[i], s:i, s:i, s:{s:s, s:s, s:[s]}}", "op", "dc-create",
                                             "name", "", "nodes", 1, "primary", 1, "created", 1, "spec", "image",
                                             "host", "place", "local", "argv", "x");
-    char name[16];
-    snprintf(name, sizeof name, "p%u", proposed);
-    json_object_set_new(change, "name", json_string(name));
+    char chosen[16];
+    snprintf(chosen, sizeof chosen, "p%u", proposed);
+    json_object_set_new(change, "name", json_string(name ? name : chosen));
     replica_propose(node->replica, change, on_done, (void *)(uintptr_t)proposed);
     proposed++;
 }
@@ -132,7 +138,7 @@ static void simulate(unsigned seed, unsigned count, bool alone_deliveries, bool 
         else if (what < 80 && node->running)
             order_one(node);
         else if (what < 90 && node->running && proposed < ARRAY_LENGTH(acknowledged))
-            propose(node);
+            propose(node, NULL);
         else if (what < 94)
             assert_int_equal(loop_step(loop, 0), 0);
         else if (what < 97) {
@@ -214,8 +220,8 @@ static void nothing_is_applied_without_quorum(void **state) {
     }
     regroup(groups, members);
     settle();
-    propose(&nodes[3]);
-    propose(&nodes[1]);
+    propose(&nodes[3], NULL);
+    propose(&nodes[1], NULL);
     settle();
     assert_int_equal(answered, 2);
     assert_false(acknowledged[0]);
@@ -262,6 +268,33 @@ static void who_was_given_up_finds_out(void **state) {
         assert_true(nodes[i].told_quorum);
         assert_int_equal(nodes[i].quorum_losses, i == 3);
         assert_int_equal(replica_config(nodes[i].replica)->view, 3);
+        node_stop(&nodes[i]);
+        config_free(nodes[i].disk);
+    }
+    loop_destroy(loop);
+}
+
+/* What is proposed by one who is told of a view goes out once, not once more with what waited for the view. */
+static void what_is_proposed_on_a_new_view_is_applied_once(void **state) {
+    int groups[NODES_MAX + 1] = {0}, members[NODES_MAX + 1] = {0};
+    node_count = 3;
+    self_delivery = false;
+    proposed = answered = 0;
+    assert_int_equal(loop_create(&loop), 0);
+    for (unsigned i = 1; i <= 3; i++) {
+        nodes[i] = (struct node){.id = i, .pid = 10};
+        list_init(&nodes[i].inbox);
+        list_init(&nodes[i].outbox);
+        node_start(&nodes[i]);
+    }
+    proposes_in_new_view = true;
+    regroup(groups, members);
+    settle();
+    proposes_in_new_view = false;
+    assert_int_equal(proposed, 3);
+    assert_int_equal(answered, 3);
+    assert_int_equal(replica_config(nodes[1].replica)->epoch, 1 + 3); /* the view and the changes */
+    for (unsigned i = 1; i <= 3; i++) {
         node_stop(&nodes[i]);
         config_free(nodes[i].disk);
     }
@@ -388,6 +421,7 @@ int main(void) {
         cmocka_unit_test(one_node_alone_needs_nobody),
         cmocka_unit_test(nothing_is_applied_without_quorum),
         cmocka_unit_test(who_was_given_up_finds_out),
+        cmocka_unit_test(what_is_proposed_on_a_new_view_is_applied_once),
         cmocka_unit_test(a_removed_container_leaves_nothing_in_memory),
         cmocka_unit_test(garbage_is_dropped),
         cmocka_unit_test(views_stay_countable),

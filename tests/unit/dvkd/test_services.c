@@ -195,6 +195,7 @@ static void on_grant(struct client *client, const struct dvk_service_head *head)
     grants++;
 }
 
+/* What a libdvk would return. covers: dvk_kv_put dvk_kv_cas dvk_kv_delete dvk_group_mcast: -DVK_EUNKNOWN: here */
 static void on_answer(struct client *client, uint64_t id, int status, const struct dvk_service_head *head,
                       const char *value) {
     client->answered++;

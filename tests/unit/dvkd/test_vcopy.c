@@ -5,64 +5,32 @@
  *
  *   test_vcopy PATH_OF_DVS_COPIER
  */
-#include "check.h"
+#include "played_node.h"
 
 #include "common/cleanup.h"
 #include "dvk/broker.h"
 #include "dvk/channel_create.h"
-#include "dvkd/broker.h"
 
 #include <dvk/vcopy.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define NODE 3u
-#define DC 5u
 #define BYTES (8u << 20) /* of an owner */
 
 static const char *copier_path;
-static struct loop *loop;
-static struct broker broker;
-static pthread_t thread;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static bool stopping;
 static pid_t copier_pid;
 static struct client *copier_client;
-static const uint32_t nodes[] = {NODE};
 
 /* ---- the node ---- */
 
-static int host_dc_nodes(void *context, uint32_t dc, const uint32_t **list, uint32_t *count) {
-    *list = nodes;
-    *count = 1;
-    return dc == DC || dc == DC + 1 ? 0 : -DVK_ENODC;
-}
-static bool host_node_is_up(void *context, uint32_t node) {
-    return node == NODE;
-}
-static uint32_t host_slot_owner(void *context, uint32_t dc, uint32_t slot) {
-    return NODE;
-}
-static bool host_slots_is_ours(void *context, uint32_t dc, uint32_t set) {
-    return true;
-}
-static bool host_slots_take(void *context, uint32_t dc, uint32_t want, uint32_t below) {
-    return false;
-}
-static int host_cell_start(void *context, uint32_t dc) {
-    return -DVK_ENOTBOUND;
-}
-static void host_cell_event(void *context, uint32_t dc, const json_t *event) {}
 static void host_client_gone(void *context, struct client *client) {
     if (client == copier_client)
         copier_client = NULL;
@@ -88,45 +56,17 @@ static int host_copier_start(void *context) {
     return 0;
 }
 
-static void *node_main(void *context) {
-    for (;;) {
-        pthread_mutex_lock(&lock);
-        bool stop = stopping;
-        if (!stop)
-            assert_int_equal(loop_step(loop, 0), 0);
-        pthread_mutex_unlock(&lock);
-        if (stop)
-            return NULL;
-        usleep(200);
-    }
-}
-
 static int setup(void **state) {
-    const struct broker_host host = {.dc_nodes = host_dc_nodes,
-                                     .node_is_up = host_node_is_up,
-                                     .cell_start = host_cell_start,
-                                     .cell_event = host_cell_event,
-                                     .slot_owner = host_slot_owner,
-                                     .slots_is_ours = host_slots_is_ours,
-                                     .slots_take = host_slots_take,
-                                     .client_gone = host_client_gone,
-                                     .copier_start = host_copier_start};
-    stopping = false;
+    struct broker_host host = node_host();
+    host.client_gone = host_client_gone;
+    host.copier_start = host_copier_start;
     copier_client = NULL;
     copier_pid = 0;
-    if (loop_create(&loop) < 0)
-        return -1;
-    broker_init(&broker, loop, NODE, 1000, &host);
-    return pthread_create(&thread, NULL, node_main, NULL);
+    return node_start(&host);
 }
 
 static int teardown(void **state) {
-    pthread_mutex_lock(&lock);
-    stopping = true;
-    pthread_mutex_unlock(&lock);
-    pthread_join(thread, NULL);
-    broker_destroy(&broker);
-    loop_destroy(loop);
+    node_stop();
     if (copier_pid > 0) {
         int status;
         kill(copier_pid, SIGKILL); /* if it has not seen its socket close yet */
@@ -136,18 +76,9 @@ static int teardown(void **state) {
     return 0;
 }
 
-static int client_socket(void) {
-    int sockets[2];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets), 0);
-    pthread_mutex_lock(&lock);
-    assert_int_equal(broker_adopt(&broker, sockets[1], CONTEXT_PROGRAM, 0, NULL), 0);
-    pthread_mutex_unlock(&lock);
-    return sockets[0];
-}
-
 static struct dvk *client_open(uint32_t dc, dvk_endpoint *self) {
     struct dvk *dvk;
-    assert_int_equal(dvk_open_fd(client_socket(), &dvk), 0);
+    assert_int_equal(dvk_open_fd(client_socket(CONTEXT_PROGRAM, 0, NULL), &dvk), 0);
     assert_int_equal(dvk_bind(dvk, dc, DVK_SLOT_ANY, self), 0);
     return dvk;
 }
@@ -233,7 +164,7 @@ static void owner_main(struct owner *owner, int socket, uint32_t dc, dvk_endpoin
 
 static struct owner owner_start(uint32_t dc, dvk_endpoint to, uint32_t access, bool arena) {
     struct owner owner = {.arena = arena};
-    int in[2], out[2], socket = client_socket();
+    int in[2], out[2], socket = client_socket(CONTEXT_PROGRAM, 0, NULL);
     assert_int_equal(pipe2(in, O_CLOEXEC), 0);
     assert_int_equal(pipe2(out, O_CLOEXEC), 0);
     pthread_mutex_lock(&lock); /* no lock is held in the child */
@@ -644,7 +575,7 @@ static struct dvk_broker_packet exchange(int fd, struct dvk_broker_packet packet
 }
 
 static void test_liar(void **state) {
-    int fd = client_socket(), bell;
+    int fd = client_socket(CONTEXT_PROGRAM, 0, NULL), bell;
     assert_int_equal(dvk_doorbell_create(&bell), 0);
     assert_int_equal(exchange(fd, (struct dvk_broker_packet){.type = DVK_BROKER_HELLO}, NULL, 0, bell).status, 0);
     struct dvk_broker_packet bound =
@@ -662,7 +593,7 @@ static void test_liar(void **state) {
     assert_int_equal(exchange(fd, ask, &grant, sizeof grant, own_pidfd).status, 0);
     /* whose memory: another process's, nobody's, no pidfd at all. A second connection, since the first is known by now
      */
-    int second = client_socket();
+    int second = client_socket(CONTEXT_PROGRAM, 0, NULL);
     assert_int_equal(exchange(second, (struct dvk_broker_packet){.type = DVK_BROKER_HELLO}, NULL, 0, bell).status, 0);
     struct dvk_broker_packet bound2 =
         exchange(second, (struct dvk_broker_packet){.type = DVK_BROKER_BIND, .dc = DC}, NULL, 0, -1);
