@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The part of dvk.py that few programs need: <dvk/primitives.h>, <dvk/migrate.h>, <dvk/stats.h>. Import dvk, not this."""
+"""The part of dvk.py that few programs need: <dvk/primitives.h>, <dvk/migrate.h>, <dvk/privilege.h>,
+<dvk/stats.h>. Import dvk, not this."""
 import collections
 import ctypes
 
@@ -9,6 +10,10 @@ _pointer, _integer, _out = ctypes.c_void_p, ctypes.c_int, ctypes.POINTER
 STATS_TIMED_OUT, STATS_DEAD, STATS_UNREACHABLE, STATS_NOT_BOUND, STATS_REFUSED, STATS_INTERRUPTED, STATS_BROKEN, STATS_OTHER = range(8)
 STATS_COUNTED, STATS_GUEST = 1, 2
 DC_BARE, DC_VOS = 1, 2
+(MAY_SEND, MAY_SENDREC, MAY_NOTIFY, MAY_RELAY, MAY_GRANT, MAY_COPY, MAY_GROUP, MAY_SERVICE, MAY_MIGRATE, MAY_BIND,
+ MAY_PRIVILEGE) = (1 << bit for bit in range(11))
+MAY_ALL = (1 << 11) - 1
+PEERS_ALL, PEERS_SERVERS, PEERS_RANGES = 1, 2, 16
 
 
 class Stats(ctypes.Structure):
@@ -54,6 +59,34 @@ class EndpointInfo(ctypes.Structure):
     _fields_ = [("endpoint", _u64), ("dc", _u32), ("node", _u32), ("backups", _u32)]
 
 
+class PeersRange(ctypes.Structure):
+    """struct dvk_peers_range."""
+
+    _fields_ = [("first", _u64), ("last", _u64)]
+
+
+class Peers(ctypes.Structure):
+    """struct dvk_peers: Peers(PEERS_SERVERS, 70, (80, 90)): these, slot 70, and slots 80 to 90."""
+
+    _fields_ = [("flags", _u32), ("count", _u32), ("ranges", PeersRange * PEERS_RANGES)]
+
+    def __init__(self, flags=0, *ranges):
+        if len(ranges) > PEERS_RANGES:
+            raise ValueError(f"more than {PEERS_RANGES} ranges")
+        super().__init__(flags, len(ranges))
+        for at, one in zip(self.ranges, ranges):
+            at.first, at.last = one if isinstance(one, tuple) else (one, one)
+
+
+class Privileges(ctypes.Structure):
+    """struct dvk_privileges. `from` is a word of Python's: it is called from_ here."""
+
+    _fields_ = [("calls", _u32), ("reserved", _u32), ("to", Peers), ("from_", Peers)]
+
+    def __init__(self, calls=MAY_ALL, to=None, from_=None):
+        super().__init__(calls, 0, to or Peers(PEERS_ALL), from_ or Peers(PEERS_ALL))
+
+
 class _DCInfo(ctypes.Structure):
     _fields_ = [("size", _u32), ("dc", _u32), ("kind", _u32), ("node_count", _u32), ("sets", _u32), ("sets_free", _u32),
                 ("endpoints", _u64), ("name", ctypes.c_char * 64)]
@@ -81,6 +114,8 @@ def functions(request):
             ("migrate_resumed", ctypes.c_bool, request, _out(_u64)),
             ("migrate_commit", _integer, _pointer, _u64, _integer),
             ("migrate_rollback", _integer, _pointer, _u64, _integer),
+            ("get_privileges", _integer, _pointer, _u64, _u64, _out(Privileges), _integer),
+            ("set_privileges", _integer, _pointer, _u64, _u64, _out(Privileges), _integer),
             ("stats_endpoint", _integer, _pointer, _u64, _u64, _out(EndpointStats)),
             ("stats_dc", _integer, _pointer, _u64, _u32, _out(DCStats)),
             ("stats_node", _integer, _pointer, _u64, _u32, _out(NodeStats)),
@@ -148,6 +183,18 @@ class More:
 
     def migrate_rollback(self, endpoint, timeout_ms=10000):
         self._ask("migrate_rollback", endpoint, timeout_ms)
+
+    # ---- <dvk/privilege.h>
+
+    def get_privileges(self, source, endpoint, timeout_ms=-1):
+        """What an endpoint may do: a Privileges."""
+        out = Privileges()
+        self._ask("get_privileges", source, endpoint, out, timeout_ms)
+        return out
+
+    def set_privileges(self, source, endpoint, privileges, timeout_ms=-1):
+        """Say what it may do from now on. Of one's own endpoints one may only take away."""
+        self._ask("set_privileges", source, endpoint, privileges, timeout_ms)
 
     # ---- <dvk/stats.h>
 

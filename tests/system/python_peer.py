@@ -434,11 +434,32 @@ def moves(d, dc, to):
         assert expect(dvk.Gone, backup.unbind_backup, dc, other).code == -dvk.ENOTBOUND
 
 
+def privileges(d, dc, to):
+    """Of what is ours we can take away; another gives it back."""
+    with dvk.open() as narrow:
+        mine, me = narrow.bind(dc), d.bind(dc)
+        all_of_it = d.get_privileges(me, mine)
+        assert all_of_it.calls == dvk.MAY_ALL and all_of_it.to.flags == all_of_it.from_.flags == dvk.PEERS_ALL
+        full = narrow.wait_bind(mine, to, 10000)
+        less = dvk.Privileges(dvk.MAY_ALL & ~dvk.MAY_NOTIFY, dvk.Peers(0, (64, 70), full))
+        narrow.set_privileges(mine, mine, less)
+        told = d.get_privileges(me, mine)
+        assert told.calls == less.calls and told.to.flags == 0 and told.from_.flags == dvk.PEERS_ALL
+        assert [(one.first, one.last) for one in told.to.ranges[:told.to.count]] == [(64, 70), (full, full)]
+        assert narrow.sendrec(mine, dvk.Message(full, SUM), b"abc", timeout_ms=10000)
+        assert expect(dvk.Error, narrow.sendrec, mine, dvk.Message(me, SUM), timeout_ms=10000).code == -dvk.ENOTALLOWED
+        assert expect(dvk.Error, narrow.set_privileges, mine, mine, dvk.Privileges()).code == -dvk.ENOTALLOWED
+        d.set_privileges(me, mine, dvk.Privileges())
+        assert narrow.get_privileges(mine, mine).calls == dvk.MAY_ALL
+        expect(ValueError, lambda: dvk.Peers(0, *range(64, 81)))
+
+
 def more_client(d, dc, node):
     me, to = d.bind(dc), dvk.service_endpoint(int(node), OWN_SERVICE)
     loans_and_posts(d, me, to)
     waits_and_statistics(d, dc, me, to, int(node))
     moves(d, dc, to)
+    privileges(d, dc, to)
     copies(d, me, to)
     groups(d, me, to)
     keys(d, me)

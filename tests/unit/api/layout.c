@@ -4,6 +4,7 @@
 #include <dvk/group.h>
 #include <dvk/loan.h>
 #include <dvk/primitives.h>
+#include <dvk/privilege.h>
 #include <dvk/service.h>
 #include <dvk/stats.h>
 #include <dvk/vcopy.h>
@@ -84,6 +85,15 @@ int main(void) {
     FIELD(dvk_dc_info, kind), FIELD(dvk_dc_info, sets), FIELD(dvk_dc_info, endpoints), FIELD(dvk_dc_info, name);
     SIZE(dvk_dc_node);
     FIELD(dvk_dc_node, node), FIELD(dvk_dc_node, up), FIELD(dvk_dc_node, sets);
+    SIZE(dvk_peers_range);
+    FIELD(dvk_peers_range, first), FIELD(dvk_peers_range, last);
+    SIZE(dvk_peers);
+    FIELD(dvk_peers, flags), FIELD(dvk_peers, count), FIELD(dvk_peers, ranges);
+    SIZE(dvk_privileges);
+    FIELD(dvk_privileges, calls), FIELD(dvk_privileges, to), FIELD(dvk_privileges, from);
+    NUMBER(MAY_SEND), NUMBER(MAY_SENDREC), NUMBER(MAY_NOTIFY), NUMBER(MAY_RELAY), NUMBER(MAY_GRANT), NUMBER(MAY_COPY);
+    NUMBER(MAY_GROUP), NUMBER(MAY_SERVICE), NUMBER(MAY_MIGRATE), NUMBER(MAY_BIND), NUMBER(MAY_PRIVILEGE), NUMBER(MAY_ALL);
+    NUMBER(PEERS_ALL), NUMBER(PEERS_SERVERS), NUMBER(PEERS_RANGES);
     NUMBER(STATS_TIMED_OUT), NUMBER(STATS_DEAD), NUMBER(STATS_UNREACHABLE), NUMBER(STATS_NOT_BOUND), NUMBER(STATS_REFUSED);
     NUMBER(STATS_INTERRUPTED), NUMBER(STATS_BROKEN), NUMBER(STATS_OTHER), NUMBER(STATS_COUNTED), NUMBER(STATS_GUEST);
     NUMBER(DC_BARE), NUMBER(DC_VOS);

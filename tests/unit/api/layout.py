@@ -19,7 +19,8 @@ STRUCTS = {"dvk_message": dvk.Message, "dvk_request": dvk._Request, "dvk_event":
            "dvk_leader": dvk._Leader, "dvk_node_state": dvk._NodeState, "dvk_endpoint_info": dvk.EndpointInfo,
            "dvk_stats": dvk.Stats, "dvk_stats_now": dvk.StatsNow, "dvk_endpoint_stats": dvk.EndpointStats,
            "dvk_dc_stats": dvk.DCStats, "dvk_node_stats": dvk.NodeStats, "dvk_dc_info": dvk.dvk_more._DCInfo,
-           "dvk_dc_node": dvk.dvk_more._DCNode}
+           "dvk_dc_node": dvk.dvk_more._DCNode, "dvk_peers_range": dvk.PeersRange, "dvk_peers": dvk.Peers,
+           "dvk_privileges": dvk.Privileges}
 
 
 def value_of(name):
@@ -27,7 +28,7 @@ def value_of(name):
         return ctypes.sizeof(STRUCTS[name.split()[1]])
     if "." in name:
         struct, field = name.split(".")
-        return getattr(STRUCTS[struct], "_payload" if field == "payload" else field).offset
+        return getattr(STRUCTS[struct], {"payload": "_payload", "from": "from_"}.get(field, field)).offset
     return getattr(dvk, name)
 
 
