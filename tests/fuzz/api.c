@@ -5,6 +5,7 @@
  */
 #include "common/log.h"
 #include "dvkd/api.h"
+#include "dvkd/places.h"
 #include "dvkd/run.h"
 #include "dvkd/slots.h"
 #include "input.h"
@@ -96,7 +97,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
     broker_init(&dvkd.broker, dvkd.loop, 1, 1000, &broker_host);
     cells_init(&dvkd.cells, dvkd.loop, &dvkd.broker, &dvkd.options, &cells_host);
     MUST(replica_create(dvkd.loop, NULL, config_new(), &self, &port, &dvkd.replica) == 0);
-    MUST(slots_start(&dvkd) == 0 && dvkd_services_start(&dvkd) == 0);
+    MUST(slots_start(&dvkd) == 0 && places_start(&dvkd) == 0 && dvkd_services_start(&dvkd) == 0);
     dvkd_start_alone(&dvkd);
     MUST(api_start(&dvkd, &dvkd.api) == 0);
     return 0;
