@@ -223,9 +223,10 @@ static void ack_queue(struct peer *peer) {
     peer->control_at = 0;
 }
 
-/* Writing failed. Before we have joined, the other side may have said why: what it sent is read first. */
+/* Writing failed. If the other side has ended the connection, what it sent before is read first, until its end is found: it may
+ * be frames, or, before we have joined, why. */
 static void write_failed(struct peer *peer, int error) {
-    if (peer->state == PEER_JOINED || error == -EPROTO)
+    if (error == -EPROTO || (peer->state == PEER_JOINED && error != -EPIPE && error != -ECONNRESET))
         peer_disconnect(peer, error == -EPROTO ? peer->stream.why : strerror(-error));
 }
 
