@@ -188,8 +188,13 @@ int broker_ask_bytes(struct dvk *dvk, struct dvk_broker_packet *head, const void
         broker_wait(dvk, deadline);
     }
     list_each(a, &dvk->awaited, struct awaited, link) {
-        if (a->id == id)
-            a->answered = answered_discard; /* comes late */
+        if (a->id != id)
+            continue;
+        a->answered = answered_discard; /* comes late */
+        if (dvk->broker_gone) {         /* or never: it was gone before we asked */
+            list_remove(&a->link);
+            free(a);
+        }
     }
     return -DVK_ENODAEMON;
 }
