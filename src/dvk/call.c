@@ -279,6 +279,27 @@ int call_submit(struct dvk *dvk, struct call *call, const void *data, size_t dat
     return error;
 }
 
+int call_data_keep(const struct call *call, const void *data, void **copy) {
+    *copy = NULL;
+    if (!call->data_len)
+        return 0;
+    *copy = malloc(call->data_len);
+    if (!*copy)
+        return -ENOMEM;
+    memcpy(*copy, data, call->data_len);
+    return 0;
+}
+
+void call_submit_again(struct dvk *dvk, struct call *call, void *data) {
+    free(call->data);
+    call->data = NULL;
+    call->state = CALL_NEW;
+    int error = call_submit(dvk, call, data, call->data_len);
+    free(data);
+    if (error < 0)
+        call_complete(dvk, call, error);
+}
+
 void call_send_queued(struct dvk *dvk, struct channel *channel) {
     while (!channel->closed && !list_is_empty(&channel->queue)) {
         struct call *call = list_first(&channel->queue, struct call, link);

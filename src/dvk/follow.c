@@ -38,26 +38,16 @@ static int check(struct dvk *dvk, const struct call *call, dvk_endpoint to) {
 }
 
 void call_follow(struct dvk *dvk, struct call *call, dvk_endpoint to, const void *data) {
-    int error = check(dvk, call, to);
     void *copy = NULL;
-    if (error == 0 && call->data_len) {
-        copy = malloc(call->data_len);
-        error = copy ? 0 : -ENOMEM;
-    }
+    int error = check(dvk, call, to);
+    if (error == 0)
+        error = call_data_keep(call, data, &copy);
     if (error < 0) {
         call_complete(dvk, call, error);
         return;
     }
-    if (copy)
-        memcpy(copy, data, call->data_len);
     call_unslot(dvk, call);
-    free(call->data);
-    call->data = NULL;
-    call->state = CALL_NEW;
     call->hops++;
     call->message.destination = to;
-    error = call_submit(dvk, call, copy, call->data_len);
-    free(copy);
-    if (error < 0)
-        call_complete(dvk, call, error);
+    call_submit_again(dvk, call, copy);
 }

@@ -712,6 +712,10 @@ void call_free(struct dvk *dvk, struct call *call);
 void calls_free(struct dvk *dvk); /* the memory of those that are free */
 /* Start it on its way. data is copied. Errors leave the call to its caller (fds included). */
 int call_submit(struct dvk *dvk, struct call *call, const void *data, size_t data_len);
+/* A call that came back: a private copy of its data (NULL if it has none), before its slot is given back. 0 or -ENOMEM. */
+int call_data_keep(const struct call *call, const void *data, void **copy);
+/* The same call once more, with data that it takes over; it has no slot. Completes it if that fails. */
+void call_submit_again(struct dvk *dvk, struct call *call, void *data);
 /* A reply is there (status 0: taken from its slot) or none will come. The channel's slot is held until call_free. */
 void call_complete(struct dvk *dvk, struct call *call, int status);
 void call_take_reply(struct dvk *dvk, struct call *call);

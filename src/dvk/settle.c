@@ -246,33 +246,24 @@ void call_moved(struct dvk *dvk, struct call *call, const struct dvk_message *wh
         note_again(dvk, call, old, where);
         return;
     }
-    int error = check(dvk, call, where->payload.words[DVK_MOVED_TO], revision);
     void *copy = NULL;
-    if (error == 0 && call->data_len) {
-        copy = malloc(call->data_len);
-        error = copy ? 0 : -ENOMEM;
-    }
+    int error = check(dvk, call, where->payload.words[DVK_MOVED_TO], revision);
+    if (error == 0)
+        error = call_data_keep(call, data, &copy);
     if (error < 0) {
         call_complete(dvk, call, error);
         return;
     }
-    if (copy)
-        memcpy(copy, data, call->data_len);
     if (where->payload.words[DVK_MOVED_RESUMED]) {
         call->resumed = true;
         call->key = where->payload.words[DVK_MOVED_KEY];
     }
     call->hops = is_newer(revision, call->revision) ? 0 : call->hops + 1;
-    call->state = CALL_NEW;
     if (!old) { /* it came from this process: what is before and after it is in the same order here */
-        free(call->data);
-        call->data = NULL;
-        error = call_submit(dvk, call, copy, call->data_len);
-        free(copy);
-        if (error < 0)
-            call_complete(dvk, call, error);
+        call_submit_again(dvk, call, copy);
         return;
     }
+    call->state = CALL_NEW;
     channel_hold(old);
     if (call->posted)
         old->posted_bytes -= call->data_len;
