@@ -205,8 +205,8 @@ static void one_node_alone_needs_nobody(void **state) {
     assert_true(answered > 10);
 }
 
-static void nothing_is_applied_without_quorum(void **state) {
-    int groups[NODES_MAX + 1] = {0, 0, 0, 1}, members[NODES_MAX + 1] = {0};
+/* Three nodes that have not seen each other yet. */
+static void three_start(void) {
     node_count = 3;
     self_delivery = false;
     proposed = answered = 0;
@@ -218,6 +218,11 @@ static void nothing_is_applied_without_quorum(void **state) {
         list_init(&nodes[i].outbox);
         node_start(&nodes[i]);
     }
+}
+
+static void nothing_is_applied_without_quorum(void **state) {
+    int groups[NODES_MAX + 1] = {0, 0, 0, 1}, members[NODES_MAX + 1] = {0};
+    three_start();
     regroup(groups, members);
     settle();
     propose(&nodes[3], NULL);
@@ -242,15 +247,7 @@ static void nothing_is_applied_without_quorum(void **state) {
  * their return, and of a quorum that it had. */
 static void who_was_given_up_finds_out(void **state) {
     int groups[NODES_MAX + 1] = {0}, members[NODES_MAX + 1] = {0};
-    node_count = 3;
-    self_delivery = false;
-    assert_int_equal(loop_create(&loop), 0);
-    for (unsigned i = 1; i <= 3; i++) {
-        nodes[i] = (struct node){.id = i, .pid = 10};
-        list_init(&nodes[i].inbox);
-        list_init(&nodes[i].outbox);
-        node_start(&nodes[i]);
-    }
+    three_start();
     regroup(groups, members);
     settle();
     assert_true(nodes[3].told_quorum);
@@ -277,16 +274,7 @@ static void who_was_given_up_finds_out(void **state) {
 /* What is proposed by one who is told of a view goes out once, not once more with what waited for the view. */
 static void what_is_proposed_on_a_new_view_is_applied_once(void **state) {
     int groups[NODES_MAX + 1] = {0}, members[NODES_MAX + 1] = {0};
-    node_count = 3;
-    self_delivery = false;
-    proposed = answered = 0;
-    assert_int_equal(loop_create(&loop), 0);
-    for (unsigned i = 1; i <= 3; i++) {
-        nodes[i] = (struct node){.id = i, .pid = 10};
-        list_init(&nodes[i].inbox);
-        list_init(&nodes[i].outbox);
-        node_start(&nodes[i]);
-    }
+    three_start();
     proposes_in_new_view = true;
     regroup(groups, members);
     settle();
@@ -331,15 +319,7 @@ static void live_and_go(void) {
 
 static void a_removed_container_leaves_nothing_in_memory(void **state) {
     int groups[NODES_MAX + 1] = {0}, members[NODES_MAX + 1] = {0};
-    node_count = 3;
-    self_delivery = false;
-    assert_int_equal(loop_create(&loop), 0);
-    for (unsigned i = 1; i <= 3; i++) {
-        nodes[i] = (struct node){.id = i, .pid = 10};
-        list_init(&nodes[i].inbox);
-        list_init(&nodes[i].outbox);
-        node_start(&nodes[i]);
-    }
+    three_start();
     regroup(groups, members);
     settle();
     for (int i = 0; i < 100; i++)
